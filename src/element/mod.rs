@@ -1,0 +1,9 @@
+//! AnnData encodings: disk arrays ⇄ Arrow arrays. Never sees SQL.
+//!
+//! Everything aligned to an axis (obs columns, `X`, layers, `obsm`,
+//! …) is a [`ColumnReader`] that gives one Arrow column for selected rows; a [`MatrixReader`]
+//! also tells row lengths and gives the parts of sparse rows. [`ColumnWriter`] is the way back.
+
+mod api;
+
+pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};

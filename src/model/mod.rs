@@ -1,0 +1,16 @@
+//! The nouns everything else is written in: element keys, locations, types on disk, row selections,
+//! the metadata that Arrow fields carry, and the registry of var axes. No I/O.
+
+mod location;
+mod key;
+mod dtype;
+mod selection;
+mod field;
+mod axis;
+
+pub use axis::{AxisRegistry, VarAxis};
+pub use dtype::{DType, StructField};
+pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
+pub use key::ElementKey;
+pub use location::Location;
+pub use selection::RowSelection;

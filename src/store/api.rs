@@ -1,0 +1,235 @@
+//! The traits of a store.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::ArrayRef;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::model::{DType, ElementKey, RowSelection};
+
+/// Attributes of a node as JSON, in name order of the file. HDF5 booleans (h5py's enum) are JSON
+/// booleans, one-dimensional arrays are JSON lists, object references are their target's path.
+pub type Attributes = serde_json::Map<String, serde_json::Value>;
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A group.
+    Group,
+    /// An array (an HDF5 dataset).
+    Array,
+}
+
+/// A hierarchy of groups and arrays, open for reading.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// What messages call the store: its path or URL.
+    fn url(&self) -> &str;
+
+    /// The backend's name, `h5ad`.
+    fn format(&self) -> &'static str;
+
+    /// Bytes of the whole store where that is known without a walk.
+    fn bytes(&self) -> Option<u64>;
+
+    /// What stands at `key`, [`None`] where there is nothing.
+    async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>>;
+
+    /// Names of a group's children, in name order.
+    async fn children(&self, key: &ElementKey) -> Result<Vec<String>>;
+
+    /// Attributes of the node at `key`.
+    async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>>;
+
+    /// The array at `key`.
+    ///
+    /// # Errors
+    /// [`Error::ElementNotFound`](crate::Error::ElementNotFound) where there is no array.
+    async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>>;
+}
+
+/// What is known of an array without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayInfo {
+    /// The array's path in its store.
+    pub key: ElementKey,
+    /// Type of an element.
+    pub dtype: DType,
+    /// Length per axis; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Whether the array is a null dataspace: no value at all.
+    pub null: bool,
+    /// Length per axis of a chunk, [`None`] where the array is one run of bytes.
+    pub chunk_shape: Option<Vec<u64>>,
+    /// Filters in the order of encoding, as users write them: `shuffle`, `gzip-4`, `lzf`.
+    pub filters: Vec<String>,
+    /// Bytes on disk, text on a heap aside; [`None`] where that takes a walk.
+    pub stored_bytes: Option<u64>,
+}
+
+impl ArrayInfo {
+    /// Length of the first axis; 1 for a scalar, 0 for a null.
+    pub fn len(&self) -> u64 {
+        if self.null {
+            0
+        } else {
+            self.shape.first().copied().unwrap_or(1)
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements per row: the product of the lengths after the first axis. [`None`] on overflow.
+    pub fn row_len(&self) -> Option<u64> {
+        self.shape
+            .iter()
+            .skip(1)
+            .try_fold(1u64, |product, n| product.checked_mul(*n))
+    }
+}
+
+/// Counts of a reader's work, shared by all readers of a scan.
+#[derive(Debug, Default)]
+pub struct ReadMetrics {
+    bytes: AtomicU64,
+    chunks: AtomicU64,
+}
+
+impl ReadMetrics {
+    /// Adds bytes fetched from the store (encoded size).
+    pub fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds chunks decoded; a run of a contiguous array counts as one.
+    pub fn add_chunks(&self, chunks: u64) {
+        self.chunks.fetch_add(chunks, Ordering::Relaxed);
+    }
+
+    /// Bytes fetched so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Chunks decoded so far.
+    pub fn chunks(&self) -> u64 {
+        self.chunks.load(Ordering::Relaxed)
+    }
+}
+
+/// An array, open for reading. Holds descriptions and a shared file handle, no data.
+#[async_trait]
+pub trait ArrayReader: fmt::Debug + Send + Sync {
+    /// What is known of it.
+    fn info(&self) -> &ArrayInfo;
+
+    /// Reads the selected rows of the first axis (all of the others), flattened row-major into one
+    /// owned, right-sized array of `info().dtype.arrow()` without nulls. A scalar has one row.
+    ///
+    /// Only chunks that hold selected rows are fetched, each once; they are decoded on all cores.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) if a row is not below `info().len()`;
+    /// [`Error::InvalidElement`](crate::Error::InvalidElement) or
+    /// [`Error::Store`](crate::Error::Store) where bytes are missing or do not decode.
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
+}
+
+/// How chunks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// Deflate with a level from 1 to 9 (HDF5 filter 1).
+    Gzip(u8),
+    /// LZF (HDF5 filter 32000, as h5py registers it).
+    Lzf,
+}
+
+/// Lengths of an array to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// One value.
+    Scalar,
+    /// A null dataspace (`null` 0.1.0); nothing may be appended.
+    Null,
+    /// These lengths, the first of which the appended rows must add up to.
+    Fixed(Vec<u64>),
+    /// A first axis as long as what is appended; these lengths after it.
+    Growing(Vec<u64>),
+}
+
+/// An array to be written.
+#[derive(Debug, Clone)]
+pub struct ArraySpec {
+    /// Type of an element; any that [`DType::arrow`] maps, `Reference` and nested text aside.
+    pub dtype: DType,
+    /// Its lengths.
+    pub extent: Extent,
+    /// Whether anybody may append later (`maxshape` unlimited, so chunked): CSR members.
+    pub appendable: bool,
+    /// Compression; scalars and nulls are never compressed.
+    pub compression: Compression,
+    /// Attributes of the array.
+    pub attributes: Attributes,
+}
+
+/// Where a store is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteTarget {
+    /// The final name.
+    pub path: PathBuf,
+    /// Whether an existing file may be replaced.
+    pub overwrite: bool,
+    /// Whether the file is flushed to the device before it gets its name.
+    pub fsync: bool,
+}
+
+/// A hierarchy of groups and arrays being written, beside its final name.
+///
+/// Dropping it without [`commit`](Self::commit) removes what was written.
+#[async_trait]
+pub trait StoreWriter: fmt::Debug + Send + Sync {
+    /// The final name, for messages.
+    fn url(&self) -> &str;
+
+    /// Creates a group (not the root, which exists) whose parent exists.
+    async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()>;
+
+    /// Sets attributes of the root or of a group made before.
+    async fn set_attributes(&self, key: &ElementKey, attributes: &Attributes) -> Result<()>;
+
+    /// Creates an array whose parent exists.
+    async fn create_array(&self, key: &ElementKey, spec: ArraySpec)
+    -> Result<Box<dyn ArrayWriter>>;
+
+    /// Closes the store; it is complete now, under its temporary name. All array writers must be
+    /// finished. Several outputs of one job are all closed before the first is committed.
+    async fn close(&self) -> Result<()>;
+
+    /// Gives the closed store its final name.
+    async fn commit(&self) -> Result<()>;
+}
+
+/// An array being written, row after row.
+#[async_trait]
+pub trait ArrayWriter: fmt::Debug + Send {
+    /// Appends rows, flattened row-major, as an array of the spec's `dtype.arrow()` (text may be
+    /// of any Arrow string type) without nulls. Whole rows only. Compresses on all cores.
+    async fn append(&mut self, values: ArrayRef) -> Result<()>;
+
+    /// Writes what is buffered and fixes the length of a growing array.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`](crate::Error::LengthMismatch) where a fixed extent was not filled.
+    async fn finish(self: Box<Self>) -> Result<()>;
+}

@@ -1,0 +1,48 @@
+//! Groups, arrays and attributes of a file, read by row ranges on all cores and written whole or
+//! not at all. Has never heard of AnnData.
+//!
+//! Reading: [`open`] gives a [`Store`], whose arrays are [`ArrayReader`]s. Everything is async and
+//! asks for ranges, so that a file on disk, a directory of chunks and an object store look alike.
+//! Writing: [`create`] gives a [`StoreWriter`], whose arrays are [`ArrayWriter`]s; nothing stands
+//! under the final name before [`StoreWriter::commit`].
+//!
+//! # Invariants
+//! - Values are given and taken in native byte order, flattened row-major, as Arrow arrays of
+//!   [`DType::arrow`](crate::model::DType::arrow); no array has nulls.
+//! - A length taken from a file is checked against the file's size before memory is reserved.
+
+mod api;
+pub mod h5;
+
+pub use api::{
+    ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, NodeKind,
+    ReadMetrics, Store, StoreWriter, WriteTarget,
+};
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::model::Location;
+
+/// Opens the file of a location; the fragment is not looked at.
+///
+/// # Errors
+/// [`Error::StoreNotFound`] where there is no file or it is of no known kind.
+pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
+    h5::open(location).await
+}
+
+/// Starts a store beside `target.path`, of the kind its name asks for.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where the ending is not `.h5ad` (or `.h5`), [`Error::OutputRefused`]
+/// where the output exists and may not be replaced, [`Error::Store`] where it cannot be created.
+pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
+    match target.path.extension().and_then(|e| e.to_str()) {
+        Some("h5ad" | "h5" | "hdf5") => h5::create(target).await,
+        _ => Err(Error::option(
+            target.path.display().to_string(),
+            "an output's name must end in .h5ad",
+        )),
+    }
+}
