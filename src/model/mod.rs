@@ -7,8 +7,10 @@ mod dtype;
 mod selection;
 mod field;
 mod axis;
+mod categories;
 
 pub use axis::{AxisRegistry, VarAxis};
+pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
 pub use key::ElementKey;
