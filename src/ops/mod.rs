@@ -1,1 +1,11 @@
-//! Not written yet.
+//! What a command does, as Rust API: each operation builds a plan, runs it and reports.
+//!
+//! Options are structs, progress is a [`Progress`] the caller brings, nothing prints.
+
+mod options;
+mod progress;
+mod report;
+
+pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
+pub use progress::{Progress, Quiet};
+pub use report::{OutputReport, Report};

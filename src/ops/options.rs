@@ -1,0 +1,96 @@
+//! Options of the operations that move cells.
+
+use std::path::PathBuf;
+
+use crate::model::Location;
+use crate::store::Compression;
+
+/// Which resources an operation may use and how it writes; the same for all of them.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Outputs written at a time; by default one per core.
+    pub jobs: Option<usize>,
+    /// Bytes that buffers may grow to; by default half of the machine's memory.
+    pub memory_limit: Option<u64>,
+    /// Where scratch files go; by default the system's folder.
+    pub tmpdir: Option<PathBuf>,
+    /// Compression of the outputs; none by default.
+    pub compression: Compression,
+    /// Whether existing outputs may be replaced.
+    pub overwrite: bool,
+    /// Whether outputs are flushed to the device before they get their names.
+    pub fsync: bool,
+}
+
+/// A column of a CSV file with one row per cell, matched on the obs index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvColumn {
+    /// The file; its first line names the columns.
+    pub file: PathBuf,
+    /// Column with the obs names; the first one by default.
+    pub join_column: Option<String>,
+}
+
+/// Genes to keep, in the order of `var`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneList(pub Vec<String>);
+
+/// Where the cuts between outputs lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// Every so many cells: `{prefix}_shard_{i}.h5ad`.
+    Size(u64),
+    /// One output per category of an obs column: `{prefix}_{category}.h5ad`.
+    Column {
+        /// The categorical obs column, or the CSV's column.
+        column: String,
+        /// Categories whose cells go into every output and that get none of their own.
+        always_include: Vec<String>,
+    },
+}
+
+/// Names for outputs in place of the default ones: a text file with one name per line, in the
+/// order of the outputs; or, when cutting by a column, lines `category,name`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputNames(pub PathBuf);
+
+/// Options of `slice`.
+#[derive(Debug, Clone)]
+pub struct SliceOptions {
+    /// The object to cut.
+    pub input: Location,
+    /// What outputs' names begin with; may have folders.
+    pub prefix: PathBuf,
+    /// Where to cut.
+    pub cut: Cut,
+    /// A CSV that holds the column of [`Cut::Column`].
+    pub csv: Option<CsvColumn>,
+    /// SQL expression over `cells` that kept cells fulfil.
+    pub predicate: Option<String>,
+    /// Genes to keep; all by default.
+    pub genes: Option<GeneList>,
+    /// Other names for the outputs.
+    pub output_names: Option<OutputNames>,
+    /// Resources and writing.
+    pub run: RunOptions,
+}
+
+/// Options of `filter`.
+#[derive(Debug, Clone)]
+pub struct FilterOptions {
+    /// The object to filter.
+    pub input: Location,
+    /// The output.
+    pub output: PathBuf,
+    /// obs column (or column of `csv`) that says which cells to keep: bool, non-zero numbers, or
+    /// the texts true, false, 1, 0 in any case.
+    pub obs_column: Option<String>,
+    /// A CSV that holds `obs_column`.
+    pub csv: Option<CsvColumn>,
+    /// SQL expression over `cells` that kept cells fulfil, besides `obs_column`.
+    pub predicate: Option<String>,
+    /// Genes to keep; all by default.
+    pub genes: Option<GeneList>,
+    /// Resources and writing.
+    pub run: RunOptions,
+}
