@@ -1,1 +1,19 @@
-//! Not written yet.
+//! The command line: parses arguments, calls [`crate::ops`] and [`crate::session`], prints.
+//!
+//! `args` only parses; each subcommand has a file that turns its arguments into options and its
+//! report into text. Nothing outside this module prints.
+//!
+//! # Exit codes
+//! 0 done, 1 failed (or, for `verify`, found a difference), 2 wrong usage.
+
+mod args;
+mod size;
+mod genes;
+mod print;
+mod progress;
+mod run;
+
+mod slice;
+mod filter;
+
+pub use run::main;

@@ -1,0 +1,25 @@
+# make demo   what this is, in one command: builds, then runs everything once into demo/
+# make test   everything that must hold
+# make setup  what the build needs beside Rust (called by the other two)
+
+export CMAKE := $(CURDIR)/.tools/bin/cmake
+
+.PHONY: demo test setup test-rust test-python
+
+demo: setup
+	cargo build --release
+	@.ci/demo
+
+test: test-rust test-python
+
+test-rust: setup
+	cargo fmt --check
+	cargo lint
+	cargo test
+
+test-python: setup
+	cargo build
+	.ci/test-python
+
+setup:
+	@.ci/setup

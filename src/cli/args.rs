@@ -1,0 +1,271 @@
+//! The arguments, as clap parses them. No logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::size::parse_size;
+
+/// Cut, filter and query AnnData files that do not fit in memory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "annfusion",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Arguments of every command.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Global {
+    /// Print no progress and no summary; errors still go to standard error.
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// Log what happens inside to standard error (RUST_LOG narrows it).
+    #[arg(long, global = true)]
+    pub(super) debug: bool,
+    /// Print the report as JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show an object's elements: shape, type, encoding, chunks, filter, bytes.
+    Inspect(InspectArgs),
+    /// Ask questions in SQL: `annfusion query pbmc.h5ad 'SELECT count(*) FROM obs'`.
+    Query(QueryArgs),
+    /// Cut an object into shards of N cells, or into one file per category.
+    Slice(SliceArgs),
+    /// Keep the cells (and genes) that meet a condition.
+    Filter(FilterArgs),
+    /// Make a synthetic object whose counts look like counts.
+    Synth(SynthArgs),
+    /// Check that an object is sound, or that two objects are equal.
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    pub(super) input: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct QueryArgs {
+    /// Files (`pbmc.h5ad`, `name=file.h5ad`, `x.h5mu#mod/rna`), then the SQL unless -f is given.
+    #[arg(value_name = "FILE|SQL", required_unless_present = "file")]
+    pub(super) inputs: Vec<String>,
+    /// Read the SQL from a file (- for standard input).
+    #[arg(long, short, value_name = "FILE.sql")]
+    pub(super) file: Option<PathBuf>,
+    /// How the result is written; from the ending of --output where that is given.
+    #[arg(long, value_enum)]
+    pub(super) format: Option<Format>,
+    /// Write the result to a file.
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Show at most so many rows in a table; 0 shows all.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(super) rows: usize,
+    /// Bound the memory of the query, such as 2GB (no bound).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) memory_limit: Option<u64>,
+    /// Threads that work at once (one per CPU).
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) jobs: Option<u16>,
+}
+
+/// Forms of a query's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns for reading.
+    Table,
+    /// Comma-separated values with a header; nested values as JSON.
+    Csv,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+    /// Apache Parquet.
+    Parquet,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CompressionName {
+    /// Deflate, see --level.
+    Gzip,
+    /// LZF, fast.
+    Lzf,
+    /// None at all.
+    None,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct CompressionArgs {
+    /// Compression of what is written (none).
+    #[arg(long, value_enum, value_name = "FILTER")]
+    pub(super) compression: Option<CompressionName>,
+    /// Level of gzip, 1 to 9 (4).
+    #[arg(long, value_name = "N", requires = "compression", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(super) level: Option<u8>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct CsvArgs {
+    /// A CSV file with one row per cell, joined to obs.
+    #[arg(long, value_name = "PATH")]
+    pub(super) csv_file: Option<PathBuf>,
+    /// The CSV's column that holds the cell names (its first).
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) join_column: Option<String>,
+}
+
+/// What both `slice` and `filter` take.
+#[derive(Debug, Clone, Args)]
+pub(super) struct WriteArgs {
+    #[command(flatten)]
+    pub(super) csv: CsvArgs,
+    #[command(flatten)]
+    pub(super) compression: CompressionArgs,
+    /// Keep only cells for which this SQL condition over `cells` is true.
+    #[arg(long = "where", value_name = "EXPR")]
+    pub(super) predicate: Option<String>,
+    /// Keep only these genes: a file with one name a line, or a list with commas.
+    #[arg(long, value_name = "FILE|LIST")]
+    pub(super) genes: Option<String>,
+    /// Replace outputs that exist.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+    /// Threads that work at once (one per CPU).
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) jobs: Option<u16>,
+    /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30); half of what is free.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(super) memory_limit: Option<u64>,
+    /// Folder for temporary files (the system's).
+    #[arg(long, value_name = "PATH")]
+    pub(super) tmpdir: Option<PathBuf>,
+    /// Flush every output to the device before it gets its name.
+    #[arg(long)]
+    pub(super) fsync: bool,
+    /// Print the plan and do nothing.
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Say what would be written, how large, and do nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SliceArgs {
+    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    pub(super) input: String,
+    /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad.
+    pub(super) prefix: String,
+    /// Cells per shard.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) size: u64,
+    /// One file per category of this obs column (or CSV column) instead of shards of N cells.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) obs_column: Option<String>,
+    /// Categories that go into every output and get none of their own.
+    #[arg(long, value_name = "VALUE", num_args = 1.., requires = "obs_column")]
+    pub(super) always_include: Vec<String>,
+    /// A file with one output name a line, used in order instead of PREFIX_shard_<i>.
+    #[arg(long, value_name = "FILE")]
+    pub(super) output_names: Option<PathBuf>,
+    /// Assign cells to shards at random (not implemented yet).
+    #[arg(long)]
+    pub(super) shuffle: bool,
+    /// Seed of --shuffle.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    pub(super) input: String,
+    /// The .h5ad file to write.
+    pub(super) output: PathBuf,
+    /// Keep cells where this obs (or CSV) column is true: bool, number but 0, or the text true or 1.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) obs_column: Option<String>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SynthArgs {
+    /// The .h5ad file to write.
+    pub(super) output: PathBuf,
+    /// Cells.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(super) n_obs: u64,
+    /// Genes.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) n_vars: u32,
+    /// Stored genes per cell, on the average (a tenth of the genes, at most 1500).
+    #[arg(long, value_name = "N")]
+    pub(super) mean_genes: Option<f64>,
+    /// Cell types.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) cell_types: u16,
+    /// The same seed gives the same object.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) compression: CompressionArgs,
+    /// Replace the output if it exists.
+    #[arg(long)]
+    pub(super) overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    pub(super) first: String,
+    /// The object it should equal; without it, the first is checked by itself.
+    pub(super) second: Option<String>,
+    /// Stop after so many findings.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(super) max_findings: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn annslicer_command_lines_parse() {
+        for line in [
+            "annfusion slice in.h5ad out --size 500 -j 2 --memory-limit 16GB --tmpdir /tmp",
+            "annfusion slice in.h5ad out --obs-column g --always-include a b --compression gzip",
+            "annfusion slice in.h5ad out --csv-file m.csv --join-column c --obs-column g",
+            "annfusion filter in.h5ad out.h5ad --obs-column keep --csv-file m.csv",
+            "annfusion --debug slice in.h5ad out",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+        assert!(Cli::try_parse_from(["annfusion", "slice", "in.h5ad"]).is_err());
+    }
+}

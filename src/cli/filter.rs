@@ -1,0 +1,39 @@
+//! `annfusion filter`.
+
+use std::sync::Arc;
+
+use super::args::{FilterArgs, Global};
+use super::progress::Reporter;
+use super::run::Outcome;
+use super::slice::{csv, genes, run_options};
+use crate::error::{Error, Result};
+use crate::model::Location;
+use crate::ops::FilterOptions;
+
+/// Runs the command.
+pub(super) async fn run(
+    args: FilterArgs,
+    global: Global,
+    reporter: Arc<Reporter>,
+) -> Result<Outcome> {
+    let _ = (options(args)?, global, reporter);
+    Err(Error::NotImplemented("filter".into()))
+}
+
+fn options(args: FilterArgs) -> Result<FilterOptions> {
+    if args.obs_column.is_none() && args.write.predicate.is_none() && args.write.genes.is_none() {
+        return Err(Error::option(
+            "filter",
+            "says nothing to keep: give --obs-column, --where or --genes",
+        ));
+    }
+    Ok(FilterOptions {
+        input: Location::parse(&args.input),
+        output: args.output,
+        obs_column: args.obs_column,
+        csv: csv(&args.write.csv),
+        predicate: args.write.predicate.clone(),
+        genes: genes(args.write.genes.as_deref())?,
+        run: run_options(args.write),
+    })
+}

@@ -1,0 +1,104 @@
+//! From the process's start to its exit code.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Cli, Command};
+use super::print::print_error;
+use super::progress::Reporter;
+use super::{filter, slice};
+use crate::error::{Error, Result};
+
+/// How a command ended, where it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Done.
+    Done,
+    /// `verify` found something.
+    Different,
+}
+
+/// Parses the arguments, runs the command, prints what went wrong and gives the exit code.
+pub fn main() -> ExitCode {
+    restore_sigpipe();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only where nobody reads.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if cli.global.debug {
+        start_tracing();
+    }
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Different) => ExitCode::from(1),
+        Err(error) => {
+            print_error(&format!("error: {error}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::store("runtime", "threads", e))?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = dispatch(cli) => outcome,
+            signal = interrupted() => Err(Error::store("process", signal, "stopped; what was being written is removed")),
+        }
+    });
+    // Writers are dropped with the command's future; blocking work that is under way may end.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+async fn dispatch(cli: Cli) -> Result<Outcome> {
+    let global = cli.global;
+    let reporter = std::sync::Arc::new(Reporter::new(global.quiet || global.json));
+    match cli.command {
+        Command::Slice(args) => Box::pin(slice::run(args, global, reporter)).await,
+        Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
+        _ => Err(Error::NotImplemented("this command".into())),
+    }
+}
+
+/// Waits for the signals that ask a process to stop.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) {
+        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+fn start_tracing() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,annfusion=debug"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+/// Rust ignores SIGPIPE, which turns `annfusion query ... | head` into an error message.
+fn restore_sigpipe() {
+    // SAFETY: called before any other thread exists; SIG_DFL is a valid disposition.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}

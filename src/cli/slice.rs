@@ -1,0 +1,130 @@
+//! `annfusion slice`.
+
+use std::sync::Arc;
+
+use super::args::{CompressionArgs, CompressionName, CsvArgs, Global, SliceArgs, WriteArgs};
+use super::genes::read_genes;
+use super::print::{print, print_error, print_json};
+use super::progress::Reporter;
+use super::run::Outcome;
+use super::size::{show_bytes, show_count};
+use crate::error::{Error, Result};
+use crate::model::Location;
+use crate::ops::{CsvColumn, Cut, GeneList, OutputNames, Report, RunOptions, SliceOptions};
+use crate::store::Compression;
+
+/// Runs the command.
+pub(super) async fn run(
+    args: SliceArgs,
+    global: Global,
+    reporter: Arc<Reporter>,
+) -> Result<Outcome> {
+    let _ = (options(args)?, global, reporter);
+    Err(Error::NotImplemented("slice".into()))
+}
+
+fn options(args: SliceArgs) -> Result<SliceOptions> {
+    if args.shuffle || args.seed.is_some() {
+        return Err(Error::NotImplemented(
+            "--shuffle and --seed; shards are cut in the order of the input".into(),
+        ));
+    }
+    let cut = match args.obs_column {
+        Some(column) => Cut::Column {
+            column,
+            always_include: args.always_include,
+        },
+        None => Cut::Size(args.size),
+    };
+    Ok(SliceOptions {
+        input: Location::parse(&args.input),
+        prefix: args.prefix.into(),
+        cut,
+        csv: csv(&args.write.csv),
+        predicate: args.write.predicate.clone(),
+        genes: genes(args.write.genes.as_deref())?,
+        output_names: args.output_names.map(OutputNames),
+        run: run_options(args.write),
+    })
+}
+
+pub(super) fn csv(args: &CsvArgs) -> Option<CsvColumn> {
+    args.csv_file.as_ref().map(|file| CsvColumn {
+        file: file.clone(),
+        join_column: args.join_column.clone(),
+    })
+}
+
+pub(super) fn genes(text: Option<&str>) -> Result<Option<GeneList>> {
+    text.map(|text| read_genes(text).map(GeneList)).transpose()
+}
+
+pub(super) fn compression(args: &CompressionArgs) -> Compression {
+    match args.compression {
+        None | Some(CompressionName::None) => Compression::None,
+        Some(CompressionName::Gzip) => Compression::Gzip(args.level.unwrap_or(4)),
+        Some(CompressionName::Lzf) => Compression::Lzf,
+    }
+}
+
+pub(super) fn run_options(args: WriteArgs) -> RunOptions {
+    RunOptions {
+        jobs: args.jobs.map(usize::from),
+        memory_limit: args.memory_limit,
+        tmpdir: args.tmpdir,
+        compression: compression(&args.compression),
+        overwrite: args.overwrite,
+        fsync: args.fsync,
+    }
+}
+
+/// Prints what was done: a line per output of a dry run, a summary otherwise.
+pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Result<()> {
+    if global.json {
+        return print_json(report);
+    }
+    if dry_run {
+        for output in &report.outputs {
+            print(&format!(
+                "{}  {} cells × {} genes{}",
+                output.path.display(),
+                show_count(output.n_obs),
+                show_count(output.n_vars),
+                if output.bytes > 0 {
+                    format!("  about {}", show_bytes(output.bytes))
+                } else {
+                    String::new()
+                },
+            ))?;
+        }
+        if report.memory_bytes > 0 {
+            print(&format!(
+                "memory: about {}",
+                show_bytes(report.memory_bytes)
+            ))?;
+        }
+        if report.seconds > 0.0 {
+            print(&format!("time: about {:.1} s", report.seconds))?;
+        }
+    } else if !global.quiet {
+        let cells: u64 = report.outputs.iter().map(|o| o.n_obs).sum();
+        let bytes: u64 = report.outputs.iter().map(|o| o.bytes).sum();
+        let files = match &report.outputs[..] {
+            [one] => one.path.display().to_string(),
+            [first, .., last] => format!(
+                "{} files, {} to {}",
+                show_count(u64::try_from(report.outputs.len()).unwrap_or(u64::MAX)),
+                first.path.display(),
+                last.path.display()
+            ),
+            [] => "no file".to_owned(),
+        };
+        print_error(&format!(
+            "wrote {files}: {} cells, {} in {:.2} s",
+            show_count(cells),
+            show_bytes(bytes),
+            report.seconds
+        ));
+    }
+    Ok(())
+}

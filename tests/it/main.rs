@@ -1,0 +1,44 @@
+//! Integration tests, in one binary so that DataFusion is linked once.
+
+mod layering;
+
+/// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
+/// Says so visibly where it is not.
+pub fn shared(what: &str) -> Option<std::path::PathBuf> {
+    let root = std::env::var_os("ANNFUSION_SHARED").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        std::path::PathBuf::from,
+    );
+    let path = root.join(what);
+    if path.exists() {
+        Some(path)
+    } else {
+        eprintln!("SKIPPED: {} is not here", path.display());
+        None
+    }
+}
+
+/// Every `.h5ad` file of `shared/data/found` and `shared/data/encodings`, by name, and the
+/// modalities of the `.h5mu` file; empty where the data is not here.
+pub fn shared_objects() -> Vec<String> {
+    let mut objects = Vec::new();
+    for folder in ["data/found", "data/encodings"] {
+        let Some(folder) = shared(folder) else {
+            continue;
+        };
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        for path in names {
+            let text = path.to_str().unwrap().to_owned();
+            if text.ends_with(".h5ad") {
+                objects.push(text);
+            } else if text.ends_with(".h5mu") {
+                objects.extend(["mod1", "mod2"].map(|m| format!("{text}#mod/{m}")));
+            }
+        }
+    }
+    objects
+}
