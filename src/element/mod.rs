@@ -5,5 +5,8 @@
 //! also tells row lengths and gives the parts of sparse rows. [`ColumnWriter`] is the way back.
 
 mod api;
+mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
+pub use write::{ColumnSize, ColumnWriter, CopyOptions, copy_tree};
+pub(crate) use write::{FrameWriter, Place, attributes, encoding};

@@ -1,0 +1,112 @@
+//! Arrays and scalars.
+
+use std::sync::Arc;
+
+use crate::element::write::column::ColumnSize;
+use crate::element::write::place::{Place, array_encoding, encoding};
+use crate::element::write::tree::{TreeCopy, text};
+use crate::error::Result;
+use crate::model::{DType, ElementKey, RowSelection};
+use crate::store::{ArrayInfo, ArrayReader, ArrayWriter, Attributes, Extent};
+
+/// Bytes of a block of rows.
+const BLOCK_BYTES: u64 = 4 << 20;
+/// What one text is taken to need.
+const TEXT_BYTES: u64 = 64;
+
+impl TreeCopy {
+    pub(super) fn place(&self, to: &ElementKey) -> Place {
+        Place {
+            writer: Arc::clone(&self.writer),
+            key: to.clone(),
+            size: ColumnSize::default(),
+            compression: self.options.compression,
+        }
+    }
+
+    pub(super) async fn array(
+        &self,
+        from: &ElementKey,
+        to: &ElementKey,
+        attributes: &Attributes,
+    ) -> Result<()> {
+        match text(attributes, "encoding-type") {
+            "" | "array" | "string-array" | "rec-array" | "numeric-scalar" | "string" | "bytes"
+            | "null" => {}
+            _ => return Err(self.unsupported(from, attributes)),
+        }
+        let reader = self.store.array(from).await?;
+        let info = reader.info();
+        let place = self.place(to);
+        if info.null || text(attributes, "encoding-type") == "null" {
+            let attributes = encoding("null", "0.1.0");
+            let array = place.tagged(DType::Float32, Extent::Null, attributes);
+            return array.await?.finish().await;
+        }
+        self.check(info)?;
+        let extent = if info.shape.is_empty() {
+            Extent::Scalar
+        } else {
+            Extent::Fixed(info.shape.clone())
+        };
+        let tag = match (&info.dtype, &extent) {
+            (DType::String, Extent::Scalar) => "string",
+            (DType::Struct(_), _) | (_, Extent::Fixed(_)) => array_encoding(&info.dtype),
+            _ => "numeric-scalar",
+        };
+        let array = place
+            .tagged(info.dtype.clone(), extent, encoding(tag, "0.2.0"))
+            .await?;
+        self.stream(reader.as_ref(), array).await
+    }
+
+    /// Copies a member of a sparse group: no tags, open for appending.
+    pub(super) async fn sparse_member(&self, from: &ElementKey, to: &ElementKey) -> Result<()> {
+        let reader = self.store.array(from).await?;
+        let info = reader.info();
+        if info.shape.len() != 1 {
+            let shape = &info.shape;
+            return Err(self.invalid(from, format!("a shape of {shape:?} where one axis belongs")));
+        }
+        self.check(info)?;
+        let array = self
+            .place(to)
+            .member(info.dtype.clone(), Some(info.len()))
+            .await?;
+        self.stream(reader.as_ref(), array).await
+    }
+
+    fn check(&self, info: &ArrayInfo) -> Result<()> {
+        match (&info.dtype, info.dtype.arrow()) {
+            (DType::Reference, _) | (_, None) => Err(self.invalid(
+                &info.key,
+                format!("type {} has no meaning in AnnData", info.dtype),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn stream(
+        &self,
+        reader: &dyn ArrayReader,
+        mut array: Box<dyn ArrayWriter>,
+    ) -> Result<()> {
+        let info = reader.info();
+        let row_len = info
+            .row_len()
+            .ok_or_else(|| self.invalid(&info.key, format!("a shape of {:?}", info.shape)))?;
+        let row_bytes = row_len.saturating_mul(info.dtype.size().unwrap_or(TEXT_BYTES));
+        let block = (BLOCK_BYTES / row_bytes.max(1)).max(1);
+        let rows = if row_len == 0 { 0 } else { info.len() };
+        let mut start = 0;
+        while start < rows {
+            let end = start.saturating_add(block).min(rows);
+            let values = reader
+                .read(&RowSelection::range(start..end), &self.metrics)
+                .await?;
+            array.append(values).await?;
+            start = end;
+        }
+        array.finish().await
+    }
+}
