@@ -1,12 +1,37 @@
 //! AnnData encodings: disk arrays ⇄ Arrow arrays. Never sees SQL.
 //!
-//! Everything aligned to an axis (obs columns, `X`, layers, `obsm`,
+//! [`AnnData`] is an open object. Everything aligned to an axis (obs columns, `X`, layers, `obsm`,
 //! …) is a [`ColumnReader`] that gives one Arrow column for selected rows; a [`MatrixReader`]
 //! also tells row lengths and gives the parts of sparse rows. [`ColumnWriter`] is the way back.
+//!
+//! One file per encoding; `node` says which encoding a node has, `legacy` knows what older files
+//! keep elsewhere.
+//!
+//! # Invariants
+//! - An open object's lengths agree: every element is as long as its axis.
+//! - Keys of readers are paths in the store; keys of [`ElementInfo`] are below the object's root.
 
 mod api;
+mod object;
+mod cache;
+mod node;
+mod frame;
+mod index;
+mod column;
+mod categorical;
+mod nullable;
+mod matrix;
+mod aligned;
+mod legacy;
+mod info;
+mod uns;
+mod json;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
+pub use frame::Frame;
+pub use info::inspect_elements;
+pub use object::{AnnData, Raw};
+pub use uns::{UnsLeaf, uns_leaves};
 pub use write::{ColumnSize, ColumnWriter, CopyOptions, copy_tree};
 pub(crate) use write::{FrameWriter, Place, attributes, encoding};

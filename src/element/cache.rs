@@ -1,0 +1,62 @@
+//! Objects this process has open, held weakly, by what identifies a file and its version.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use crate::element::AnnData;
+use crate::error::Result;
+use crate::model::Location;
+
+/// A version of a file, as far as the system tells.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FileKey {
+    location: Location,
+    dev: u64,
+    ino: u64,
+    mtime: i64,
+    mtime_nsec: i64,
+    size: u64,
+}
+
+static OPEN: LazyLock<Mutex<HashMap<FileKey, Weak<AnnData>>>> = LazyLock::new(Mutex::default);
+
+/// The object of a location: the one already open, or what `open` gives.
+pub(super) async fn open<F>(location: &Location, open: impl FnOnce() -> F) -> Result<Arc<AnnData>>
+where
+    F: Future<Output = Result<AnnData>>,
+{
+    // Only plain files tell by their times that they changed; a directory's content may change
+    // unseen.
+    let Some(key) = key_of(location) else {
+        return Ok(Arc::new(open().await?));
+    };
+    if let Some(object) = lock().get(&key).and_then(Weak::upgrade) {
+        return Ok(object);
+    }
+    let object = Arc::new(open().await?);
+    // A file that was replaced while it was being opened is not remembered under its old name.
+    if key_of(location).as_ref() == Some(&key) {
+        let mut cache = lock();
+        cache.retain(|_, object| object.strong_count() > 0);
+        cache.insert(key, Arc::downgrade(&object));
+    }
+    Ok(object)
+}
+
+fn key_of(location: &Location) -> Option<FileKey> {
+    let metadata = std::fs::metadata(location.path()).ok()?;
+    metadata.is_file().then(|| FileKey {
+        location: location.clone(),
+        dev: metadata.dev(),
+        ino: metadata.ino(),
+        mtime: metadata.mtime(),
+        mtime_nsec: metadata.mtime_nsec(),
+        size: metadata.size(),
+    })
+}
+
+fn lock() -> std::sync::MutexGuard<'static, HashMap<FileKey, Weak<AnnData>>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,387 @@
+//! What both sparse layouts share: `indptr`, `indices` and `data`, where the major axis is rows for
+//! CSR and columns for CSC.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray, new_empty_array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+
+use crate::element::node::Node;
+use crate::element::{EntryParts, MatrixShape};
+use crate::error::{Error, Result};
+use crate::model::{ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
+use crate::store::{ArrayReader, ReadMetrics};
+
+/// The three arrays of a sparse matrix, lengths checked against each other.
+#[derive(Debug)]
+pub(crate) struct Compressed {
+    pub(crate) url: String,
+    pub(crate) key: ElementKey,
+    pub(crate) n_major: u64,
+    pub(crate) n_minor: u64,
+    pub(crate) nnz: u64,
+    indptr: Arc<dyn ArrayReader>,
+    indices: Arc<dyn ArrayReader>,
+    data: Arc<dyn ArrayReader>,
+}
+
+/// Where the entries of selected rows are.
+#[derive(Debug)]
+pub(crate) struct Spans {
+    /// Running sums of the rows' lengths, from 0.
+    pub(crate) offsets: Vec<u64>,
+    /// The entries, as rows of `indices` and `data`.
+    pub(crate) entries: RowSelection,
+}
+
+impl Compressed {
+    /// Opens the group at `node`, whose major axis is its rows or (`csc`) its columns.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] where `indptr`, `indices`, `data` and `shape` disagree.
+    pub(crate) async fn open(node: &Node, csc: bool) -> Result<Self> {
+        let [n_rows, n_cols] = node.sparse_shape()?;
+        let (n_major, n_minor) = if csc {
+            (n_cols, n_rows)
+        } else {
+            (n_rows, n_cols)
+        };
+        let (indptr, indices, data) = futures::try_join!(
+            node.member("indptr"),
+            node.member("indices"),
+            node.member("data")
+        )?;
+        for (name, array) in [("indptr", &indptr), ("indices", &indices), ("data", &data)] {
+            let info = array.info();
+            if info.shape.len() != 1 || info.null {
+                return Err(node.invalid(format!("{name} has {} axes, not one", info.shape.len())));
+            }
+            if name != "data" && !info.dtype.is_integer() {
+                return Err(node.invalid(format!("{name} are {}, not integers", info.dtype)));
+            }
+        }
+        let mismatch = |what: &str, actual, expected_by: &str, expected| Error::LengthMismatch {
+            url: node.store.url().to_owned(),
+            element: node.key.clone(),
+            what: what.to_owned(),
+            actual,
+            expected_by: expected_by.to_owned(),
+            expected,
+        };
+        let pointers = n_major.saturating_add(1);
+        if indptr.info().len() != pointers {
+            let actual = indptr.info().len();
+            return Err(mismatch("the length of indptr", actual, "shape", pointers));
+        }
+        let nnz = data.info().len();
+        if indices.info().len() != nnz {
+            let actual = indices.info().len();
+            return Err(mismatch("the length of indices", actual, "data", nnz));
+        }
+        Ok(Self {
+            url: node.store.url().to_owned(),
+            key: node.key.clone(),
+            n_major,
+            n_minor,
+            nnz,
+            indptr,
+            indices,
+            data,
+        })
+    }
+
+    /// Shape for [`MatrixReader`](crate::element::MatrixReader).
+    pub(crate) fn shape(&self, csc: bool) -> MatrixShape {
+        let (n_rows, n_cols) = if csc {
+            (self.n_minor, self.n_major)
+        } else {
+            (self.n_major, self.n_minor)
+        };
+        MatrixShape {
+            kind: MatrixKind::Sparse,
+            n_rows,
+            n_cols,
+            nnz: Some(self.nnz),
+            data: self.data.info().dtype.clone(),
+            indices: Some(self.indices.info().dtype.clone()),
+            csc,
+        }
+    }
+
+    /// The field of the matrix's rows.
+    ///
+    /// # Errors
+    /// [`Error::InvalidElement`] where the values have no Arrow type.
+    pub(crate) fn field(
+        &self,
+        name: &str,
+        encoding: &str,
+        axis: Option<&Arc<VarAxis>>,
+        n_cols: u64,
+    ) -> Result<FieldRef> {
+        let info = self.data.info();
+        let data = info
+            .dtype
+            .arrow()
+            .ok_or_else(|| self.invalid(format!("data are {}", info.dtype)))?;
+        let meta = FieldMeta {
+            axis: axis.map(|axis| axis.id().to_owned()),
+            encoding: Some(encoding.to_owned()),
+            indices: Some(self.indices.info().dtype.to_string()),
+            width: Some(n_cols),
+            ..FieldMeta::default()
+        };
+        let data_type = matrix_type(data, index_type(n_cols));
+        Ok(Arc::new(meta.apply(Field::new(name, data_type, false))))
+    }
+
+    /// Bytes of an average row in memory.
+    pub(crate) fn row_bytes(&self, n_rows: u64, n_cols: u64) -> u64 {
+        let index = if index_type(n_cols) == DataType::Int64 {
+            8
+        } else {
+            4
+        };
+        let entry = index + self.data.info().dtype.size().unwrap_or(8);
+        4 + self.nnz.saturating_mul(entry) / n_rows.max(1)
+    }
+
+    /// Where the entries of the selected rows (columns, for CSC) are. Reads only their `indptr`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a row beyond the axis, [`Error::InvalidElement`] where `indptr`
+    /// decreases, starts below 0 or leads beyond the data.
+    pub(crate) async fn spans(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Spans> {
+        if rows.end() > self.n_major {
+            return Err(self.out_of_range(i128::from(rows.end()) - 1, self.n_major));
+        }
+        let ends = rows.ranges().iter().map(|r| r.start..r.end + 1);
+        let wanted = RowSelection::from_ranges(ends);
+        if wanted.is_empty() {
+            return Ok(Spans {
+                offsets: vec![0],
+                entries: RowSelection::default(),
+            });
+        }
+        let indptr = self.indptr.read(&wanted, metrics).await?;
+        let indptr = self.checked_indptr(&wanted, &indptr)?;
+        let mut offsets = Vec::with_capacity(indptr.len());
+        offsets.push(0);
+        let mut entries = Vec::with_capacity(rows.ranges().len());
+        let mut total = 0;
+        let (mut holder, mut base) = (wanted.ranges().iter(), 0);
+        let mut current = holder.next();
+        for range in rows.ranges() {
+            while let Some(run) = current.filter(|run| run.end <= range.start) {
+                base += run.end - run.start;
+                current = holder.next();
+            }
+            let start = base + range.start - current.map_or(0, |run| run.start);
+            let start = usize::try_from(start).unwrap_or(usize::MAX);
+            let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let pointers = indptr.get(start..).and_then(|rest| rest.get(..=len));
+            let [first, rest @ ..] = pointers.unwrap_or_default() else {
+                return Err(self.invalid(format!("indptr ends before row {}", range.end)));
+            };
+            offsets.extend(rest.iter().map(|pointer| total + (pointer - first)));
+            let last = rest.last().unwrap_or(first);
+            total += last - first;
+            entries.push(*first..*last);
+        }
+        Ok(Spans {
+            offsets,
+            entries: RowSelection::from_ranges(entries),
+        })
+    }
+
+    /// Pointers that never decrease and never lead beyond the data.
+    fn checked_indptr(&self, rows: &RowSelection, indptr: &ArrayRef) -> Result<Vec<u64>> {
+        // Values beyond i64 become null, which the loop below meets as a value beyond the data.
+        let wide = cast(indptr, &DataType::Int64)?;
+        let wide = wide.as_primitive::<Int64Type>();
+        let mut pointers = Vec::with_capacity(wide.len());
+        let mut previous = 0;
+        for (row, pointer) in rows.iter().zip(wide.iter()) {
+            let pointer = pointer.unwrap_or(i64::MAX);
+            let checked = u64::try_from(pointer)
+                .map_err(|_| self.invalid(format!("indptr of row {row} is {pointer}, below 0")))?;
+            if checked > self.nnz {
+                let nnz = self.nnz;
+                return Err(self.invalid(format!(
+                    "indptr at {row} is {checked}, but data and indices hold {nnz} entries"
+                )));
+            }
+            if checked < previous {
+                return Err(self.invalid(format!(
+                    "indptr decreases at {row}, from {previous} to {checked}"
+                )));
+            }
+            if row == 0 && checked != 0 {
+                return Err(self.invalid(format!("indptr starts at {checked}, not at 0")));
+            }
+            previous = checked;
+            pointers.push(checked);
+        }
+        if pointers.len() != usize::try_from(rows.len()).unwrap_or(usize::MAX) {
+            let reason = format!("indptr gave {} of {} values", pointers.len(), rows.len());
+            return Err(self.invalid(reason));
+        }
+        Ok(pointers)
+    }
+
+    /// Reads the wanted parts of entries, both at once; indices are checked against the minor axis
+    /// and given as `index_type`.
+    pub(crate) async fn entries(
+        &self,
+        entries: &RowSelection,
+        parts: EntryParts,
+        metrics: &ReadMetrics,
+    ) -> Result<(Option<ArrayRef>, Option<ArrayRef>)> {
+        let indices = async {
+            match parts.indices {
+                false => Ok(None),
+                true if entries.is_empty() => Ok(Some(new_empty_array(&index_type(self.n_minor)))),
+                true => {
+                    let indices = self.indices.read(entries, metrics).await?;
+                    self.checked_indices(&indices).map(Some)
+                }
+            }
+        };
+        let data = async {
+            match parts.data {
+                false => Ok(None),
+                true => self.data.read(entries, metrics).await.map(Some),
+            }
+        };
+        futures::try_join!(indices, data)
+    }
+
+    /// Indices below the minor axis as Int32 (Int64 from 2^31 on); Int32 on disk is not copied.
+    fn checked_indices(&self, indices: &ArrayRef) -> Result<ArrayRef> {
+        let largest = largest_index(indices)
+            .ok_or_else(|| self.invalid(format!("indices are {}", indices.data_type())))?;
+        if largest.is_some_and(|largest| largest >= self.n_minor) {
+            return Err(self.out_of_range(worst_index(indices, self.n_minor), self.n_minor));
+        }
+        let wanted = index_type(self.n_minor);
+        if *indices.data_type() == wanted {
+            return Ok(Arc::clone(indices));
+        }
+        Ok(cast(indices, &wanted)?)
+    }
+
+    /// An [`Error::InvalidElement`] for this matrix.
+    pub(crate) fn invalid(&self, reason: impl Into<String>) -> Error {
+        Error::invalid(&self.url, &self.key, reason)
+    }
+
+    /// An [`Error::OutOfRange`] for this matrix.
+    pub(crate) fn out_of_range(&self, position: i128, len: u64) -> Error {
+        Error::OutOfRange {
+            url: self.url.clone(),
+            element: self.key.clone(),
+            position,
+            len,
+        }
+    }
+}
+
+/// The Arrow type of indices below `n_cols`.
+pub(crate) fn index_type(n_cols: u64) -> DataType {
+    if n_cols > 1 << 31 {
+        DataType::Int64
+    } else {
+        DataType::Int32
+    }
+}
+
+/// Sparse rows as one list array around the entries, without a copy.
+///
+/// # Errors
+/// [`Error::InvalidElement`] where the rows hold more entries than one list array can.
+pub(crate) fn list_of_rows(
+    field: &FieldRef,
+    url: &str,
+    key: &ElementKey,
+    offsets: &[u64],
+    indices: ArrayRef,
+    data: ArrayRef,
+) -> Result<ArrayRef> {
+    let offsets: Option<Vec<i32>> = offsets.iter().map(|o| i32::try_from(*o).ok()).collect();
+    let offsets = offsets.ok_or_else(|| {
+        let reason = "the rows asked for at once hold more than 2^31 - 1 entries";
+        Error::invalid(url, key, reason)
+    })?;
+    let DataType::List(item) = field.data_type() else {
+        return Err(Error::invalid(url, key, "not a sparse matrix"));
+    };
+    let DataType::Struct(members) = item.data_type() else {
+        return Err(Error::invalid(url, key, "not a sparse matrix"));
+    };
+    let entries = StructArray::try_new(members.clone(), vec![indices, data], None)?;
+    let offsets = OffsetBuffer::new(offsets.into());
+    let rows = ListArray::try_new(Arc::clone(item), offsets, Arc::new(entries), None)?;
+    Ok(Arc::new(rows))
+}
+
+/// The largest index, negative ones counted as beyond all; [`None`] inside for no indices, outside
+/// where the array is not of integers. One pass that the compiler vectorises.
+fn largest_index(indices: &ArrayRef) -> Option<Option<u64>> {
+    fn largest<T: ArrowPrimitiveType, U: Copy + Ord + Default>(
+        array: &PrimitiveArray<T>,
+        unsigned: impl Fn(T::Native) -> U,
+    ) -> Option<U> {
+        let values = array.values().iter();
+        (!array.is_empty()).then(|| values.fold(U::default(), |max, v| max.max(unsigned(*v))))
+    }
+    Some(match indices.data_type() {
+        DataType::Int8 => largest(indices.as_primitive::<Int8Type>(), i8::cast_unsigned)
+            .map(|v| if v > 0x7f { u64::MAX } else { u64::from(v) }),
+        DataType::Int16 => largest(indices.as_primitive::<Int16Type>(), i16::cast_unsigned)
+            .map(|v| if v > 0x7fff { u64::MAX } else { u64::from(v) }),
+        DataType::Int32 => {
+            largest(indices.as_primitive::<Int32Type>(), i32::cast_unsigned).map(|v| {
+                if v > 0x7fff_ffff {
+                    u64::MAX
+                } else {
+                    u64::from(v)
+                }
+            })
+        }
+        DataType::Int64 => largest(indices.as_primitive::<Int64Type>(), i64::cast_unsigned),
+        DataType::UInt8 => largest(indices.as_primitive::<UInt8Type>(), |v| v).map(u64::from),
+        DataType::UInt16 => largest(indices.as_primitive::<UInt16Type>(), |v| v).map(u64::from),
+        DataType::UInt32 => largest(indices.as_primitive::<UInt32Type>(), |v| v).map(u64::from),
+        DataType::UInt64 => largest(indices.as_primitive::<UInt64Type>(), |v| v),
+        _ => return None,
+    })
+}
+
+/// The first index that is negative or not below `n`, for a message.
+fn worst_index(indices: &ArrayRef, n: u64) -> i128 {
+    let first = |wide: &dyn Array| {
+        let bad = |v: &i128| *v < 0 || *v >= i128::from(n);
+        match wide.data_type() {
+            DataType::UInt64 => {
+                let values = wide.as_primitive::<UInt64Type>().values();
+                values.iter().map(|v| i128::from(*v)).find(bad)
+            }
+            _ => {
+                let values = wide.as_primitive::<Int64Type>().values();
+                values.iter().map(|v| i128::from(*v)).find(bad)
+            }
+        }
+    };
+    let wide = match indices.data_type() {
+        DataType::UInt64 => Ok(Arc::clone(indices)),
+        _ => cast(indices, &DataType::Int64),
+    };
+    wide.ok().and_then(|wide| first(&wide)).unwrap_or(-1)
+}

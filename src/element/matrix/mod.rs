@@ -1,0 +1,10 @@
+//! Matrices read by rows: sparse by row ([`csr`]), sparse by column ([`csc`], transposed on first
+//! use), dense ([`dense`]). `compressed` is what the two sparse layouts share.
+
+mod compressed;
+mod csr;
+mod dense;
+mod open;
+
+pub(crate) use dense::DenseMatrix;
+pub(crate) use open::open;
