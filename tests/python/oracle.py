@@ -1,0 +1,175 @@
+"""Equality of two AnnData objects, stricter than anndata's own, and the differences by design.
+
+`differences(a, b)` gives one line per difference: dtype, order of columns and categories, nulls,
+names, kinds of matrix. `DESIGNED` is the one list of differences that are meant.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata.tests.helpers import assert_equal
+
+# (pattern of a difference, why it is meant). A pattern is matched against "<object>: <difference>".
+DESIGNED = [
+    (
+        r": (X|layers/.*|raw/X|obsm/.*): kind csc_matrix != csr_matrix",
+        "rows are what moves: a matrix stored by column is transposed on the way and written by row",
+    ),
+]
+
+
+def unexpected(name, found):
+    """The differences that nobody meant."""
+    return [line for line in found if not any(re.search(p, f"{name}: {line}") for p, _ in DESIGNED)]
+
+
+def check_equal(name, actual, expected):
+    """Fails where two objects differ, by our comparer and by anndata's."""
+    found = unexpected(name, differences(actual, expected))
+    assert not found, f"{name}: " + "; ".join(found[:12])
+    assert_equal(actual, expected, exact=True)
+
+
+def differences(a, b):
+    out = []
+    if a.shape != b.shape:
+        return [f"shape {a.shape} != {b.shape}"]
+    _frame("obs", a.obs, b.obs, out)
+    _frame("var", a.var, b.var, out)
+    if (a.X is None) != (b.X is None):
+        out.append(f"X: {'none' if a.X is None else 'some'} != {'none' if b.X is None else 'some'}")
+    elif a.X is not None:
+        _value("X", a.X, b.X, out)
+    for attribute in ("layers", "obsm", "varm", "obsp", "varp", "uns"):
+        _value(attribute, _plain(getattr(a, attribute)), _plain(getattr(b, attribute)), out)
+    if (a.raw is None) != (b.raw is None):
+        out.append(f"raw: {a.raw is not None} != {b.raw is not None}")
+    elif a.raw is not None:
+        _value("raw/X", a.raw.X, b.raw.X, out)
+        _frame("raw/var", a.raw.var, b.raw.var, out)
+        _value("raw/varm", _plain(a.raw.varm), _plain(b.raw.varm), out)
+    return out
+
+
+def _plain(mapping):
+    # Since 0.13, X is `layers[None]` in memory.
+    return {k: mapping[k] for k in mapping if k is not None}
+
+
+def _frame(key, a, b, out):
+    _index(f"{key}/index", a.index, b.index, out)
+    if list(a.columns) != list(b.columns):
+        out.append(f"{key}: columns {list(a.columns)} != {list(b.columns)}")
+        return
+    for name in a.columns:
+        _series(f"{key}/{name}", a[name], b[name], out)
+
+
+def _index(key, a, b, out):
+    if a.name != b.name:
+        out.append(f"{key}: name {a.name!r} != {b.name!r}")
+    if a.dtype != b.dtype:
+        out.append(f"{key}: dtype {a.dtype} != {b.dtype}")
+    if list(a) != list(b):
+        out.append(f"{key}: values differ")
+
+
+def _series(key, a, b, out):
+    if isinstance(a.dtype, pd.CategoricalDtype) and isinstance(b.dtype, pd.CategoricalDtype):
+        if a.cat.ordered != b.cat.ordered:
+            out.append(f"{key}: ordered {a.cat.ordered} != {b.cat.ordered}")
+        if a.cat.categories.dtype != b.cat.categories.dtype:
+            out.append(f"{key}: categories' dtype {a.cat.categories.dtype} != {b.cat.categories.dtype}")
+        if list(a.cat.categories) != list(b.cat.categories):
+            out.append(f"{key}: categories {list(a.cat.categories)[:5]} != {list(b.cat.categories)[:5]}")
+        if list(a.cat.codes) != list(b.cat.codes):
+            out.append(f"{key}: codes differ")
+        return
+    if a.dtype != b.dtype:
+        out.append(f"{key}: dtype {a.dtype} != {b.dtype}")
+        return
+    nulls_a, nulls_b = a.isna().to_numpy(), b.isna().to_numpy()
+    if not np.array_equal(nulls_a, nulls_b):
+        out.append(f"{key}: nulls {int(nulls_a.sum())} != {int(nulls_b.sum())}")
+    elif list(a[~nulls_a]) != list(b[~nulls_b]):
+        out.append(f"{key}: values differ")
+
+
+def _kind(x):
+    if sp.issparse(x):
+        return f"{x.format}_matrix"
+    return type(x).__name__
+
+
+def _value(key, a, b, out):
+    if isinstance(a, dict) and isinstance(b, dict):
+        if set(a) != set(b):
+            out.append(f"{key}: keys {sorted(set(a) ^ set(b))} on one side only")
+        for name in sorted(set(a) & set(b), key=str):
+            _value(f"{key}/{name}", a[name], b[name], out)
+        return
+    if hasattr(a, "items") and not isinstance(a, (dict, pd.DataFrame, pd.Series)):
+        a = dict(a.items())
+    if hasattr(b, "items") and not isinstance(b, (dict, pd.DataFrame, pd.Series)):
+        b = dict(b.items())
+    if isinstance(a, dict) and isinstance(b, dict):
+        return _value(key, a, b, out)
+    if _kind(a) != _kind(b):
+        out.append(f"{key}: kind {_kind(a)} != {_kind(b)}")
+        if not (sp.issparse(a) and sp.issparse(b)):
+            return
+    if isinstance(a, pd.DataFrame):
+        _frame(key, a, b, out)
+    elif isinstance(a, pd.Series):
+        _series(key, a, b, out)
+    elif isinstance(a, (pd.Categorical, pd.api.extensions.ExtensionArray)):
+        _series(key, pd.Series(a), pd.Series(b), out)
+    elif sp.issparse(a):
+        _sparse(key, a, b, out)
+    elif isinstance(a, np.ndarray):
+        _array(key, a, b, out)
+    elif type(a).__module__.startswith("awkward"):
+        import awkward as ak
+
+        if ak.to_list(a) != ak.to_list(b):
+            out.append(f"{key}: values differ")
+        if str(a.type) != str(b.type):
+            out.append(f"{key}: type {a.type} != {b.type}")
+    elif a is not b and not (a == b) and not (a != a and b != b):
+        out.append(f"{key}: {a!r} != {b!r}")
+
+
+def _sparse(key, a, b, out):
+    if a.shape != b.shape or a.dtype != b.dtype:
+        out.append(f"{key}: {a.dtype} {a.shape} != {b.dtype} {b.shape}")
+        return
+    if a.nnz != b.nnz:
+        out.append(f"{key}: nnz {a.nnz} != {b.nnz}")
+        return
+    a, b = a.tocsr(), b.tocsr()
+    same = np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices)
+    if not same or not np.array_equal(a.data, b.data, equal_nan=a.dtype.kind in "fc"):
+        a, b = a.sorted_indices(), b.sorted_indices()
+        if not np.array_equal(a.indptr, b.indptr) or not np.array_equal(a.indices, b.indices):
+            out.append(f"{key}: entries stand elsewhere")
+        elif not np.array_equal(a.data, b.data, equal_nan=a.dtype.kind in "fc"):
+            out.append(f"{key}: values differ")
+
+
+def _array(key, a, b, out):
+    if a.dtype != b.dtype or a.shape != b.shape:
+        out.append(f"{key}: {a.dtype} {a.shape} != {b.dtype} {b.shape}")
+    elif a.dtype.names:
+        for name in a.dtype.names:
+            _array(f"{key}[{name}]", a[name], b[name], out)
+    elif a.dtype.kind == "O":
+        if [_null(x) for x in a.ravel()] != [_null(x) for x in b.ravel()]:
+            out.append(f"{key}: values differ")
+    elif not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+        out.append(f"{key}: values differ")
+
+
+def _null(x):
+    return None if x is None or x is pd.NA or (isinstance(x, float) and x != x) else x

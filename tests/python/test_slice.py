@@ -1,0 +1,82 @@
+"""Slices of real objects equal what anndata reads, whole and in two shards."""
+
+import math
+
+import anndata
+import pytest
+
+import objects
+from oracle import check_equal, differences
+
+
+def test_one_shard_equals_the_input(annfusion, shared_object, tmp_path):
+    expected = shared_object.read()
+    annfusion("slice", shared_object.location, tmp_path / "out", "--size", 1_000_000)
+    (shard,) = sorted(tmp_path.glob("out_shard_*.h5ad"))
+    check_equal(str(shared_object), objects.read(shard), expected)
+
+
+def test_two_shards_equal_the_halves(annfusion, shared_object, tmp_path):
+    whole = shared_object.read()
+    if whole.n_obs < 2:
+        pytest.skip("fewer than two cells")
+    size = math.ceil(whole.n_obs / 2)
+    annfusion("slice", shared_object.location, tmp_path / "out", "--size", size, "--jobs", 2)
+    with anndata.settings.override(remove_unused_categories=False):
+        for i in range(2):
+            expected = whole[i * size : (i + 1) * size].copy()
+            actual = objects.read(tmp_path / f"out_shard_{i}.h5ad")
+            check_equal(f"{shared_object}[{i}]", actual, expected)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", "none"])
+def test_compression_changes_no_value(annfusion, synth, tmp_path, compression):
+    annfusion("slice", synth, tmp_path / "out", "--size", 2000, "--compression", compression)
+    whole = objects.read(synth)
+    with anndata.settings.override(remove_unused_categories=False):
+        check_equal("synth", objects.read(tmp_path / "out_shard_0.h5ad"), whole[:2000].copy())
+        check_equal("synth", objects.read(tmp_path / "out_shard_1.h5ad"), whole[2000:].copy())
+
+
+def test_equal_input_gives_equal_bytes(annfusion, synth, tmp_path):
+    for name in ("a", "b"):
+        annfusion("slice", synth, tmp_path / name, "--size", 2000, "--compression", "gzip")
+    for i in range(2):
+        a, b = (tmp_path / f"{name}_shard_{i}.h5ad" for name in "ab")
+        assert a.read_bytes() == b.read_bytes()
+
+
+@pytest.mark.parametrize("name", objects.BROKEN)
+def test_a_broken_object_is_refused_by_name(annfusion, tmp_path, name):
+    path = objects.SHARED / "data" / "found" / f"{name}.h5ad"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    done = annfusion("slice", path, tmp_path / "out", check=False)
+    assert done.returncode == 1
+    for word in objects.BROKEN[name]:
+        assert word in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_output_is_kept(annfusion, synth, tmp_path):
+    output = tmp_path / "out_shard_0.h5ad"
+    output.write_text("mine")
+    done = annfusion("slice", synth, tmp_path / "out", "--size", 5000, check=False)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+    assert output.read_text() == "mine"
+    annfusion("slice", synth, tmp_path / "out", "--size", 5000, "--overwrite")
+    assert not differences(objects.read(output), objects.read(synth))
+
+
+def test_output_names(annfusion, synth, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text(f"{tmp_path}/first.h5ad\n{tmp_path}/second.h5ad\n")
+    annfusion("slice", synth, tmp_path / "out", "--size", 2000, "--output-names", names)
+    assert objects.read(tmp_path / "first.h5ad").n_obs == 2000
+    assert objects.read(tmp_path / "second.h5ad").n_obs == 1000
+
+
+def test_shuffle_is_refused_clearly(annfusion, synth, tmp_path):
+    done = annfusion("slice", synth, tmp_path / "out", "--shuffle", check=False)
+    assert done.returncode == 1
+    assert "not implemented" in done.stderr and "--shuffle" in done.stderr
