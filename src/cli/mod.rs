@@ -15,5 +15,6 @@ mod run;
 
 mod slice;
 mod filter;
+mod synth;
 
 pub use run::main;

@@ -5,7 +5,9 @@
 mod options;
 mod progress;
 mod report;
+mod synth;
 
 pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
 pub use progress::{Progress, Quiet};
 pub use report::{OutputReport, Report};
+pub use synth::{SynthOptions, synth};
