@@ -34,4 +34,4 @@ pub use info::inspect_elements;
 pub use object::{AnnData, Raw};
 pub use uns::{UnsLeaf, uns_leaves};
 pub use write::{ColumnSize, ColumnWriter, CopyOptions, copy_tree};
-pub(crate) use write::{FrameWriter, Place, attributes, encoding};
+pub(crate) use write::{FrameWriter, Place, encoding};

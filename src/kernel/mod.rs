@@ -1,1 +1,5 @@
-//! Not written yet.
+//! Arrow compute over matrix rows, without I/O. Used by everything that moves rows.
+
+mod pairwise;
+
+pub use pairwise::{AxisMap, Positions};

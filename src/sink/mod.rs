@@ -1,1 +1,22 @@
-//! Not written yet.
+//! Batches of `cells` → an AnnData object on disk. Decides how, never what.
+//!
+//! [`ObjectSink`] writes what batches hold, row after row (`obs`, `X`, `layers`, `obsm`, `raw/X`),
+//! and at the end what is aligned to genes or to nothing (`var`, `varm`, `varp`, `raw/var`,
+//! `raw/varm`, `uns`), which it takes from the object the rows came from, and `obsp`, re-indexed
+//! by the rows' positions there.
+//!
+//! # Invariants
+//! - Rows are written in the order they come.
+//! - Nothing stands under the final name before [`FinishedObject::commit`].
+//! - What cannot be kept is said in [`FinishedObject::warnings`] or is an error.
+
+mod options;
+mod layout;
+mod provenance;
+mod object;
+mod finish;
+mod genes;
+mod aligned;
+
+pub use object::{FinishedObject, ObjectSink};
+pub use options::{ObjectSize, SinkOptions};

@@ -25,5 +25,5 @@ mod tree;
 
 pub use column::{ColumnSize, ColumnWriter};
 pub(crate) use frame::FrameWriter;
-pub(crate) use place::{Place, attributes, encoding};
+pub(crate) use place::{Place, encoding};
 pub use tree::{CopyOptions, copy_tree};

@@ -116,7 +116,7 @@ pub(crate) fn encoding(encoding_type: &str, version: &str) -> Attributes {
 }
 
 /// Attributes from pairs.
-pub(crate) fn attributes<const N: usize>(pairs: [(&str, Value); N]) -> Attributes {
+fn attributes<const N: usize>(pairs: [(&str, Value); N]) -> Attributes {
     pairs
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

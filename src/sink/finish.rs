@@ -1,0 +1,218 @@
+//! What no batch holds: `var`, `varm`, `varp`, `raw`, `obsp` and `uns`, from the rows' source.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field};
+
+use crate::element::{AnnData, CopyOptions, FrameWriter, Place, copy_tree, encoding};
+use crate::error::Result;
+use crate::kernel::{AxisMap, Positions};
+use crate::model::{Location, RowSelection, VarAxis};
+use crate::sink::aligned::{write_column, write_frame, write_pairwise};
+use crate::sink::genes::Genes;
+use crate::sink::layout::Layout;
+use crate::sink::provenance::Provenance;
+
+/// Writes the rest of an object whose rows are written; gives warnings.
+pub(super) async fn write_rest(
+    root: &Place,
+    layout: &Layout,
+    provenance: Provenance,
+    rows: u64,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let (source, positions) = source(layout, provenance, rows).await?;
+    let genes = match &layout.axis {
+        Some(axis) => Genes::of(axis, source.as_ref()).await?,
+        None => source
+            .as_ref()
+            .filter(|object| layout.n_vars.is_none_or(|n| n == object.n_vars()))
+            .map(Genes::all),
+    };
+    write_var(root, layout, genes.as_ref(), &mut warnings).await?;
+    write_raw(root, layout, source.as_ref(), &mut warnings).await?;
+    match source.as_ref().zip(positions) {
+        Some((object, positions)) => {
+            write_obsp(root, object, positions).await?;
+            write_uns(root, Some(object)).await?;
+        }
+        None => {
+            write_uns(root, None).await?;
+            if let Some(genes) = &genes {
+                warn_lost(&genes.object, &mut warnings);
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// The object that the rows came from, and which of its rows they are.
+async fn source(
+    layout: &Layout,
+    provenance: Provenance,
+    rows: u64,
+) -> Result<(Option<Arc<AnnData>>, Option<Positions>)> {
+    if let Some((object, positions)) = provenance.finish() {
+        let object = AnnData::open(&Location::parse(&object)).await?;
+        return Ok((Some(object), Some(positions)));
+    }
+    // No row, so no row said where it came from: the genes' own object is the source then.
+    if rows == 0
+        && layout.provenance.is_some()
+        && let Some((location, _)) = layout.axis.as_ref().and_then(|axis| axis.source())
+    {
+        let object = AnnData::open(location).await?;
+        let none = Positions::Sorted(RowSelection::default());
+        return Ok((Some(object), Some(none)));
+    }
+    Ok((None, None))
+}
+
+async fn write_var(
+    root: &Place,
+    layout: &Layout,
+    genes: Option<&Genes>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let place = root.child("var");
+    let Some(genes) = genes else {
+        if let (None, Some(n)) = (&layout.axis, layout.n_vars) {
+            warnings.push(format!(
+                "var_names: the query lost the names of the {n} genes, so they are numbered"
+            ));
+        }
+        return write_names(place, layout.axis.as_deref(), layout.n_vars).await;
+    };
+    write_frame(genes.frame(), &genes.positions, place).await?;
+    write_varm(root, genes).await?;
+    if genes.raw {
+        return Ok(());
+    }
+    let map = AxisMap::new(genes.positions.clone(), genes.object.n_vars())?;
+    for (name, reader) in genes.object.varp() {
+        write_pairwise(reader, &map, root.child("varp").child(name)).await?;
+    }
+    Ok(())
+}
+
+async fn write_varm(at: &Place, genes: &Genes) -> Result<()> {
+    let varm = match genes.object.raw() {
+        Some(raw) if genes.raw => raw.varm(),
+        _ => genes.object.varm(),
+    };
+    for (name, reader) in varm {
+        write_column(reader, &genes.positions, at.child("varm").child(name)).await?;
+    }
+    Ok(())
+}
+
+/// `raw/var` and `raw/varm`, beside the `raw/X` that batches held, or where `raw` has no `X`.
+async fn write_raw(
+    root: &Place,
+    layout: &Layout,
+    source: Option<&Arc<AnnData>>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let place = root.child("raw");
+    let genes = match (&layout.raw, source) {
+        (Some(raw), _) => match &raw.axis {
+            Some(axis) => Genes::of(axis, source).await?,
+            None => None,
+        },
+        (None, Some(object)) => match object.raw() {
+            Some(raw) if raw.x().is_none() => {
+                place.group(&encoding("raw", "0.1.0")).await?;
+                Some(Genes {
+                    object: Arc::clone(object),
+                    raw: true,
+                    positions: Positions::Sorted(RowSelection::all(raw.var().n_rows())),
+                })
+            }
+            _ => return Ok(()),
+        },
+        (None, None) => return Ok(()),
+    };
+    place
+        .child("varm")
+        .group(&encoding("dict", "0.1.0"))
+        .await?;
+    match genes {
+        Some(genes) => {
+            write_frame(genes.frame(), &genes.positions, place.child("var")).await?;
+            write_varm(&place, &genes).await
+        }
+        None => {
+            let (axis, n_vars) = match &layout.raw {
+                Some(raw) => (raw.axis.as_deref(), raw.n_vars),
+                None => (None, None),
+            };
+            if let (None, Some(n)) = (axis, n_vars) {
+                warnings.push(format!(
+                    "raw/var: the query lost the names of the {n} genes, so they are numbered"
+                ));
+            }
+            write_names(place.child("var"), axis, n_vars).await
+        }
+    }
+}
+
+/// A `var` of which only the names are known, or their number.
+async fn write_names(mut place: Place, axis: Option<&VarAxis>, n_vars: Option<u64>) -> Result<()> {
+    let names: ArrayRef = match axis {
+        Some(axis) => Arc::new(axis.names().clone()),
+        None => Arc::new(StringArray::from_iter_values(
+            (0..n_vars.unwrap_or_default()).map(|gene| gene.to_string()),
+        )),
+    };
+    place.size.rows = Some(names.len() as u64);
+    let index = Field::new("var_names", DataType::Utf8, false);
+    let mut frame = FrameWriter::create(place, &index, &[]).await?;
+    frame.append(&names, &[]).await?;
+    frame.finish().await
+}
+
+async fn write_obsp(root: &Place, object: &Arc<AnnData>, positions: Positions) -> Result<()> {
+    if object.obsp().is_empty() {
+        return Ok(());
+    }
+    let map = AxisMap::new(positions, object.n_obs())?;
+    for (name, reader) in object.obsp() {
+        write_pairwise(reader, &map, root.child("obsp").child(name)).await?;
+    }
+    Ok(())
+}
+
+async fn write_uns(root: &Place, object: Option<&Arc<AnnData>>) -> Result<()> {
+    let place = root.child("uns");
+    let options = CopyOptions {
+        compression: root.compression,
+        skip: object
+            .map(|object| object.uns_skip().to_vec())
+            .unwrap_or_default(),
+    };
+    match object.and_then(|object| Some((object, object.uns()?))) {
+        Some((object, uns)) => {
+            copy_tree(object.store(), &uns, &place.writer, &place.key, &options).await
+        }
+        None => place.group(&encoding("dict", "0.1.0")).await,
+    }
+}
+
+/// Rows that are no cells of an object (groups, joins) have no pairs, and no `uns`.
+fn warn_lost(object: &AnnData, warnings: &mut Vec<String>) {
+    let names: Vec<&str> = object
+        .obsp()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !names.is_empty() {
+        warnings.push(format!(
+            "obsp ({}): not written, because the rows are not cells of one object",
+            names.join(", ")
+        ));
+    }
+    if object.uns().is_some() {
+        warnings.push("uns: not written, because the rows are not cells of one object".to_owned());
+    }
+}

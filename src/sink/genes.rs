@@ -1,0 +1,107 @@
+//! Which element describes the genes of a matrix.
+
+use std::sync::Arc;
+
+use crate::element::{AnnData, Frame};
+use crate::error::Result;
+use crate::kernel::Positions;
+use crate::model::VarAxis;
+
+/// A `var` or `raw/var` of an object and the genes of it that are wanted.
+#[derive(Debug)]
+pub(super) struct Genes {
+    pub(super) object: Arc<AnnData>,
+    /// Whether they are `raw`'s.
+    pub(super) raw: bool,
+    pub(super) positions: Positions,
+}
+
+impl Genes {
+    /// All genes of the object's `var`.
+    pub(super) fn all(object: &Arc<AnnData>) -> Self {
+        Self {
+            positions: all(object.n_vars()),
+            object: Arc::clone(object),
+            raw: false,
+        }
+    }
+
+    /// Where the genes of `axis` are described: in the rows' own object if it has them, else in
+    /// the object that the axis was read from. [`None`] where nothing describes them.
+    ///
+    /// The rows' object comes first because axes are known by their names alone: another file with
+    /// the same genes may have been opened before.
+    pub(super) async fn of(axis: &VarAxis, source: Option<&Arc<AnnData>>) -> Result<Option<Self>> {
+        if let Some(object) = source
+            && let Some(found) = Self::in_object(axis, object).await?
+        {
+            return Ok(Some(found));
+        }
+        let Some((location, _)) = axis.source() else {
+            return Ok(None);
+        };
+        let object = AnnData::open(location).await?;
+        Self::in_object(axis, &object).await
+    }
+
+    async fn in_object(axis: &VarAxis, object: &Arc<AnnData>) -> Result<Option<Self>> {
+        let var = object.var_axis().await?;
+        let raw = object.raw_axis().await?;
+        let sides = [(Some(var), false), (raw, true)];
+        for (side, raw) in &sides {
+            if let Some(side) = side
+                && side.id() == axis.id()
+            {
+                let positions = all(side.len() as u64);
+                return Ok(Some(Self::at(object, *raw, positions)));
+            }
+        }
+        for (side, raw) in &sides {
+            if let Some(side) = side
+                && let Some(positions) = subset(axis, side)
+            {
+                return Ok(Some(Self::at(object, *raw, Positions::new(positions))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn at(object: &Arc<AnnData>, raw: bool, positions: Positions) -> Self {
+        Self {
+            object: Arc::clone(object),
+            raw,
+            positions,
+        }
+    }
+
+    /// The data frame that describes them.
+    pub(super) fn frame(&self) -> &Frame {
+        match self.object.raw() {
+            Some(raw) if self.raw => raw.var(),
+            _ => self.object.var(),
+        }
+    }
+}
+
+fn all(len: u64) -> Positions {
+    Positions::Sorted(crate::model::RowSelection::all(len))
+}
+
+/// Where an axis' genes stand on another one: where the axis says, if the names there are the
+/// same, else by name, if each name stands there once.
+fn subset(axis: &VarAxis, side: &VarAxis) -> Option<Vec<u64>> {
+    let same = |(position, gene): (&u64, usize)| {
+        usize::try_from(*position)
+            .is_ok_and(|at| at < side.len() && side.names().value(at) == axis.names().value(gene))
+    };
+    if let Some(positions) = axis.positions()
+        && positions.len() == axis.len()
+        && positions.iter().zip(0..).all(same)
+    {
+        return Some(positions.to_vec());
+    }
+    (0..axis.len())
+        .map(|gene| side.position(axis.names().value(gene)).ok())
+        .map(|position| u64::try_from(position?).ok())
+        .collect()
+}

@@ -1,0 +1,36 @@
+//! What a caller says of an object to be written.
+
+use std::collections::HashMap;
+
+use crate::element::ColumnSize;
+use crate::store::Compression;
+
+/// How an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SinkOptions {
+    /// Compression of every numeric array that is no scalar; none by default.
+    pub compression: Compression,
+    /// Whether an existing file may be replaced; refused by default.
+    pub overwrite: bool,
+    /// Whether the file is flushed to the device before it gets its name; not by default.
+    pub fsync: bool,
+}
+
+/// What is known of an object's size before its first row: arrays of known size are laid out once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectSize {
+    /// Rows, where known.
+    pub rows: Option<u64>,
+    /// Stored entries of sparse columns (`X`, `layers_counts`), where known.
+    pub nnz: HashMap<String, u64>,
+}
+
+impl ObjectSize {
+    /// What is known of one column.
+    pub fn column(&self, name: &str) -> ColumnSize {
+        ColumnSize {
+            rows: self.rows,
+            nnz: self.nnz.get(name).copied(),
+        }
+    }
+}
