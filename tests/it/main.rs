@@ -1,5 +1,6 @@
 //! Integration tests, in one binary so that DataFusion is linked once.
 
+mod h5_write;
 mod layering;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.

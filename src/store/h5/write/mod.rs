@@ -1,10 +1,30 @@
-//! Not written yet.
-use std::sync::Arc;
+//! Writing HDF5 through the reference library, with our own I/O and compression beside it.
+//!
+//! The library lays the file out: groups, attributes, datasets and their chunk tables. Bytes of
+//! uncompressed arrays of known length go to the places it gave them by `pwrite`, outside its
+//! lock and without a copy; other chunks are compressed on all cores and handed over as they are;
+//! text goes through the library, which keeps it on its heap.
+//!
+//! [`file`] is the file and its names, [`array`] one array, the rest is what an array is made of.
+//!
+//! # Invariants
+//! - Nothing stands under the final name before a commit; a drop before it removes all traces.
+//! - Equal calls give equal bytes: no times, no uninitialised padding, no dependence on threads
+//!   (arrays that are written concurrently aside: their places follow the order of calls).
+//! - Every call of the library is made under its lock; no compression and no `pwrite` is.
 
-use crate::error::{Error, Result};
-use crate::store::{StoreWriter, WriteTarget};
+mod file;
 
-/// Starts a file.
-pub(crate) async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
-    Err(Error::NotImplemented(target.path.display().to_string()))
-}
+mod array;
+mod records;
+mod chunks;
+mod direct;
+
+mod encode;
+mod grid;
+mod lzf;
+
+mod attributes;
+mod raw;
+
+pub(crate) use file::create;

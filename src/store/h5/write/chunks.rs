@@ -1,0 +1,260 @@
+//! Arrays handed to the library chunk by chunk: compressed ones and those that grow.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use hdf5_sys::h5d::{H5Dset_extent, H5Dwrite_chunk};
+use libdeflater::{CompressionLvl, Compressor};
+use rayon::prelude::*;
+
+use super::grid::Grid;
+use super::lzf::Lzf;
+use super::raw::{Handle, RawResult, check, locked};
+use crate::store::Compression;
+
+/// Bytes collected before compression starts, so that there is work for all cores.
+const BATCH_BYTES: usize = 1 << 20;
+/// Chunks compressed before they are handed over: bounds memory on large appends.
+const ROUND: usize = 32;
+
+thread_local! {
+    static DEFLATE: RefCell<HashMap<u8, Compressor>> = RefCell::new(HashMap::new());
+    static LZF: RefCell<Lzf> = RefCell::new(Lzf::new());
+}
+
+/// The rest of a chunked array.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    dataset: Handle,
+    grid: Grid,
+    compression: Compression,
+    /// Rows at the end where they are known; the extent grows where they are not.
+    rows: Option<u64>,
+    /// The next chunk.
+    next: u64,
+    /// Bytes of the next chunks that wait for more.
+    pending: Vec<u8>,
+}
+
+impl Chunks {
+    pub(super) fn new(
+        dataset: Handle,
+        grid: Grid,
+        compression: Compression,
+        rows: Option<u64>,
+    ) -> Self {
+        Self {
+            dataset,
+            grid,
+            compression,
+            rows,
+            next: 0,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes; whole chunks are compressed on all cores and written.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> RawResult<()> {
+        let chunk = usize::try_from(self.cell_bytes(self.next))?;
+        let enough = match self.compression {
+            Compression::None => chunk,
+            _ => chunk.max(BATCH_BYTES),
+        };
+        if self.pending.len() + bytes.len() < enough {
+            self.pending.extend_from_slice(bytes);
+            return Ok(());
+        }
+        // The chunk that is partly pending gets the rest of its bytes; the others stay in place.
+        let mut pending = std::mem::take(&mut self.pending);
+        let (mut end, mut cut) = (0, Vec::new());
+        while end < pending.len() {
+            let cell = usize::try_from(self.cell_bytes(self.next + u64::try_from(cut.len())?))?;
+            if cell == 0 || end + cell > pending.len() + bytes.len() {
+                break;
+            }
+            end += cell;
+            cut.push(cell);
+        }
+        let taken = end.saturating_sub(pending.len());
+        let (head, mut rest) = bytes.split_at(taken);
+        pending.extend_from_slice(head);
+        let mut cells = Vec::new();
+        let mut from = pending.as_slice();
+        for cell in cut {
+            let (cell, later) = from.split_at(cell);
+            cells.push(cell);
+            from = later;
+        }
+        let left = from;
+        if left.is_empty() {
+            loop {
+                let next = self.next + u64::try_from(cells.len())?;
+                let cell = usize::try_from(self.cell_bytes(next))?;
+                if cell == 0 || cell > rest.len() {
+                    break;
+                }
+                let (cell, later) = rest.split_at(cell);
+                cells.push(cell);
+                rest = later;
+            }
+        }
+        for round in cells.chunks(ROUND) {
+            self.put(round)?;
+        }
+        let mut later = Vec::with_capacity(left.len() + rest.len());
+        later.extend_from_slice(left);
+        later.extend_from_slice(rest);
+        self.pending = later;
+        Ok(())
+    }
+
+    /// Writes what is pending; a growing array gets the length of what was appended.
+    pub(super) fn finish(mut self, rows: u64) -> RawResult<()> {
+        // The length is set before the last chunk is there: cutting through a stored chunk makes
+        // the library decode it, clear the rest and compress it again.
+        if self.rows.is_none() {
+            self.extend(rows)?;
+            self.rows = Some(rows);
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let (mut cells, mut rest) = (Vec::new(), pending.as_slice());
+        while !rest.is_empty() {
+            let next = self.next + u64::try_from(cells.len())?;
+            let cell = usize::try_from(self.cell_bytes(next))?;
+            if cell == 0 || cell > rest.len() {
+                return Err(
+                    format!("{} bytes are left over after the last chunk", rest.len()).into(),
+                );
+            }
+            let (cell, later) = rest.split_at(cell);
+            cells.push(cell);
+            rest = later;
+        }
+        for round in cells.chunks(ROUND) {
+            self.put(round)?;
+        }
+        self.dataset.close()
+    }
+
+    /// Bytes of the array in a chunk, 0 past the end; growing arrays have whole chunks only.
+    fn cell_bytes(&self, index: u64) -> u64 {
+        self.grid.cell(index, self.rows.unwrap_or(u64::MAX)).bytes
+    }
+
+    /// Compresses chunks and hands them over, in order.
+    fn put(&mut self, cells: &[&[u8]]) -> RawResult<()> {
+        let whole = usize::try_from(self.grid.chunk_bytes())?;
+        let compression = self.compression;
+        let encoded: Vec<Encoded<'_>> = if cells.len() > 1 && compression != Compression::None {
+            cells
+                .par_iter()
+                .map(|cell| encode(cell, whole, compression))
+                .collect::<RawResult<_>>()?
+        } else {
+            cells
+                .iter()
+                .map(|cell| encode(cell, whole, compression))
+                .collect::<RawResult<_>>()?
+        };
+        for chunk in encoded {
+            let rows = self.rows.unwrap_or(u64::MAX);
+            let cell = self.grid.cell(self.next, rows);
+            if self.rows.is_none() {
+                self.extend(cell.origin[0] + self.grid.chunk()[0])?;
+            }
+            let bytes = chunk.bytes();
+            // SAFETY: the origin has the dataset's rank and the pointer as many bytes as it says.
+            locked(|| {
+                check(unsafe {
+                    H5Dwrite_chunk(
+                        self.dataset.id(),
+                        0,
+                        chunk.mask,
+                        cell.origin.as_ptr(),
+                        bytes.len(),
+                        bytes.as_ptr().cast(),
+                    )
+                })
+            })?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets the length of a growing array.
+    fn extend(&self, rows: u64) -> RawResult<()> {
+        let shape = self.grid.shape(rows);
+        // SAFETY: the lengths have the dataset's rank.
+        locked(|| check(unsafe { H5Dset_extent(self.dataset.id(), shape.as_ptr()) }))
+    }
+}
+
+/// A chunk as it is stored.
+struct Encoded<'a> {
+    plain: &'a [u8],
+    /// The bytes where they are not `plain`.
+    owned: Option<Vec<u8>>,
+    /// Bit 0 says that the filter was left out.
+    mask: u32,
+}
+
+impl Encoded<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.owned.as_deref().unwrap_or(self.plain)
+    }
+}
+
+/// Fills a chunk up with zeros and compresses it, unless that makes it larger.
+fn encode(cell: &[u8], whole: usize, compression: Compression) -> RawResult<Encoded<'_>> {
+    let padded = (cell.len() < whole).then(|| {
+        let mut padded = vec![0; whole];
+        padded[..cell.len()].copy_from_slice(cell);
+        padded
+    });
+    let plain = padded.as_deref().unwrap_or(cell);
+    let smaller = match compression {
+        Compression::None => {
+            return Ok(Encoded {
+                plain: cell,
+                owned: padded,
+                mask: 0,
+            });
+        }
+        Compression::Gzip(level) => deflate(plain, level)?,
+        Compression::Lzf => LZF.with_borrow_mut(|lzf| lzf.compress(plain)),
+    };
+    Ok(match smaller {
+        Some(bytes) => Encoded {
+            plain: cell,
+            owned: Some(bytes),
+            mask: 0,
+        },
+        None => Encoded {
+            plain: cell,
+            owned: padded,
+            mask: 1,
+        },
+    })
+}
+
+fn deflate(plain: &[u8], level: u8) -> RawResult<Option<Vec<u8>>> {
+    DEFLATE.with_borrow_mut(|compressors| {
+        let compressor = match compressors.entry(level) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let level = CompressionLvl::new(i32::from(level))
+                    .map_err(|_| format!("gzip has no level {level}"))?;
+                entry.insert(Compressor::new(level))
+            }
+        };
+        let mut bytes = vec![0; plain.len()];
+        // A buffer of the plain length: what does not fit is not worth compressing.
+        Ok(match compressor.zlib_compress(plain, &mut bytes) {
+            Ok(len) if len < plain.len() => {
+                bytes.truncate(len);
+                Some(bytes)
+            }
+            _ => None,
+        })
+    })
+}

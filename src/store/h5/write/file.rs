@@ -1,0 +1,399 @@
+//! The file: made beside its final name, closed, then renamed.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use hdf5::globals as h5;
+use hdf5_sys::h5f::{H5F_ACC_EXCL, H5F_close_degree_t, H5F_libver_t, H5Fclose, H5Fcreate};
+use hdf5_sys::h5g::{H5Gclose, H5Gcreate2, H5Gopen2};
+use hdf5_sys::h5i::hid_t;
+use hdf5_sys::h5p::{
+    H5Pclose, H5Pcreate, H5Pset_char_encoding, H5Pset_fclose_degree, H5Pset_file_locking,
+    H5Pset_libver_bounds, H5Pset_link_phase_change, H5Pset_meta_block_size, H5Pset_obj_track_times,
+    H5Pset_small_data_block_size,
+};
+use hdf5_sys::h5t::H5T_cset_t;
+
+use super::array::H5ArrayWriter;
+use super::attributes::AttributeTypes;
+use super::raw::{Handle, RawResult, c_name, check, locked};
+use crate::error::{BoxedError, Error, Result};
+use crate::model::ElementKey;
+use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
+
+/// What errors call this store.
+const STORE: &str = "h5ad";
+/// The file grows by so much at a time for metadata, and for small arrays and text: small files
+/// stay small, and their parts lie together.
+const BLOCK_BYTES: u64 = 16 << 10;
+/// Members up to which a group keeps its links in its header, where they are cheapest.
+const COMPACT_LINKS: u32 = 64;
+
+/// Starts a file beside `target.path`.
+///
+/// # Errors
+/// [`Error::OutputRefused`] where the output exists and may not be replaced, or has no directory;
+/// [`Error::Store`] where the file cannot be made.
+pub(crate) async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
+    let names = Names::try_new(target)?;
+    remove_stale(&names);
+    let shared = Shared::create(&names)
+        .inspect_err(|_| drop(std::fs::remove_file(&names.temporary)))
+        .map_err(|e| Error::store(STORE, &names.url, e))?;
+    Ok(Arc::new(H5Writer {
+        shared: Arc::new(shared),
+        names,
+        target: target.clone(),
+        committed: AtomicBool::new(false),
+    }))
+}
+
+/// The names of a file being written.
+#[derive(Debug)]
+struct Names {
+    /// What messages call it.
+    url: String,
+    /// Its final name; for a link, what that points to.
+    path: PathBuf,
+    /// The name it has until then, in the same directory.
+    temporary: PathBuf,
+}
+
+impl Names {
+    fn try_new(target: &WriteTarget) -> Result<Self> {
+        static COUNTER: AtomicUsize = AtomicUsize::new(0);
+        let url = target.path.display().to_string();
+        let refuse = |reason: String| Error::OutputRefused {
+            path: url.clone(),
+            reason,
+        };
+        let path = match std::fs::symlink_metadata(&target.path) {
+            Ok(meta) if meta.is_symlink() => {
+                std::fs::canonicalize(&target.path).unwrap_or_else(|_| target.path.clone())
+            }
+            _ => target.path.clone(),
+        };
+        let directory = directory_of(&path);
+        if !directory.is_dir() {
+            return Err(refuse(format!(
+                "its directory {} does not exist",
+                directory.display()
+            )));
+        }
+        let Some(name) = path.file_name() else {
+            return Err(refuse("it has no file name".to_owned()));
+        };
+        if path.is_dir() {
+            return Err(refuse("it is a directory".to_owned()));
+        }
+        if !target.overwrite && path.exists() {
+            return Err(refuse(EXISTS.to_owned()));
+        }
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let prefix = temporary_prefix(&name.to_string_lossy());
+        let temporary = directory.join(format!("{prefix}{}-{count}.tmp", std::process::id()));
+        Ok(Self {
+            url,
+            path,
+            temporary,
+        })
+    }
+}
+
+const EXISTS: &str = "it exists already; --overwrite replaces it";
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// What temporary names of an output start with; long names are cut, as systems allow 255 bytes.
+fn temporary_prefix(name: &str) -> String {
+    let cut = (0..=name.len().min(200))
+        .rev()
+        .find(|i| name.is_char_boundary(*i));
+    format!(".{}.", &name[..cut.unwrap_or(0)])
+}
+
+/// Removes what dead processes left behind for the same output. Failures are the next one's.
+fn remove_stale(names: &Names) {
+    let Some(name) = names.path.file_name() else {
+        return;
+    };
+    let prefix = temporary_prefix(&name.to_string_lossy());
+    let Ok(entries) = std::fs::read_dir(directory_of(&names.path)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let owner = found
+            .to_str()
+            .and_then(|found| {
+                found
+                    .strip_prefix(&prefix)?
+                    .strip_suffix(".tmp")?
+                    .split_once('-')
+            })
+            .filter(|(_, count)| count.parse::<u64>().is_ok())
+            .and_then(|(pid, _)| pid.parse::<i32>().ok());
+        if owner.is_some_and(|pid| pid > 0 && !is_alive(pid)) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    // SAFETY: signal 0 is not delivered.
+    let status = unsafe { libc::kill(pid, 0) };
+    status == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+/// What a file and its arrays share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    url: String,
+    /// The library's file, negative once it is closed.
+    file: AtomicI64,
+    /// Our own descriptor of it.
+    bytes: Arc<File>,
+    /// How links are named.
+    links: Handle,
+    /// How groups are made.
+    groups: Handle,
+    attributes: AttributeTypes,
+    /// Arrays that are not finished.
+    pub(super) open_arrays: AtomicUsize,
+}
+
+impl Shared {
+    fn create(names: &Names) -> RawResult<Self> {
+        let file = create_file(&names.temporary)?;
+        let bytes = OpenOptions::new().write(true).open(&names.temporary)?;
+        locked(|| {
+            // SAFETY: constants of the library, and lists of our own.
+            let links = Handle::new(unsafe { H5Pcreate(*h5::H5P_LINK_CREATE) }, H5Pclose)?;
+            check(unsafe { H5Pset_char_encoding(links.id(), H5T_cset_t::H5T_CSET_UTF8) })?;
+            let groups = Handle::new(unsafe { H5Pcreate(*h5::H5P_GROUP_CREATE) }, H5Pclose)?;
+            set_group_options(&groups)?;
+            let shared = Self {
+                url: names.url.clone(),
+                file: AtomicI64::new(file.id()),
+                bytes: Arc::new(bytes),
+                links,
+                groups,
+                attributes: AttributeTypes::new()?,
+                open_arrays: AtomicUsize::new(0),
+            };
+            // From here on `close` is what closes it.
+            std::mem::forget(file);
+            Ok(shared)
+        })
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The library's file. Under the lock, which keeps it open.
+    pub(super) fn file(&self) -> RawResult<hid_t> {
+        match self.file.load(Ordering::Acquire) {
+            closed if closed < 0 => Err("the file is closed".into()),
+            file => Ok(file),
+        }
+    }
+
+    /// A descriptor for writing at places the library has given.
+    pub(super) fn bytes(&self) -> Arc<File> {
+        Arc::clone(&self.bytes)
+    }
+
+    pub(super) fn links(&self) -> hid_t {
+        self.links.id()
+    }
+
+    pub(super) fn attributes(&self) -> &AttributeTypes {
+        &self.attributes
+    }
+
+    /// An error of this file, at an element of it.
+    pub(super) fn failure(&self, key: &ElementKey, source: BoxedError) -> Error {
+        Error::store(STORE, format!("{}: {key}", self.url), source)
+    }
+
+    fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> RawResult<()> {
+        let name = c_name(key.as_str())?;
+        locked(|| {
+            let file = self.file()?;
+            // SAFETY: all identifiers are open and the name ends in NUL.
+            let group = Handle::new(
+                unsafe { H5Gcreate2(file, name.as_ptr(), self.links.id(), self.groups.id(), 0) },
+                H5Gclose,
+            )?;
+            self.attributes.write(group.id(), attributes)
+        })
+    }
+
+    fn set_attributes(&self, key: &ElementKey, attributes: &Attributes) -> RawResult<()> {
+        let name = c_name(&format!("/{}", key.as_str()))?;
+        locked(|| {
+            let file = self.file()?;
+            // SAFETY: the file is open and the name ends in NUL.
+            let group = Handle::new(unsafe { H5Gopen2(file, name.as_ptr(), 0) }, H5Gclose)?;
+            self.attributes.write(group.id(), attributes)
+        })
+    }
+
+    /// Writes what the library holds back and closes its file, with all that is open in it.
+    fn close(&self) -> RawResult<()> {
+        locked(|| match self.file.swap(-1, Ordering::AcqRel) {
+            closed if closed < 0 => Ok(()),
+            // SAFETY: taken out above, so it is closed once.
+            file => check(unsafe { H5Fclose(file) }),
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
+/// Creates the library's file.
+fn create_file(path: &Path) -> RawResult<Handle> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    locked(|| {
+        // SAFETY: constants of the library, lists of our own, a name that ends in NUL.
+        unsafe {
+            let access = Handle::new(H5Pcreate(*h5::H5P_FILE_ACCESS), H5Pclose)?;
+            // Old enough for every reader since 2008, new enough for attributes over 64 KiB.
+            let version = H5F_libver_t::H5F_LIBVER_V18;
+            check(H5Pset_libver_bounds(access.id(), version, version))?;
+            check(H5Pset_file_locking(access.id(), 0, 1))?;
+            check(H5Pset_fclose_degree(
+                access.id(),
+                H5F_close_degree_t::H5F_CLOSE_STRONG,
+            ))?;
+            check(H5Pset_meta_block_size(access.id(), BLOCK_BYTES))?;
+            check(H5Pset_small_data_block_size(access.id(), BLOCK_BYTES))?;
+            let root = Handle::new(H5Pcreate(*h5::H5P_FILE_CREATE), H5Pclose)?;
+            set_group_options(&root)?;
+            let id = H5Fcreate(name.as_ptr(), H5F_ACC_EXCL, root.id(), access.id());
+            Handle::new(id, H5Fclose)
+        }
+    })
+}
+
+/// No times, so that equal input gives equal bytes.
+fn set_group_options(list: &Handle) -> RawResult<()> {
+    // SAFETY: a list of our own, for groups or (with the same properties) for the root.
+    unsafe {
+        check(H5Pset_obj_track_times(list.id(), 0))?;
+        check(H5Pset_link_phase_change(
+            list.id(),
+            COMPACT_LINKS,
+            COMPACT_LINKS / 2,
+        ))
+    }
+}
+
+/// A file being written.
+#[derive(Debug)]
+struct H5Writer {
+    shared: Arc<Shared>,
+    names: Names,
+    target: WriteTarget,
+    committed: AtomicBool,
+}
+
+impl H5Writer {
+    fn rename(&self) -> RawResult<()> {
+        std::fs::rename(&self.names.temporary, &self.names.path)?;
+        if self.target.fsync {
+            File::open(directory_of(&self.names.path))?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StoreWriter for H5Writer {
+    fn url(&self) -> &str {
+        &self.names.url
+    }
+
+    async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
+        self.shared
+            .create_group(key, attributes)
+            .map_err(|e| self.shared.failure(key, e))
+    }
+
+    async fn set_attributes(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
+        self.shared
+            .set_attributes(key, attributes)
+            .map_err(|e| self.shared.failure(key, e))
+    }
+
+    async fn create_array(
+        &self,
+        key: &ElementKey,
+        spec: ArraySpec,
+    ) -> Result<Box<dyn ArrayWriter>> {
+        Ok(Box::new(H5ArrayWriter::create(&self.shared, key, spec)?))
+    }
+
+    async fn close(&self) -> Result<()> {
+        let root = ElementKey::root();
+        let open = self.shared.open_arrays.load(Ordering::Acquire);
+        if open > 0 {
+            let reason = format!("{open} arrays are not finished");
+            return Err(self.shared.failure(&root, reason.into()));
+        }
+        let (shared, fsync) = (Arc::clone(&self.shared), self.target.fsync);
+        let close = move || -> RawResult<()> {
+            shared.close()?;
+            if fsync {
+                shared.bytes.sync_all()?;
+            }
+            Ok(())
+        };
+        // Closing writes some kilobytes; only waiting for the device takes long.
+        super::array::run(fsync, close)
+            .await
+            .map_err(|e| self.shared.failure(&root, e))
+    }
+
+    async fn commit(&self) -> Result<()> {
+        if self.shared.file.load(Ordering::Acquire) >= 0 {
+            let reason = "the file is not closed";
+            return Err(self.shared.failure(&ElementKey::root(), reason.into()));
+        }
+        if !self.target.overwrite && self.names.path.exists() {
+            return Err(Error::OutputRefused {
+                path: self.names.url.clone(),
+                reason: EXISTS.to_owned(),
+            });
+        }
+        self.rename()
+            .map_err(|e| self.shared.failure(&ElementKey::root(), e))?;
+        self.committed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for H5Writer {
+    fn drop(&mut self) {
+        if !self.committed.load(Ordering::Acquire) {
+            drop(self.shared.close());
+            drop(std::fs::remove_file(&self.names.temporary));
+        }
+    }
+}
