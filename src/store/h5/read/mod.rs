@@ -1,11 +1,43 @@
-//! Not written yet.
+//! HDF5 for reading: metadata by a memory-safe parser, bytes by our own parallel decode.
+//!
+//! [`tree::H5Store`] walks groups and attributes through `hdf5-pure` and hands out
+//! [`array::H5Array`]s. An array knows where its bytes are ([`storage`]), fetches those of the
+//! selected rows ([`fetch`]), undoes the filters on all cores ([`filter`], [`lzf`]) and wraps them
+//! as Arrow ([`convert`], [`heap`]). What the parser cannot do is asked of the reference library
+//! ([`library`]): object references, soft links, rare filters and the newest layouts.
+//!
+//! # Invariants
+//! - No length, address or count of a file is believed before it was held against the file's size:
+//!   what is not compressed asks for no more memory than the file is long, what is compressed for
+//!   no more than its filter can have made of it.
+//! - Opening reads kilobytes: chunk tables are read with the first rows and kept.
+
+mod fault;
+mod source;
+mod tree;
+mod attributes;
+mod dtype;
+mod storage;
+mod output;
+mod filter;
+mod lzf;
+mod fetch;
+mod array;
+mod convert;
+mod heap;
+mod library;
+
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Location;
 use crate::store::Store;
 
 /// Opens a file.
+///
+/// # Errors
+/// [`Error::StoreNotFound`](crate::Error::StoreNotFound) where there is no file, it is not HDF5 or
+/// it was cut short.
 pub(crate) async fn open(location: &Location) -> Result<Arc<dyn Store>> {
-    Err(Error::NotImplemented(location.to_string()))
+    Ok(Arc::new(tree::H5Store::open(location.path())?))
 }

@@ -1,0 +1,242 @@
+//! An array, open for reading.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::ArrayRef;
+use async_trait::async_trait;
+use hdf5_pure::{Dataset, Layout};
+
+use super::convert::to_arrow;
+use super::dtype::{Disk, translate};
+use super::fault::{Fault, guard, panicked};
+use super::fetch::{Fetched, SMALL, fetch};
+use super::heap::Heap;
+use super::source::ByteSource;
+use super::storage::Storage;
+use crate::error::{Error, Result};
+use crate::model::{DType, ElementKey, RowSelection};
+use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+
+/// What is the same for all arrays of a file.
+#[derive(Debug)]
+pub(super) struct FileInfo {
+    /// What messages call the file.
+    pub(super) url: String,
+    /// Where the reference library finds it.
+    pub(super) path: PathBuf,
+    pub(super) source: Arc<dyn ByteSource>,
+    /// What addresses in the file count from.
+    pub(super) base: u64,
+    /// Bytes of an address and of a length.
+    pub(super) offset_size: u8,
+    pub(super) length_size: u8,
+}
+
+/// A description of an array; its bytes stay in the file.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) info: ArrayInfo,
+    pub(super) file: Arc<FileInfo>,
+    pub(super) source: Arc<dyn ByteSource>,
+    pub(super) dataset: Dataset,
+    pub(super) disk: Disk,
+    pub(super) storage: Storage,
+    /// Bytes of an element and of a row on disk.
+    pub(super) element: usize,
+    pub(super) row_bytes: u64,
+    fill: OnceLock<Vec<u8>>,
+}
+
+/// A reader; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct H5Array(Arc<Core>);
+
+impl H5Array {
+    /// Reads the header of a dataset, and no chunk table.
+    pub(super) fn open(file: &Arc<FileInfo>, key: &ElementKey, dataset: Dataset) -> Result<Self> {
+        guard(|| Core::open(file, key, dataset))
+            .map(|core| Self(Arc::new(core)))
+            .map_err(|fault| fault.at(&file.url, key))
+    }
+}
+
+impl Core {
+    fn open(file: &Arc<FileInfo>, key: &ElementKey, dataset: Dataset) -> Result<Self, Fault> {
+        let shape = dataset.shape()?;
+        let (dtype, disk) = translate(&dataset.datatype()?);
+        let element = disk.size();
+        if disk.has_heap_text() && file.offset_size != 8 {
+            return Err(Fault::Unsupported(format!(
+                "text in a file with {}-byte addresses",
+                file.offset_size
+            )));
+        }
+        let row_bytes = shape
+            .iter()
+            .skip(1)
+            .try_fold(element as u64, |product, n| product.checked_mul(*n))
+            .filter(|row| {
+                row.checked_mul(shape.first().copied().unwrap_or(1))
+                    .is_some()
+            })
+            .ok_or_else(|| {
+                Fault::Corrupt(format!("a shape of {shape:?} elements of {element} bytes"))
+            })?;
+        let layout = dataset.layout()?;
+        // A null dataspace shows as a scalar of which nothing is stored.
+        let null = shape.is_empty()
+            && element > 0
+            && matches!(
+                layout,
+                Layout::Compact { size: 0 } | Layout::Contiguous { size: 0, .. }
+            );
+        let (chunk_shape, stored_bytes) = match layout {
+            Layout::Compact { size } => (None, Some(size)),
+            Layout::Contiguous { size, address } => (None, Some(address.map_or(0, |_| size))),
+            Layout::Chunked { chunk_shape, .. } => (Some(chunk_shape), None),
+            _ => (None, None),
+        };
+        let storage = Storage::of(&dataset, &shape, element)?;
+        let filters = dataset.filter_pipeline().iter().map(name).collect();
+        Ok(Self {
+            info: ArrayInfo {
+                key: key.clone(),
+                dtype,
+                shape,
+                null,
+                chunk_shape,
+                filters,
+                stored_bytes,
+            },
+            source: Arc::clone(&file.source),
+            file: Arc::clone(file),
+            dataset,
+            disk,
+            storage,
+            element,
+            row_bytes,
+            fill: OnceLock::new(),
+        })
+    }
+
+    /// The bytes of an array that lies in its object's header.
+    pub(super) fn compact(&self) -> Result<Vec<u8>, Fault> {
+        guard(|| Ok(self.dataset.read_raw()?))
+    }
+
+    /// The element that stands where nothing was written, as found in `band` at the chunk
+    /// `in_band`, which must be missing. The parser does not show the fill value itself, so one row
+    /// without storage is read through it. Zero where that fails: the file says no better.
+    pub(super) fn fill(&self, band: u64, in_band: u64) -> Vec<u8> {
+        /// A row longer than this is not read for the sake of one element.
+        const LONGEST: u64 = 64 << 20;
+        self.fill
+            .get_or_init(|| {
+                let (height, column) = match &self.storage {
+                    Storage::Chunked(c) => {
+                        (c.chunk_shape[0], c.first_element(in_band, &self.info.shape))
+                    }
+                    _ => (1, 0),
+                };
+                let zero = vec![0; self.element];
+                if self.row_bytes > LONGEST {
+                    return zero;
+                }
+                guard(|| Ok(self.dataset.read_raw_rows(band.saturating_mul(height), 1)?))
+                    .ok()
+                    .and_then(|row| {
+                        let at = usize::try_from(column).ok()?.checked_mul(self.element)?;
+                        Some(row.get(at..at.checked_add(self.element)?)?.to_vec())
+                    })
+                    .unwrap_or(zero)
+            })
+            .clone()
+    }
+
+    fn read(&self, rows: &RowSelection) -> Result<(ArrayRef, Fetched), Fault> {
+        let (bytes, mut fetched) = fetch(self, rows)?;
+        let heap = Heap::new(&self.file);
+        let array = to_arrow(self, bytes, &heap)?;
+        fetched.bytes += heap.fetched();
+        Ok((array, fetched))
+    }
+
+    fn check(&self, rows: &RowSelection) -> Result<()> {
+        let len = self.info.len();
+        if rows.end() > len {
+            return Err(Error::OutOfRange {
+                url: self.file.url.clone(),
+                element: self.info.key.clone(),
+                position: i128::from(rows.end()) - 1,
+                len,
+            });
+        }
+        if let DType::Other(what) = &self.info.dtype {
+            return Err(Error::NotImplemented(format!(
+                "{}: element {}: values of type {what}",
+                self.file.url, self.info.key
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ArrayReader for H5Array {
+    fn info(&self) -> &ArrayInfo {
+        &self.0.info
+    }
+
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        let core = &self.0;
+        core.check(rows)?;
+        let size = rows.len().saturating_mul(core.row_bytes);
+        // Text and library reads may be long however few bytes the array itself takes.
+        let plain = !core.disk.has_heap_text()
+            && !matches!(core.disk, Disk::Reference { .. })
+            && !matches!(core.storage, Storage::Library(_));
+        let result = if plain && size < SMALL && core.cheap() {
+            guard(|| core.read(rows))
+        } else {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let (core, rows) = (Arc::clone(core), rows.clone());
+            rayon::spawn(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| core.read(&rows)))
+                    .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+                // The reader may have been dropped meanwhile, which is its right.
+                let _ = sender.send(result);
+            });
+            receiver
+                .await
+                .unwrap_or_else(|_| Err(Fault::Corrupt("the read was abandoned".into())))
+        };
+        let (array, fetched) = result.map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
+        metrics.add_bytes(fetched.bytes);
+        metrics.add_chunks(fetched.chunks);
+        Ok(array)
+    }
+}
+
+impl Core {
+    /// Whether a small read decodes little: a chunk may be a thousand times what is asked for.
+    fn cheap(&self) -> bool {
+        match &self.storage {
+            Storage::Chunked(c) => c.pipeline.is_empty() || c.chunk_bytes as u64 <= SMALL,
+            _ => true,
+        }
+    }
+}
+
+/// A filter as users write it.
+fn name(filter: &hdf5_pure::Filter) -> String {
+    match (filter.id, filter.client_data.first()) {
+        (1, Some(level)) => format!("gzip-{level}"),
+        (1, None) => "gzip".to_owned(),
+        (2, _) => "shuffle".to_owned(),
+        (3, _) => "fletcher32".to_owned(),
+        (32000, _) => "lzf".to_owned(),
+        _ => filter.to_string(),
+    }
+}

@@ -1,0 +1,226 @@
+//! Elements as they are on disk, to Arrow.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, PrimitiveArray, StringArray, StructArray,
+};
+use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+
+use super::array::Core;
+use super::dtype::{Disk, Member, Padding};
+use super::fault::Fault;
+use super::heap::Heap;
+use super::output::Bytes;
+use crate::model::DType;
+
+/// Wraps what was read; numbers are not copied again.
+pub(super) fn to_arrow(core: &Core, bytes: Bytes, heap: &Heap<'_>) -> Result<ArrayRef, Fault> {
+    if core.element == 0 || bytes.as_slice().len() % core.element != 0 {
+        return Err(Fault::Corrupt(format!(
+            "{} bytes of elements of {} bytes",
+            bytes.as_slice().len(),
+            core.element
+        )));
+    }
+    build(core, &core.disk, bytes, heap)
+}
+
+fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<ArrayRef, Fault> {
+    Ok(match disk {
+        Disk::Number { dtype, swap } => {
+            if *swap {
+                swap_bytes(bytes.as_mut_slice(), disk.size());
+            }
+            number(dtype, bytes)?
+        }
+        Disk::Bool => {
+            let bytes = bytes.as_slice();
+            let bits = BooleanBuffer::collect_bool(bytes.len(), |i| bytes[i] != 0);
+            Arc::new(BooleanArray::new(bits, None))
+        }
+        Disk::Text { size, padding } => Arc::new(fixed_text(bytes.as_slice(), *size, *padding)?),
+        Disk::HeapText => match &core.storage {
+            // The library gave the text itself, see there.
+            super::storage::Storage::Library(_) => {
+                return Err(Fault::Unsupported(
+                    "text inside records that only the HDF5 library reads".into(),
+                ));
+            }
+            _ => Arc::new(heap.text(bytes.as_slice())?),
+        },
+        Disk::Reference { size } => {
+            let addresses = bytes.as_slice().chunks_exact(*size).map(|reference| {
+                let (address, _) = reference.split_at(8);
+                u64::from_le_bytes(address.try_into().unwrap_or_default())
+            });
+            let names = super::library::names(&core.file, addresses.collect())?;
+            Arc::new(StringArray::from(names))
+        }
+        Disk::Complex { part, swap } => {
+            let size = disk.size() / 2;
+            if *swap {
+                swap_bytes(bytes.as_mut_slice(), size);
+            }
+            let all = bytes.as_slice();
+            let re = number(part, member(all, 2 * size, 0, size))?;
+            let im = number(part, member(all, 2 * size, size, size))?;
+            let fields = Fields::from(vec![
+                Field::new("re", re.data_type().clone(), false),
+                Field::new("im", im.data_type().clone(), false),
+            ]);
+            Arc::new(StructArray::try_new(fields, vec![re, im], None)?)
+        }
+        Disk::Record { size, members } => {
+            let n = bytes.as_slice().len() / size;
+            let mut fields = Vec::with_capacity(members.len());
+            let mut columns = Vec::with_capacity(members.len());
+            for Member { name, offset, disk } in members {
+                let part = member(bytes.as_slice(), *size, *offset, disk.size());
+                let column = build(core, disk, part, heap)?;
+                fields.push(Field::new(name, column.data_type().clone(), false));
+                columns.push(column);
+            }
+            Arc::new(StructArray::try_new_with_length(
+                Fields::from(fields),
+                columns,
+                None,
+                n,
+            )?)
+        }
+        Disk::Array { item, len } => {
+            let size = i32::try_from(*len)
+                .map_err(|_| Fault::Corrupt(format!("an array of {len} items in an element")))?;
+            if *len == 0 {
+                return Err(Fault::Unsupported(
+                    "arrays of no items in an element".into(),
+                ));
+            }
+            let items = build(core, item, bytes, heap)?;
+            let field = Arc::new(Field::new("item", items.data_type().clone(), false));
+            Arc::new(FixedSizeListArray::try_new(field, size, items, None)?)
+        }
+        Disk::Opaque { .. } => {
+            return Err(Fault::Unsupported(
+                "values of a type without a meaning here".into(),
+            ));
+        }
+    })
+}
+
+/// One member of every record, one after the other.
+fn member(records: &[u8], record: usize, offset: usize, size: usize) -> Bytes {
+    let mut picked = Vec::with_capacity(records.len() / record.max(1) * size);
+    for bytes in records.chunks_exact(record) {
+        picked.extend_from_slice(&bytes[offset..offset + size]);
+    }
+    Bytes::from(picked.as_slice())
+}
+
+fn swap_bytes(bytes: &mut [u8], size: usize) {
+    for element in bytes.chunks_exact_mut(size) {
+        element.reverse();
+    }
+}
+
+fn number(dtype: &DType, bytes: Bytes) -> Result<ArrayRef, Fault> {
+    Ok(match dtype {
+        DType::Int8 => primitive::<Int8Type>(bytes),
+        DType::Int16 => primitive::<Int16Type>(bytes),
+        DType::Int32 => primitive::<Int32Type>(bytes),
+        DType::Int64 => primitive::<Int64Type>(bytes),
+        DType::UInt8 => primitive::<UInt8Type>(bytes),
+        DType::UInt16 => primitive::<UInt16Type>(bytes),
+        DType::UInt32 => primitive::<UInt32Type>(bytes),
+        DType::UInt64 => primitive::<UInt64Type>(bytes),
+        DType::Float16 => primitive::<Float16Type>(bytes),
+        DType::Float32 => primitive::<Float32Type>(bytes),
+        DType::Float64 => primitive::<Float64Type>(bytes),
+        other => return Err(Fault::Unsupported(format!("numbers of type {other}"))),
+    })
+}
+
+fn primitive<T: ArrowPrimitiveType>(bytes: Bytes) -> ArrayRef {
+    let values = ScalarBuffer::<T::Native>::from(bytes.into_buffer());
+    Arc::new(PrimitiveArray::<T>::new(values, None))
+}
+
+fn fixed_text(bytes: &[u8], size: usize, padding: Padding) -> Result<StringArray, Fault> {
+    let mut text = TextBuilder::with_capacity(bytes.len() / size.max(1), bytes.len());
+    for element in bytes.chunks_exact(size) {
+        let end = match padding {
+            Padding::Terminated => element.iter().position(|b| *b == 0),
+            Padding::Zeros => element
+                .iter()
+                .rposition(|b| *b != 0)
+                .map(|i| i + 1)
+                .or(Some(0)),
+            Padding::Spaces => element
+                .iter()
+                .rposition(|b| *b != b' ')
+                .map(|i| i + 1)
+                .or(Some(0)),
+        };
+        text.push(&element[..end.unwrap_or(element.len())])?;
+    }
+    text.finish()
+}
+
+/// Text put together from bytes that are checked once, as a whole.
+pub(super) struct TextBuilder {
+    offsets: Vec<i32>,
+    values: Vec<u8>,
+}
+
+impl TextBuilder {
+    /// Room for so many values and bytes.
+    pub(super) fn with_capacity(values: usize, bytes: usize) -> Self {
+        let mut offsets = Vec::with_capacity(values + 1);
+        offsets.push(0);
+        Self {
+            offsets,
+            values: Vec::with_capacity(bytes),
+        }
+    }
+
+    /// Appends a value.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`] from 2 GiB of text on, which is what one Arrow array can hold.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.values.extend_from_slice(bytes);
+        let end = i32::try_from(self.values.len()).map_err(|_| {
+            Fault::Unsupported("2 GiB of text or more in one read; read fewer rows".into())
+        })?;
+        self.offsets.push(end);
+        Ok(())
+    }
+
+    /// The array; bytes that are not UTF-8 become replacement characters.
+    pub(super) fn finish(self) -> Result<StringArray, Fault> {
+        let Self { offsets, values } = self;
+        let starts_character = |text: &str| {
+            offsets
+                .iter()
+                .all(|at| text.is_char_boundary(usize::try_from(*at).unwrap_or(0)))
+        };
+        if std::str::from_utf8(&values).is_ok_and(starts_character) {
+            let offsets = OffsetBuffer::new(offsets.into());
+            return Ok(StringArray::try_new(offsets, values.into(), None)?);
+        }
+        let ends = offsets
+            .windows(2)
+            .filter_map(|w| Some(usize::try_from(w[0]).ok()?..usize::try_from(w[1]).ok()?));
+        let lossy: Vec<_> = ends.map(|r| String::from_utf8_lossy(&values[r])).collect();
+        Ok(StringArray::from_iter_values(lossy))
+    }
+}
+
+/// An empty array of a type.
+pub(super) fn empty(data_type: &DataType) -> ArrayRef {
+    arrow::array::new_empty_array(data_type)
+}

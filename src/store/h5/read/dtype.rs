@@ -1,0 +1,255 @@
+//! How elements lie on disk, and the type they are read as.
+
+use hdf5_pure::{Datatype, DatatypeByteOrder, ReferenceType, StringPadding};
+
+use crate::model::{DType, StructField};
+
+/// How deep compounds and arrays may nest. AnnData needs two; recursion over a file's own claim
+/// must end somewhere.
+const MAX_DEPTH: usize = 16;
+
+/// The layout of one element on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Disk {
+    /// One machine word.
+    Number { dtype: DType, swap: bool },
+    /// h5py's boolean: an enum over one byte.
+    Bool,
+    /// Text of fixed width.
+    Text { size: usize, padding: Padding },
+    /// Text on the global heap: length, address of a collection, index in it.
+    HeapText,
+    /// An address of an object header.
+    Reference { size: usize },
+    /// Two floats, real part first.
+    Complex { part: DType, swap: bool },
+    /// A record.
+    Record { size: usize, members: Vec<Member> },
+    /// A fixed number of items.
+    Array { item: Box<Self>, len: usize },
+    /// No meaning in AnnData; so many bytes.
+    Opaque { size: usize },
+}
+
+/// A member of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) offset: usize,
+    pub(super) disk: Disk,
+}
+
+/// What follows text in its fixed width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Padding {
+    /// The first zero ends it.
+    Terminated,
+    /// Zeros at the end do not count.
+    Zeros,
+    /// Spaces at the end do not count.
+    Spaces,
+}
+
+impl Disk {
+    /// Bytes per element.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Number { dtype, .. } => word(dtype),
+            Self::Bool => 1,
+            Self::HeapText => 16,
+            Self::Complex { part, .. } => 2 * word(part),
+            Self::Array { item, len } => item.size().saturating_mul(*len),
+            Self::Text { size, .. }
+            | Self::Reference { size }
+            | Self::Record { size, .. }
+            | Self::Opaque { size } => *size,
+        }
+    }
+
+    /// Whether some text of an element lies on the heap.
+    pub(super) fn has_heap_text(&self) -> bool {
+        match self {
+            Self::HeapText => true,
+            Self::Record { members, .. } => members.iter().any(|m| m.disk.has_heap_text()),
+            Self::Array { item, .. } => item.has_heap_text(),
+            _ => false,
+        }
+    }
+}
+
+fn word(dtype: &DType) -> usize {
+    dtype
+        .size()
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or(0)
+}
+
+/// Reads a datatype into the type users see and the layout that is decoded.
+pub(super) fn translate(datatype: &Datatype) -> (DType, Disk) {
+    at_depth(datatype, 0)
+}
+
+fn at_depth(datatype: &Datatype, depth: usize) -> (DType, Disk) {
+    known(datatype, depth).unwrap_or_else(|| {
+        let size = usize::try_from(datatype.type_size()).unwrap_or(usize::MAX);
+        (DType::Other(datatype.to_string()), Disk::Opaque { size })
+    })
+}
+
+fn known(datatype: &Datatype, depth: usize) -> Option<(DType, Disk)> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    Some(match datatype {
+        Datatype::FixedPoint {
+            size,
+            byte_order,
+            layout,
+        } => {
+            let whole = layout.bit_offset == 0
+                && size.checked_mul(8) == Some(u32::from(layout.bit_precision));
+            let dtype = match (size, layout.signed) {
+                _ if !whole => return None,
+                (1, true) => DType::Int8,
+                (2, true) => DType::Int16,
+                (4, true) => DType::Int32,
+                (8, true) => DType::Int64,
+                (1, false) => DType::UInt8,
+                (2, false) => DType::UInt16,
+                (4, false) => DType::UInt32,
+                (8, false) => DType::UInt64,
+                _ => return None,
+            };
+            number(dtype, *byte_order)?
+        }
+        Datatype::FloatingPoint {
+            size,
+            byte_order,
+            layout,
+        } => {
+            let dtype = match (size, layout.exponent_size, layout.mantissa_size) {
+                (2, 5, 10) => DType::Float16,
+                (4, 8, 23) => DType::Float32,
+                (8, 11, 52) => DType::Float64,
+                _ => return None,
+            };
+            if layout.bit_offset != 0 || layout.mantissa_location != 0 {
+                return None;
+            }
+            number(dtype, *byte_order)?
+        }
+        Datatype::String { size, padding, .. } => {
+            let size = usize::try_from(*size).ok()?;
+            let padding = match padding {
+                StringPadding::NullTerminate => Padding::Terminated,
+                StringPadding::NullPad => Padding::Zeros,
+                StringPadding::SpacePad => Padding::Spaces,
+            };
+            (DType::String, Disk::Text { size, padding })
+        }
+        Datatype::VariableLength {
+            is_string: true, ..
+        } => (DType::String, Disk::HeapText),
+        Datatype::Reference {
+            size,
+            ref_type: ReferenceType::Object,
+        } if *size >= 8 => {
+            let size = usize::try_from(*size).ok()?;
+            (DType::Reference, Disk::Reference { size })
+        }
+        Datatype::Enumeration {
+            base_type, members, ..
+        } => {
+            let is_bool = base_type.type_size() == 1
+                && members.len() == 2
+                && members.iter().any(|m| m.name == "FALSE" && m.value == [0])
+                && members.iter().any(|m| m.name == "TRUE" && m.value == [1]);
+            if is_bool {
+                (DType::Bool, Disk::Bool)
+            } else {
+                known(base_type, depth + 1)?
+            }
+        }
+        Datatype::Array {
+            base_type,
+            dimensions,
+        } => {
+            let mut inner = at_depth(base_type, depth + 1);
+            for len in dimensions.iter().rev() {
+                let (dtype, disk) = inner;
+                inner = (
+                    DType::FixedArray(Box::new(dtype), u64::from(*len)),
+                    Disk::Array {
+                        item: Box::new(disk),
+                        len: usize::try_from(*len).ok()?,
+                    },
+                );
+            }
+            inner
+        }
+        Datatype::Compound { size, members } => {
+            let size = usize::try_from(*size).ok()?;
+            let mut fields = Vec::with_capacity(members.len());
+            let mut layout = Vec::with_capacity(members.len());
+            for member in members {
+                let (dtype, disk) = at_depth(&member.datatype, depth + 1);
+                let offset = usize::try_from(member.byte_offset).ok()?;
+                // A member that sticks out of its record would be read from the next one.
+                if offset.checked_add(disk.size()).is_none_or(|end| end > size) {
+                    return None;
+                }
+                fields.push(StructField {
+                    name: member.name.clone(),
+                    dtype,
+                });
+                layout.push(Member {
+                    name: member.name.clone(),
+                    offset,
+                    disk,
+                });
+            }
+            complex(&layout, size).unwrap_or((
+                DType::Struct(fields),
+                Disk::Record {
+                    size,
+                    members: layout,
+                },
+            ))
+        }
+        _ => return None,
+    })
+}
+
+fn number(dtype: DType, order: DatatypeByteOrder) -> Option<(DType, Disk)> {
+    let big = match order {
+        DatatypeByteOrder::LittleEndian => false,
+        DatatypeByteOrder::BigEndian => true,
+        DatatypeByteOrder::Vax => return None,
+    };
+    let swap = big != cfg!(target_endian = "big") && dtype.size() != Some(1);
+    Some((dtype.clone(), Disk::Number { dtype, swap }))
+}
+
+/// h5py's complex numbers: a compound of `r` and `i`, one float after the other.
+fn complex(members: &[Member], size: usize) -> Option<(DType, Disk)> {
+    let [re, im] = members else { return None };
+    if (re.name.as_str(), im.name.as_str()) != ("r", "i") || re.disk != im.disk {
+        return None;
+    }
+    let Disk::Number { dtype, swap } = &re.disk else {
+        return None;
+    };
+    if re.offset != 0 || im.offset != re.disk.size() || size != 2 * re.disk.size() {
+        return None;
+    }
+    let whole = match dtype {
+        DType::Float32 => DType::Complex64,
+        DType::Float64 => DType::Complex128,
+        _ => return None,
+    };
+    let disk = Disk::Complex {
+        part: dtype.clone(),
+        swap: *swap,
+    };
+    Some((whole, disk))
+}

@@ -1,0 +1,519 @@
+//! The bytes of selected rows: only chunks that hold some of them, each once, on all cores.
+
+use std::mem::MaybeUninit;
+use std::ops::{AddAssign, Range};
+
+use rayon::prelude::*;
+
+use super::array::Core;
+use super::fault::Fault;
+use super::filter::with_scratch;
+use super::output::{Bytes, Initialised, zeroed};
+use super::source::{ByteSource, check_range};
+use super::storage::{Chunked, Entry, Storage};
+use crate::model::RowSelection;
+
+/// A contiguous run is split into tasks of this size.
+const RUN: u64 = 1 << 20;
+/// Ranges closer than this are fetched as one: a read call costs more than the bytes between.
+const GAP: u64 = 4 << 10;
+/// Below this, a read is not worth the pool's while.
+pub(super) const SMALL: u64 = 256 << 10;
+/// What a read may ask for whatever the file's size: fill values take no space in a file.
+const FREE: u64 = 64 << 20;
+
+/// What a read took from the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fetched {
+    pub(super) bytes: u64,
+    pub(super) chunks: u64,
+}
+
+impl AddAssign for Fetched {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.chunks += other.chunks;
+    }
+}
+
+/// A part of the result and where it comes from. `ranges` are bytes within the piece.
+struct Task<'a> {
+    piece: Piece,
+    band: u64,
+    ranges: Vec<Range<u64>>,
+    target: &'a mut [MaybeUninit<u8>],
+}
+
+enum Piece {
+    Run { address: u64 },
+    Chunk(Entry),
+    Fill,
+}
+
+/// Refuses a result that the file cannot have in it.
+pub(super) fn check_size(source: &dyn ByteSource, bytes: u64) -> Result<(), Fault> {
+    let bound = source.len().saturating_mul(1100).max(FREE);
+    if bytes > bound {
+        return Err(Fault::Corrupt(format!(
+            "{bytes} bytes are asked for, a file of {} bytes holds no more than {bound}",
+            source.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Reads the elements of the selected rows, as they are on disk.
+pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched), Fault> {
+    let source = core.source.as_ref();
+    let total = rows
+        .len()
+        .checked_mul(core.row_bytes)
+        .ok_or_else(|| Fault::Corrupt("the selected rows overflow 64 bits".into()))?;
+    check_size(source, total)?;
+    let len = usize::try_from(total)
+        .map_err(|_| Fault::Corrupt(format!("{total} bytes in one array")))?;
+    if len == 0 {
+        return Ok((Bytes::from(&[][..]), Fetched::default()));
+    }
+    let mut fetched = Fetched::default();
+    let bytes = match &core.storage {
+        Storage::Compact => {
+            let all = core.compact()?;
+            let mut picked = Vec::with_capacity(len);
+            for range in rows.ranges() {
+                let range = byte_range(range, core.row_bytes)?;
+                picked.extend_from_slice(slice(&all, &range)?);
+            }
+            fetched.bytes = total;
+            fetched.chunks = 1;
+            Bytes::from(picked.as_slice())
+        }
+        Storage::Unallocated => {
+            Bytes::try_fill(len, |out| Ok(Initialised::of(fill(out, &core.fill(0, 0)))))?
+        }
+        Storage::Contiguous { address, size } => {
+            let needed = core.info.len().checked_mul(core.row_bytes);
+            if needed.is_none_or(|n| n > *size) {
+                return Err(Fault::Corrupt(format!(
+                    "an array of {:?} does not fit in the {size} bytes stored",
+                    core.info.shape
+                )));
+            }
+            check_range(source, *address, *size)?;
+            Bytes::try_fill(len, |out| {
+                let tasks = split_runs(rows, core.row_bytes, *address, out)?;
+                run(core, tasks, total, &mut fetched)
+            })?
+        }
+        Storage::Chunked(chunked) => {
+            let table = chunked.table(&core.dataset, source)?;
+            Bytes::try_fill(len, |out| {
+                if chunked.whole_rows {
+                    let tasks = split_chunks(rows, core.row_bytes, chunked, table, out)?;
+                    run(core, tasks, total, &mut fetched)
+                } else {
+                    grid(core, chunked, table, rows, out, &mut fetched)
+                }
+            })?
+        }
+        Storage::Library(_) => {
+            let bytes = super::library::read_rows(core, rows)?;
+            fetched.bytes = total;
+            fetched.chunks = 1;
+            bytes
+        }
+    };
+    Ok((bytes, fetched))
+}
+
+fn byte_range(rows: &Range<u64>, row_bytes: u64) -> Result<Range<u64>, Fault> {
+    match (
+        rows.start.checked_mul(row_bytes),
+        rows.end.checked_mul(row_bytes),
+    ) {
+        (Some(start), Some(end)) => Ok(start..end),
+        _ => Err(Fault::Corrupt("the selected rows overflow 64 bits".into())),
+    }
+}
+
+/// A part of bytes at hand.
+fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], Fault> {
+    let ends = (usize::try_from(range.start), usize::try_from(range.end));
+    let (Ok(start), Ok(end)) = ends else {
+        return Err(Fault::Corrupt("a range overflows".into()));
+    };
+    bytes
+        .get(start..end)
+        .ok_or_else(|| Fault::Corrupt(format!("bytes {start} to {end} of {} bytes", bytes.len())))
+}
+
+/// Cuts `len` bytes off the front of what is left of the result.
+fn cut<'a>(
+    rest: &mut &'a mut [MaybeUninit<u8>],
+    len: u64,
+) -> Result<&'a mut [MaybeUninit<u8>], Fault> {
+    usize::try_from(len)
+        .ok()
+        .and_then(|len| rest.split_off_mut(..len))
+        .ok_or_else(|| Fault::Corrupt("the selected rows overflow the result".into()))
+}
+
+fn split_runs<'a>(
+    rows: &RowSelection,
+    row_bytes: u64,
+    address: u64,
+    out: &'a mut [MaybeUninit<u8>],
+) -> Result<Vec<Task<'a>>, Fault> {
+    let mut rest = out;
+    let mut tasks = Vec::new();
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let mut pending = 0;
+    let mut close = |ranges: &mut Vec<Range<u64>>, pending: &mut u64| -> Result<(), Fault> {
+        if !ranges.is_empty() {
+            tasks.push(Task {
+                piece: Piece::Run { address },
+                band: 0,
+                ranges: std::mem::take(ranges),
+                target: cut(&mut rest, std::mem::take(pending))?,
+            });
+        }
+        Ok(())
+    };
+    for range in rows.ranges() {
+        let mut range = byte_range(range, row_bytes)?;
+        while range.start < range.end {
+            let n = (range.end - range.start).min(RUN - pending);
+            ranges.push(range.start..range.start + n);
+            range.start += n;
+            pending += n;
+            if pending == RUN {
+                close(&mut ranges, &mut pending)?;
+            }
+        }
+    }
+    close(&mut ranges, &mut pending)?;
+    Ok(tasks)
+}
+
+fn split_chunks<'a>(
+    rows: &RowSelection,
+    row_bytes: u64,
+    chunked: &Chunked,
+    table: &[Entry],
+    out: &'a mut [MaybeUninit<u8>],
+) -> Result<Vec<Task<'a>>, Fault> {
+    let mut rest = out;
+    let mut tasks = Vec::new();
+    for (band, ranges) in bands(rows, chunked.chunk_shape[0]) {
+        let ranges = ranges
+            .iter()
+            .map(|r| byte_range(r, row_bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        let len = ranges.iter().map(|r| r.end - r.start).sum();
+        tasks.push(Task {
+            piece: match table.binary_search_by_key(&band, |e| e.index) {
+                Ok(i) => Piece::Chunk(table[i]),
+                Err(_) => Piece::Fill,
+            },
+            band,
+            ranges,
+            target: cut(&mut rest, len)?,
+        });
+    }
+    Ok(tasks)
+}
+
+/// The selected rows by band of `height` rows, counted from the band's first.
+fn bands(rows: &RowSelection, height: u64) -> Vec<(u64, Vec<Range<u64>>)> {
+    let mut bands: Vec<(u64, Vec<Range<u64>>)> = Vec::new();
+    for range in rows.ranges() {
+        let mut start = range.start;
+        while start < range.end {
+            let band = start / height;
+            let first = band * height;
+            let end = range.end.min(first.saturating_add(height));
+            let part = start - first..end - first;
+            match bands.last_mut() {
+                Some((last, ranges)) if *last == band => ranges.push(part),
+                _ => bands.push((band, vec![part])),
+            }
+            start = end;
+        }
+    }
+    bands
+}
+
+fn run(
+    core: &Core,
+    tasks: Vec<Task<'_>>,
+    total: u64,
+    fetched: &mut Fetched,
+) -> Result<Initialised, Fault> {
+    let results: Vec<Result<(Initialised, Fetched), Fault>> = if tasks.len() < 2 || total < SMALL {
+        tasks.into_iter().map(|task| one(core, task)).collect()
+    } else {
+        tasks.into_par_iter().map(|task| one(core, task)).collect()
+    };
+    let mut done = Initialised::default();
+    for result in results {
+        let (part, took) = result?;
+        done = done.and(part);
+        *fetched += took;
+    }
+    Ok(done)
+}
+
+fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
+    let source = core.source.as_ref();
+    match (task.piece, &core.storage) {
+        (Piece::Run { address }, _) => read_ranges(source, address, &task.ranges, task.target),
+        (Piece::Chunk(entry), Storage::Chunked(chunked)) if chunked.pipeline.is_empty() => {
+            read_ranges(source, entry.address, &task.ranges, task.target)
+        }
+        (Piece::Chunk(entry), Storage::Chunked(chunked)) => {
+            let mut done = Initialised::default();
+            let mut rest = task.target;
+            let took = with_chunk(core, chunked, entry, &task.ranges, |bytes| {
+                for range in &task.ranges {
+                    let target = cut(&mut rest, range.end - range.start)?;
+                    done = done.and(Initialised::of(
+                        target.write_copy_of_slice(slice(bytes, range)?),
+                    ));
+                }
+                Ok(())
+            })?;
+            Ok((done, took))
+        }
+        _ => {
+            let value = core.fill(task.band, 0);
+            let written = Initialised::of(fill(task.target, &value));
+            Ok((written, Fetched::default()))
+        }
+    }
+}
+
+/// Shows a decoded chunk to `take`. `ranges`, bytes of it, tell whether more of it is likely to be
+/// wanted by the next batch.
+fn with_chunk(
+    core: &Core,
+    chunked: &Chunked,
+    entry: Entry,
+    ranges: &[Range<u64>],
+    take: impl FnOnce(&[u8]) -> Result<(), Fault>,
+) -> Result<Fetched, Fault> {
+    let to_the_end = ranges
+        .last()
+        .is_some_and(|r| usize::try_from(r.end).is_ok_and(|end| end >= chunked.chunk_bytes));
+    if let Some(bytes) = chunked.recall(entry.index) {
+        if to_the_end {
+            chunked.forget(entry.index);
+        }
+        take(&bytes)?;
+        return Ok(Fetched::default());
+    }
+    with_scratch(|scratch| {
+        let size = usize::try_from(entry.size)
+            .map_err(|_| Fault::Corrupt(format!("a chunk of {} bytes", entry.size)))?;
+        scratch.input.resize(size, 0);
+        core.source.read_at(entry.address, &mut scratch.input)?;
+        let bytes = chunked
+            .pipeline
+            .decode(scratch, entry.mask, chunked.chunk_bytes)?;
+        if !to_the_end {
+            chunked.remember(entry.index, bytes);
+        }
+        take(bytes)
+    })?;
+    Ok(Fetched {
+        bytes: entry.size,
+        chunks: 1,
+    })
+}
+
+/// Reads byte ranges after `address`, near ones together.
+fn read_ranges(
+    source: &dyn ByteSource,
+    address: u64,
+    ranges: &[Range<u64>],
+    target: &mut [MaybeUninit<u8>],
+) -> Result<(Initialised, Fetched), Fault> {
+    let mut rest = target;
+    let mut done = Initialised::default();
+    let mut took = Fetched {
+        bytes: 0,
+        chunks: 1,
+    };
+    for group in ranges.chunk_by(|a, b| b.start - a.end <= GAP) {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
+        let at = address
+            .checked_add(first.start)
+            .ok_or_else(|| Fault::Corrupt("an address overflows".into()))?;
+        took.bytes += last.end - first.start;
+        if group.len() == 1 {
+            let target = cut(&mut rest, first.end - first.start)?;
+            done = done.and(Initialised::of(source.read_uninit(at, target)?));
+            continue;
+        }
+        let part = with_scratch(|scratch| {
+            let len = usize::try_from(last.end - first.start)
+                .map_err(|_| Fault::Corrupt("a run overflows".into()))?;
+            scratch.input.resize(len, 0);
+            source.read_at(at, &mut scratch.input)?;
+            let mut part = Initialised::default();
+            for range in group {
+                let range = range.start - first.start..range.end - first.start;
+                let target = cut(&mut rest, range.end - range.start)?;
+                let bytes = slice(&scratch.input, &range)?;
+                part = part.and(Initialised::of(target.write_copy_of_slice(bytes)));
+            }
+            Ok::<_, Fault>(part)
+        })?;
+        done = done.and(part);
+    }
+    Ok((done, took))
+}
+
+/// Repeats an element over the whole target.
+fn fill<'a>(target: &'a mut [MaybeUninit<u8>], element: &[u8]) -> &'a mut [u8] {
+    let bytes = zeroed(target);
+    if element.iter().any(|b| *b != 0) {
+        for part in bytes.chunks_mut(element.len()) {
+            part.copy_from_slice(&element[..part.len()]);
+        }
+    }
+    bytes
+}
+
+/// Chunks that hold parts of rows, in any number of dimensions: every band of rows is laid out with
+/// the fill value and the chunks' runs are copied over it.
+fn grid(
+    core: &Core,
+    chunked: &Chunked,
+    table: &[Entry],
+    rows: &RowSelection,
+    out: &mut [MaybeUninit<u8>],
+    fetched: &mut Fetched,
+) -> Result<Initialised, Fault> {
+    let mut rest = out;
+    let mut done = Initialised::default();
+    let workers = rayon::current_num_threads() * 2;
+    for (band, ranges) in bands(rows, chunked.chunk_shape[0]) {
+        let n_rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+        let target = cut(&mut rest, n_rows.saturating_mul(core.row_bytes))?;
+        // Cannot overflow: the grid's places were counted.
+        let first = band * chunked.per_band;
+        let from = table.partition_point(|e| e.index < first);
+        let to = table.partition_point(|e| e.index < first + chunked.per_band);
+        let entries = &table[from..to];
+        let missing = entries.len() as u64 != chunked.per_band;
+        let target = if missing {
+            let gap = (first..)
+                .zip(entries)
+                .find_map(|(i, e)| (e.index != i).then_some(i))
+                .unwrap_or(first + entries.len() as u64);
+            fill(target, &core.fill(band, gap - first))
+        } else {
+            zeroed(target)
+        };
+        for wave in entries.chunks(workers) {
+            let parts: Vec<Result<(Vec<u8>, Fetched), Fault>> = wave
+                .par_iter()
+                .map(|entry| chunk_rows(core, chunked, *entry, &ranges))
+                .collect();
+            for (entry, part) in wave.iter().zip(parts) {
+                let (bytes, took) = part?;
+                *fetched += took;
+                scatter(core, chunked, entry.index, &bytes, target)?;
+            }
+        }
+        done = done.and(Initialised::of(target));
+    }
+    Ok(done)
+}
+
+/// The selected rows of one chunk, one after the other.
+fn chunk_rows(
+    core: &Core,
+    chunked: &Chunked,
+    entry: Entry,
+    rows: &[Range<u64>],
+) -> Result<(Vec<u8>, Fetched), Fault> {
+    let row = chunked.chunk_bytes as u64 / chunked.chunk_shape[0];
+    let ranges = rows
+        .iter()
+        .map(|r| byte_range(r, row))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut picked = Vec::new();
+    if chunked.pipeline.is_empty() {
+        let mut took = Fetched {
+            bytes: 0,
+            chunks: 1,
+        };
+        for range in &ranges {
+            let at = entry.address.saturating_add(range.start);
+            let len = range.end - range.start;
+            took.bytes += len;
+            picked.extend(super::source::read_vec(core.source.as_ref(), at, len)?);
+        }
+        return Ok((picked, took));
+    }
+    let took = with_chunk(core, chunked, entry, &ranges, |bytes| {
+        for range in &ranges {
+            picked.extend_from_slice(slice(bytes, range)?);
+        }
+        Ok(())
+    })?;
+    Ok((picked, took))
+}
+
+/// Copies a chunk's rows to their place in a band of whole rows.
+fn scatter(
+    core: &Core,
+    chunked: &Chunked,
+    index: u64,
+    bytes: &[u8],
+    band: &mut [u8],
+) -> Result<(), Fault> {
+    let overflow = || Fault::Corrupt("a chunk's rows overflow".into());
+    let shape = &core.info.shape[1..];
+    let chunk = &chunked.chunk_shape[1..];
+    let place = chunked.inner_place(index);
+    let to_usize = |n: u64| usize::try_from(n).map_err(|_| overflow());
+    // Per axis: where the chunk starts, how far it reaches, strides of both sides in elements.
+    let rank = shape.len();
+    let element = core.element;
+    let (mut start, mut extent) = (vec![0; rank], vec![0; rank]);
+    let (mut chunk_stride, mut row_stride) = (vec![element; rank], vec![element; rank]);
+    for axis in (0..rank).rev() {
+        let first = place[axis] * chunk[axis];
+        start[axis] = to_usize(first)?;
+        extent[axis] = to_usize(chunk[axis].min(shape[axis] - first))?;
+        if axis + 1 < rank {
+            chunk_stride[axis] = chunk_stride[axis + 1] * to_usize(chunk[axis + 1])?;
+            row_stride[axis] = row_stride[axis + 1] * to_usize(shape[axis + 1])?;
+        }
+    }
+    let chunk_row = chunk_stride[0] * to_usize(chunk[0])?;
+    let row_bytes = to_usize(core.row_bytes)?;
+    let run = extent[rank - 1] * element;
+    let lines: usize = extent[..rank - 1].iter().product();
+    for (row, values) in bytes.chunks_exact(chunk_row).enumerate() {
+        for line in 0..lines {
+            let (mut from, mut to) = (0, row * row_bytes + start[rank - 1] * element);
+            let mut rest = line;
+            for axis in (0..rank - 1).rev() {
+                let at = rest % extent[axis];
+                rest /= extent[axis];
+                from += at * chunk_stride[axis];
+                to += (start[axis] + at) * row_stride[axis];
+            }
+            match (values.get(from..from + run), band.get_mut(to..to + run)) {
+                (Some(values), Some(target)) => target.copy_from_slice(values),
+                _ => return Err(overflow()),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Where an array's bytes are.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use hdf5_pure::{Chunk, ChunkIndex, Dataset, Layout};
+
+use super::fault::{Fault, guard};
+use super::filter::Pipeline;
+use super::source::{ByteSource, check_range};
+
+/// Decoded chunks kept per array, so that a scan in small batches decodes a chunk once.
+const KEEP_BYTES: usize = 32 << 20;
+
+/// How the elements of an array are stored.
+#[derive(Debug)]
+pub(super) enum Storage {
+    /// Not at all yet: every element is the fill value.
+    Unallocated,
+    /// In the object's header.
+    Compact,
+    /// One run of bytes.
+    Contiguous { address: u64, size: u64 },
+    /// A grid of chunks.
+    Chunked(Box<Chunked>),
+    /// In a way that only the reference library reads, and why.
+    Library(String),
+}
+
+impl Storage {
+    /// Reads the layout message; the chunk table is left for the first read.
+    pub(super) fn of(dataset: &Dataset, shape: &[u64], element: usize) -> Result<Self, Fault> {
+        let filters = dataset.filter_pipeline();
+        Ok(match dataset.layout()? {
+            Layout::Compact { .. } => Self::Compact,
+            Layout::Contiguous {
+                address: Some(address),
+                size,
+            } => Self::Contiguous { address, size },
+            Layout::Contiguous { address: None, .. } => Self::Unallocated,
+            Layout::Chunked { chunk_shape, index } => {
+                // A pipeline that did not parse shows as empty here, which must not pass for
+                // unfiltered bytes.
+                let names = filters.iter().map(ToString::to_string).collect::<Vec<_>>();
+                match Pipeline::new(&filters, element) {
+                    _ if index == ChunkIndex::BTreeV2 => {
+                        Self::Library("a version 2 B-tree of chunks".into())
+                    }
+                    None => Self::Library(format!("filters {}", names.join(", "))),
+                    Some(pipeline) => Self::Chunked(Box::new(Chunked::new(
+                        shape,
+                        chunk_shape,
+                        element,
+                        pipeline,
+                    )?)),
+                }
+            }
+            other => Self::Library(format!("{other} storage")),
+        })
+    }
+}
+
+/// A grid of chunks and, once read, its table.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    /// Lengths of a chunk.
+    pub(super) chunk_shape: Vec<u64>,
+    /// Chunks per axis.
+    grid: Vec<u64>,
+    /// Chunks side by side in one band of rows.
+    pub(super) per_band: u64,
+    /// Bytes of a decoded chunk.
+    pub(super) chunk_bytes: usize,
+    /// Whether a chunk holds whole rows, so that its bytes are bytes of the result.
+    pub(super) whole_rows: bool,
+    pub(super) pipeline: Pipeline,
+    table: OnceLock<Result<Vec<Entry>, String>>,
+    recent: Mutex<Vec<(u64, Arc<[u8]>)>>,
+}
+
+/// A chunk in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    /// Position in the grid, row-major.
+    pub(super) index: u64,
+    pub(super) address: u64,
+    pub(super) size: u64,
+    /// Filters that were skipped.
+    pub(super) mask: u32,
+}
+
+impl Chunked {
+    fn new(
+        shape: &[u64],
+        chunk_shape: Vec<u64>,
+        element: usize,
+        pipeline: Pipeline,
+    ) -> Result<Self, Fault> {
+        if chunk_shape.len() != shape.len() || shape.is_empty() || chunk_shape.contains(&0) {
+            return Err(Fault::Corrupt(format!(
+                "chunks of {chunk_shape:?} in an array of {shape:?}"
+            )));
+        }
+        let too_large = || {
+            Fault::Corrupt(format!(
+                "chunks of {chunk_shape:?} in an array of {shape:?}"
+            ))
+        };
+        let grid: Vec<u64> = shape
+            .iter()
+            .zip(&chunk_shape)
+            .map(|(n, c)| n.div_ceil(*c))
+            .collect();
+        grid.iter()
+            .try_fold(1u64, |product, n| product.checked_mul(*n))
+            .ok_or_else(too_large)?;
+        let per_band = grid[1..].iter().product();
+        let chunk_bytes = chunk_shape.iter().try_fold(
+            u64::try_from(element).ok().ok_or_else(too_large)?,
+            |p, n| p.checked_mul(*n).ok_or_else(too_large),
+        )?;
+        Ok(Self {
+            whole_rows: chunk_shape[1..] == shape[1..],
+            chunk_bytes: usize::try_from(chunk_bytes).map_err(|_| too_large())?,
+            grid,
+            per_band,
+            pipeline,
+            table: OnceLock::new(),
+            recent: Mutex::new(Vec::new()),
+            chunk_shape,
+        })
+    }
+
+    /// The chunks that are allocated, by position. Read once, with the first rows.
+    pub(super) fn table(
+        &self,
+        dataset: &Dataset,
+        source: &dyn ByteSource,
+    ) -> Result<&[Entry], Fault> {
+        self.table
+            .get_or_init(|| {
+                guard(|| self.load(dataset.chunks()?, source)).map_err(|e| e.to_string())
+            })
+            .as_deref()
+            .map_err(|reason| Fault::Corrupt(reason.clone()))
+    }
+
+    fn load(&self, chunks: Vec<Chunk>, source: &dyn ByteSource) -> Result<Vec<Entry>, Fault> {
+        let whole = u64::try_from(self.chunk_bytes).unwrap_or(u64::MAX);
+        let mut stored = 0u64;
+        let mut entries = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let Some(index) = self.position(&chunk.offset)? else {
+                continue;
+            };
+            check_range(source, chunk.address, chunk.storage_size)?;
+            let bound = self.pipeline.bound(chunk.storage_size);
+            if bound < whole || (self.pipeline.is_empty() && chunk.storage_size != whole) {
+                return Err(Fault::Corrupt(format!(
+                    "a chunk of {:?} takes {whole} bytes, {} stored bytes cannot hold it",
+                    self.chunk_shape, chunk.storage_size
+                )));
+            }
+            stored = stored.saturating_add(chunk.storage_size);
+            entries.push(Entry {
+                index,
+                address: chunk.address,
+                size: chunk.storage_size,
+                mask: chunk.filter_mask,
+            });
+        }
+        if stored > source.len() {
+            return Err(Fault::Corrupt(format!(
+                "chunks overlap: they hold {stored} bytes, the file {}",
+                source.len()
+            )));
+        }
+        if !entries.is_sorted_by_key(|e| e.index) {
+            entries.sort_unstable_by_key(|e| e.index);
+        }
+        if entries
+            .windows(2)
+            .any(|pair| pair[0].index == pair[1].index)
+        {
+            return Err(Fault::Corrupt("two chunks stand at one place".into()));
+        }
+        Ok(entries)
+    }
+
+    /// A chunk's place in the grid; [`None`] outside of it (the array was cut and its last chunks
+    /// were left).
+    fn position(&self, offset: &[u64]) -> Result<Option<u64>, Fault> {
+        if offset.len() != self.grid.len() {
+            return Err(Fault::Corrupt(format!("a chunk at {offset:?}")));
+        }
+        let mut index = 0;
+        for ((at, chunk), n) in offset.iter().zip(&self.chunk_shape).zip(&self.grid) {
+            if at % chunk != 0 {
+                return Err(Fault::Corrupt(format!(
+                    "a chunk of {:?} at {offset:?}",
+                    self.chunk_shape
+                )));
+            }
+            let place = at / chunk;
+            if place >= *n {
+                return Ok(None);
+            }
+            // Cannot overflow: the number of places in the grid was checked to fit.
+            index = index * n + place;
+        }
+        Ok(Some(index))
+    }
+
+    /// A chunk's place along each axis after the first.
+    pub(super) fn inner_place(&self, index: u64) -> Vec<u64> {
+        let mut rest = index % self.per_band.max(1);
+        let mut place: Vec<u64> = self.grid[1..]
+            .iter()
+            .rev()
+            .map(|n| {
+                let at = rest % n;
+                rest /= n;
+                at
+            })
+            .collect();
+        place.reverse();
+        place
+    }
+
+    /// Where in a row the first element of a band's chunk stands.
+    pub(super) fn first_element(&self, in_band: u64, shape: &[u64]) -> u64 {
+        let place = self.inner_place(in_band);
+        let chunk = &self.chunk_shape[1..];
+        place
+            .iter()
+            .zip(chunk)
+            .zip(&shape[1..])
+            .fold(0, |at, ((place, chunk), n)| at * n + place * chunk)
+    }
+
+    /// A chunk decoded before, if it is kept still.
+    pub(super) fn recall(&self, index: u64) -> Option<Arc<[u8]>> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent
+            .iter()
+            .find(|(i, _)| *i == index)
+            .map(|(_, bytes)| Arc::clone(bytes))
+    }
+
+    /// Keeps a decoded chunk of which rows are left to be read, in place of the oldest ones.
+    pub(super) fn remember(&self, index: u64, bytes: &[u8]) {
+        if bytes.len() > KEEP_BYTES {
+            return;
+        }
+        let bytes = Arc::from(bytes);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.iter().any(|(i, _)| *i == index) {
+            return;
+        }
+        recent.push((index, bytes));
+        while recent.iter().map(|(_, b)| b.len()).sum::<usize>() > KEEP_BYTES {
+            recent.remove(0);
+        }
+    }
+
+    /// Lets go of a chunk that was read to its end.
+    pub(super) fn forget(&self, index: u64) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|(i, _)| *i != index);
+    }
+}

@@ -1,0 +1,303 @@
+//! Groups and what is in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use hdf5_pure::{ChunkCacheConfig, Dataset, File, FileAccessProperties, FormatError, Group};
+use serde_json::Value;
+
+use super::array::{FileInfo, H5Array};
+use super::attributes;
+use super::fault::{Fault, guard};
+use super::library;
+use super::source::{ByteSource, FileSource, MetadataSource};
+use crate::error::{Error, Result};
+use crate::model::ElementKey;
+use crate::store::{ArrayReader, Attributes, NodeKind, Store};
+
+/// An HDF5 file. Groups are listed once, on the way to their first child, and kept.
+#[derive(Debug)]
+pub(super) struct H5Store {
+    file: Arc<FileInfo>,
+    root: Node,
+}
+
+/// A group or a dataset, with what was read of it.
+#[derive(Debug, Clone)]
+enum Node {
+    Group(Arc<GroupNode>),
+    Array(Arc<ArrayNode>),
+}
+
+#[derive(Debug)]
+struct GroupNode {
+    group: Group,
+    children: OnceLock<std::result::Result<BTreeMap<String, Node>, String>>,
+    attributes: OnceLock<Arc<Attributes>>,
+}
+
+#[derive(Debug)]
+struct ArrayNode {
+    dataset: Dataset,
+    array: OnceLock<H5Array>,
+    attributes: OnceLock<Arc<Attributes>>,
+}
+
+impl H5Store {
+    /// Opens a file and reads its first kilobytes.
+    ///
+    /// # Errors
+    /// [`Error::StoreNotFound`] where it is missing, not HDF5 or cut short; [`Error::Store`] where
+    /// the system or the parser refuses.
+    pub(super) fn open(url: &str) -> Result<Self> {
+        let path = Path::new(url);
+        let source: Arc<dyn ByteSource> = match FileSource::open(path) {
+            Ok(source) => Arc::new(source),
+            Err(error) => return Err(not_opened(url, error)),
+        };
+        let properties = FileAccessProperties::new().with_chunk_cache(ChunkCacheConfig::disabled());
+        let opened = guard(|| {
+            let metadata = MetadataSource(Arc::clone(&source));
+            Ok(File::from_source_with_options(metadata, properties)?)
+        });
+        let file = opened.map_err(|fault| not_hdf5(url, source.as_ref(), fault))?;
+        let superblock = file.superblock();
+        if source.len() < superblock.eof_address {
+            return Err(Error::StoreNotFound {
+                url: url.to_owned(),
+                reason: format!(
+                    "the file is truncated: it has {} bytes of {}",
+                    source.len(),
+                    superblock.eof_address
+                ),
+            });
+        }
+        let info = FileInfo {
+            url: url.to_owned(),
+            path: PathBuf::from(path),
+            source,
+            base: superblock.base_address.get(),
+            offset_size: superblock.offset_size,
+            length_size: superblock.length_size,
+        };
+        Ok(Self {
+            file: Arc::new(info),
+            root: Node::group(file.root()),
+        })
+    }
+
+    /// Walks to a node; [`None`] where there is none.
+    fn find(&self, key: &ElementKey) -> Result<Option<Node>> {
+        let mut node = self.root.clone();
+        let mut walked = ElementKey::root();
+        for name in key.as_str().split('/').filter(|name| !name.is_empty()) {
+            let Node::Group(group) = &node else {
+                return Ok(None);
+            };
+            let parent = walked.clone();
+            walked = walked.child(name);
+            let child = match group.children() {
+                Ok(children) => children.get(name).cloned(),
+                // One broken or foreign link spoils the list of a group, not its other children.
+                Err(_) => group
+                    .child(name)
+                    .map_err(|fault| fault.at(&self.file.url, &parent))?,
+            };
+            node = match child {
+                Some(child) => child,
+                None => match self.linked(group, &walked)? {
+                    Some(child) => child,
+                    None => return Ok(None),
+                },
+            };
+        }
+        Ok(Some(node))
+    }
+
+    /// What a soft link leads to, which the parser passes over.
+    fn linked(&self, _group: &GroupNode, _key: &ElementKey) -> Result<Option<Node>> {
+        Ok(None)
+    }
+
+    fn missing(&self, key: &ElementKey, hint: &str) -> Error {
+        Error::ElementNotFound {
+            url: self.file.url.clone(),
+            element: key.clone(),
+            hint: hint.to_owned(),
+        }
+    }
+
+    fn get(&self, key: &ElementKey) -> Result<Node> {
+        self.find(key)?.ok_or_else(|| self.missing(key, ""))
+    }
+
+    fn read_attributes(
+        &self,
+        key: &ElementKey,
+        values: HashMap<String, hdf5_pure::AttrValue>,
+        types: &HashMap<String, hdf5_pure::Datatype>,
+    ) -> std::result::Result<Attributes, Fault> {
+        let mut references = HashMap::new();
+        for name in attributes::reference_names(types) {
+            let target: Value = library::reference_attribute(&self.file, key, name)?;
+            references.insert(name.to_owned(), target);
+        }
+        Ok(attributes::to_json(values, types, references))
+    }
+}
+
+impl Node {
+    fn group(group: Group) -> Self {
+        Self::Group(Arc::new(GroupNode {
+            group,
+            children: OnceLock::new(),
+            attributes: OnceLock::new(),
+        }))
+    }
+
+    fn array(dataset: Dataset) -> Self {
+        Self::Array(Arc::new(ArrayNode {
+            dataset,
+            array: OnceLock::new(),
+            attributes: OnceLock::new(),
+        }))
+    }
+}
+
+impl GroupNode {
+    /// All children; one header read per child, once.
+    fn children(&self) -> std::result::Result<&BTreeMap<String, Node>, Fault> {
+        self.children
+            .get_or_init(|| {
+                guard(|| {
+                    let mut children = BTreeMap::new();
+                    for (name, group) in self.group.iter_groups()? {
+                        children.insert(name, Node::group(group));
+                    }
+                    for (name, dataset) in self.group.iter_datasets()? {
+                        children.insert(name, Node::array(dataset));
+                    }
+                    Ok(children)
+                })
+                .map_err(|fault| fault.to_string())
+            })
+            .as_ref()
+            .map_err(|reason| Fault::Corrupt(reason.clone()))
+    }
+
+    /// One child by name, without the others.
+    fn child(&self, name: &str) -> std::result::Result<Option<Node>, Fault> {
+        let absent = |error: &hdf5_pure::Error| {
+            matches!(
+                error,
+                hdf5_pure::Error::Format(FormatError::PathNotFound(_))
+            )
+        };
+        guard(|| match self.group.group(name) {
+            Ok(group) => Ok(Some(Node::group(group))),
+            Err(error) if absent(&error) => Ok(None),
+            Err(hdf5_pure::Error::NotAGroup(_)) => Ok(Some(Node::array(self.group.dataset(name)?))),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for H5Store {
+    fn url(&self) -> &str {
+        &self.file.url
+    }
+
+    fn format(&self) -> &'static str {
+        "h5ad"
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.file.source.len())
+    }
+
+    async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>> {
+        Ok(self.find(key)?.map(|node| match node {
+            Node::Group(_) => NodeKind::Group,
+            Node::Array(_) => NodeKind::Array,
+        }))
+    }
+
+    async fn children(&self, key: &ElementKey) -> Result<Vec<String>> {
+        match self.get(key)? {
+            Node::Group(group) => Ok(group
+                .children()
+                .map_err(|fault| fault.at(&self.file.url, key))?
+                .keys()
+                .cloned()
+                .collect()),
+            Node::Array(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
+        let node = self.get(key)?;
+        let cell = match &node {
+            Node::Group(group) => &group.attributes,
+            Node::Array(array) => &array.attributes,
+        };
+        if let Some(attributes) = cell.get() {
+            return Ok(Arc::clone(attributes));
+        }
+        let attributes = guard(|| {
+            let (values, types) = match &node {
+                Node::Group(node) => (node.group.attrs()?, node.group.attr_datatypes()?),
+                Node::Array(node) => (node.dataset.attrs()?, node.dataset.attr_datatypes()?),
+            };
+            self.read_attributes(key, values, &types)
+        })
+        .map_err(|fault| fault.at(&self.file.url, key))?;
+        Ok(Arc::clone(cell.get_or_init(|| Arc::new(attributes))))
+    }
+
+    async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {
+        let Node::Array(node) = self.get(key)? else {
+            return Err(self.missing(key, ": there is a group of that name"));
+        };
+        if let Some(array) = node.array.get() {
+            return Ok(Arc::new(array.clone()));
+        }
+        let array = H5Array::open(&self.file, key, node.dataset.clone())?;
+        Ok(Arc::new(node.array.get_or_init(|| array).clone()))
+    }
+}
+
+fn not_opened(url: &str, error: io::Error) -> Error {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => "no such file",
+        io::ErrorKind::IsADirectory => "a directory, and only HDF5 files are read",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        _ => return Error::store("hdf5", url, error),
+    };
+    Error::StoreNotFound {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn not_hdf5(url: &str, source: &dyn ByteSource, fault: Fault) -> Error {
+    let mut start = vec![0; usize::try_from(source.len().min(8)).unwrap_or(0)];
+    let read = source.read_at(0, &mut start);
+    let reason = match fault {
+        _ if start.is_empty() => "an empty file".to_owned(),
+        Fault::Format(hdf5_pure::Error::Format(FormatError::SignatureNotFound)) if read.is_ok() => {
+            format!(
+                "not an HDF5 file (starts with \"{}\")",
+                start.escape_ascii()
+            )
+        }
+        other => format!("not a readable HDF5 file: {other}"),
+    };
+    Error::StoreNotFound {
+        url: url.to_owned(),
+        reason,
+    }
+}
