@@ -97,6 +97,22 @@ impl Compressed {
         })
     }
 
+    /// A matrix by column over arrays at hand, unchecked.
+    #[cfg(test)]
+    pub(crate) fn for_test(shape: [u64; 2], arrays: [Arc<dyn ArrayReader>; 3]) -> Self {
+        let [indptr, indices, data] = arrays;
+        Self {
+            url: "test".to_owned(),
+            key: ElementKey::new("X"),
+            n_major: shape[1],
+            n_minor: shape[0],
+            nnz: data.info().len(),
+            indptr,
+            indices,
+            data,
+        }
+    }
+
     /// Shape for [`MatrixReader`](crate::element::MatrixReader).
     pub(crate) fn shape(&self, csc: bool) -> MatrixShape {
         let (n_rows, n_cols) = if csc {
@@ -126,11 +142,7 @@ impl Compressed {
         axis: Option<&Arc<VarAxis>>,
         n_cols: u64,
     ) -> Result<FieldRef> {
-        let info = self.data.info();
-        let data = info
-            .dtype
-            .arrow()
-            .ok_or_else(|| self.invalid(format!("data are {}", info.dtype)))?;
+        let data = self.data_type()?;
         let meta = FieldMeta {
             axis: axis.map(|axis| axis.id().to_owned()),
             encoding: Some(encoding.to_owned()),
@@ -140,6 +152,17 @@ impl Compressed {
         };
         let data_type = matrix_type(data, index_type(n_cols));
         Ok(Arc::new(meta.apply(Field::new(name, data_type, false))))
+    }
+
+    /// The Arrow type of the values.
+    ///
+    /// # Errors
+    /// [`Error::InvalidElement`] where there is none.
+    pub(crate) fn data_type(&self) -> Result<DataType> {
+        let dtype = &self.data.info().dtype;
+        dtype
+            .arrow()
+            .ok_or_else(|| self.invalid(format!("data are {dtype}")))
     }
 
     /// Bytes of an average row in memory.
@@ -295,7 +318,7 @@ impl Compressed {
 
 /// The Arrow type of indices below `n_cols`.
 pub(crate) fn index_type(n_cols: u64) -> DataType {
-    if n_cols > 1 << 31 {
+    if n_cols >= 1 << 31 {
         DataType::Int64
     } else {
         DataType::Int32

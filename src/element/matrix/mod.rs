@@ -3,6 +3,9 @@
 
 mod compressed;
 mod csr;
+mod csc;
+mod transpose;
+mod packed;
 mod dense;
 mod open;
 

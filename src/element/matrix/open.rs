@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::element::MatrixReader;
 use crate::element::column::Values;
+use crate::element::matrix::csc::CscMatrix;
 use crate::element::matrix::csr::CsrMatrix;
 use crate::element::matrix::dense::DenseMatrix;
 use crate::element::node::{Encoding, Node};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::VarAxis;
 
 /// Opens the matrix at `node` as a field called `name`; `axis` says which genes its columns are,
@@ -23,7 +24,7 @@ pub(crate) async fn open(
     let axis = axis.map(Arc::clone);
     match node.encoding().await? {
         Encoding::Csr => Ok(Arc::new(CsrMatrix::open(node, name, axis).await?)),
-        Encoding::Csc => Err(Error::NotImplemented(format!("csc_matrix ({})", node.key))),
+        Encoding::Csc => Ok(Arc::new(CscMatrix::open(node, name, axis).await?)),
         Encoding::Array | Encoding::StringArray => {
             let values = Values::of_array(node.array().await?);
             let store = node.store.as_ref();
