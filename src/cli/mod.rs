@@ -13,6 +13,7 @@ mod print;
 mod progress;
 mod run;
 
+mod inspect;
 mod slice;
 mod filter;
 mod synth;

@@ -5,8 +5,10 @@
 mod options;
 mod progress;
 mod report;
+mod inspect;
 mod synth;
 
+pub use inspect::{Inspection, inspect};
 pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
 pub use progress::{Progress, Quiet};
 pub use report::{OutputReport, Report};
