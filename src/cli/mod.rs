@@ -17,5 +17,6 @@ mod inspect;
 mod slice;
 mod filter;
 mod synth;
+mod verify;
 
 pub use run::main;
