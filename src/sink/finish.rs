@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::kernel::{AxisMap, Positions};
 use crate::model::{Location, RowSelection, VarAxis};
 use crate::sink::aligned::{write_column, write_frame, write_pairwise};
-use crate::sink::genes::Genes;
+use crate::sink::genes::{Genes, Side};
 use crate::sink::layout::Layout;
 use crate::sink::provenance::Provenance;
 
@@ -24,7 +24,7 @@ pub(super) async fn write_rest(
     let mut warnings = Vec::new();
     let (source, positions) = source(layout, provenance, rows).await?;
     let genes = match &layout.axis {
-        Some(axis) => Genes::of(axis, source.as_ref()).await?,
+        Some(axis) => Genes::of(axis, Side::Var, source.as_ref()).await?,
         None => source
             .as_ref()
             .filter(|object| layout.n_vars.is_none_or(|n| n == object.n_vars()))
@@ -117,7 +117,7 @@ async fn write_raw(
     let place = root.child("raw");
     let genes = match (&layout.raw, source) {
         (Some(raw), _) => match &raw.axis {
-            Some(axis) => Genes::of(axis, source).await?,
+            Some(axis) => Genes::of(axis, Side::Raw, source).await?,
             None => None,
         },
         (None, Some(object)) => match object.raw() {

@@ -16,6 +16,13 @@ pub(super) struct Genes {
     pub(super) positions: Positions,
 }
 
+/// Which of an object's two axes of genes is looked at first; both may have the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Var,
+    Raw,
+}
+
 impl Genes {
     /// All genes of the object's `var`.
     pub(super) fn all(object: &Arc<AnnData>) -> Self {
@@ -31,9 +38,13 @@ impl Genes {
     ///
     /// The rows' object comes first because axes are known by their names alone: another file with
     /// the same genes may have been opened before.
-    pub(super) async fn of(axis: &VarAxis, source: Option<&Arc<AnnData>>) -> Result<Option<Self>> {
+    pub(super) async fn of(
+        axis: &VarAxis,
+        first: Side,
+        source: Option<&Arc<AnnData>>,
+    ) -> Result<Option<Self>> {
         if let Some(object) = source
-            && let Some(found) = Self::in_object(axis, object).await?
+            && let Some(found) = Self::in_object(axis, first, object).await?
         {
             return Ok(Some(found));
         }
@@ -41,13 +52,16 @@ impl Genes {
             return Ok(None);
         };
         let object = AnnData::open(location).await?;
-        Self::in_object(axis, &object).await
+        Self::in_object(axis, first, &object).await
     }
 
-    async fn in_object(axis: &VarAxis, object: &Arc<AnnData>) -> Result<Option<Self>> {
+    async fn in_object(axis: &VarAxis, first: Side, object: &Arc<AnnData>) -> Result<Option<Self>> {
         let var = object.var_axis().await?;
         let raw = object.raw_axis().await?;
-        let sides = [(Some(var), false), (raw, true)];
+        let mut sides = [(Some(var), false), (raw, true)];
+        if first == Side::Raw {
+            sides.reverse();
+        }
         for (side, raw) in &sides {
             if let Some(side) = side
                 && side.id() == axis.id()

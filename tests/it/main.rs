@@ -2,6 +2,7 @@
 
 mod h5_write;
 mod layering;
+mod sink;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

@@ -1,0 +1,210 @@
+//! Objects written by the sink are the objects that were read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annfusion::element::{AnnData, ColumnReader, Frame};
+use annfusion::model::{FieldMeta, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
+use annfusion::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
+use annfusion::store::{Compression, ReadMetrics};
+use arrow::array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+
+use crate::shared_objects;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn found_objects_survive() {
+    for name in shared_objects() {
+        let Ok(object) = AnnData::open(&Location::parse(&name)).await else {
+            continue;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.h5ad");
+        let rows = RowSelection::all(object.n_obs());
+        let finished = write(&object, &rows, &path, &SinkOptions::default()).await;
+        assert_eq!(finished.warnings(), &[] as &[String], "{name}");
+        finished.commit().await.unwrap();
+        let copy = AnnData::open(&Location::parse(path.to_str().unwrap()))
+            .await
+            .unwrap();
+        assert_same(&object, &copy, &rows, &name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_rows_of_found_objects_survive_compression() {
+    let options = SinkOptions {
+        compression: Compression::Gzip(1),
+        ..SinkOptions::default()
+    };
+    for name in shared_objects() {
+        let Ok(object) = AnnData::open(&Location::parse(&name)).await else {
+            continue;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.h5ad");
+        let n = object.n_obs();
+        let rows = RowSelection::from_ranges([n / 7..n / 3, n / 2..n / 2 + 1, n - n / 4..n]);
+        let finished = write(&object, &rows, &path, &options).await;
+        finished.commit().await.unwrap();
+        let copy = AnnData::open(&Location::parse(path.to_str().unwrap()))
+            .await
+            .unwrap();
+        assert_same(&object, &copy, &rows, &name).await;
+    }
+}
+
+/// Writes rows of an object as a scan of `cells` with provenance would bring them.
+async fn write(
+    object: &Arc<AnnData>,
+    rows: &RowSelection,
+    path: &Path,
+    options: &SinkOptions,
+) -> FinishedObject {
+    let columns = cells(object);
+    let schema = cells_schema(&columns);
+    let size = ObjectSize {
+        rows: Some(rows.len()),
+        ..ObjectSize::default()
+    };
+    let mut sink = ObjectSink::create(path, &schema, &size, options)
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error}", object.location()));
+    let step = rows.len() / 3 + 1;
+    for start in (0..rows.len()).step_by(usize::try_from(step).unwrap()) {
+        let batch = batch(object, &columns, &schema, &rows.slice(start..start + step)).await;
+        sink.append(&batch)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", object.location()));
+    }
+    sink.finish()
+        .await
+        .unwrap_or_else(|error| panic!("{}: {error}", object.location()))
+}
+
+/// The columns of `cells`, by the names they have there.
+fn cells(object: &AnnData) -> Vec<(String, Arc<dyn ColumnReader>)> {
+    let column =
+        |reader: &Arc<dyn ColumnReader>| (reader.field().name().clone(), Arc::clone(reader));
+    let mut columns = vec![column(object.obs().index())];
+    columns.extend(object.obs().columns().iter().map(column));
+    if let Some(x) = object.x() {
+        columns.push(("X".to_owned(), Arc::clone(x) as Arc<dyn ColumnReader>));
+    }
+    for (name, layer) in object.layers() {
+        columns.push((format!("layers_{name}"), Arc::clone(layer) as _));
+    }
+    for (name, element) in object.obsm() {
+        columns.push((format!("obsm_{name}"), Arc::clone(element)));
+    }
+    if let Some(x) = object.raw().and_then(|raw| raw.x()) {
+        columns.push(("raw_X".to_owned(), Arc::clone(x) as _));
+    }
+    columns
+}
+
+fn cells_schema(columns: &[(String, Arc<dyn ColumnReader>)]) -> SchemaRef {
+    let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut fields: Vec<FieldRef> = columns
+        .iter()
+        .map(|(name, reader)| Arc::new(reader.field().as_ref().clone().with_name(name)))
+        .collect();
+    fields.push(Arc::new(Field::new(OBJECT_COLUMN, text, false)));
+    fields.push(Arc::new(Field::new(ROW_COLUMN, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}
+
+async fn batch(
+    object: &AnnData,
+    columns: &[(String, Arc<dyn ColumnReader>)],
+    schema: &SchemaRef,
+    rows: &RowSelection,
+) -> RecordBatch {
+    let mut arrays = Vec::new();
+    for (_, reader) in columns {
+        arrays.push(reader.read(rows, &ReadMetrics::default()).await.unwrap());
+    }
+    let n = usize::try_from(rows.len()).unwrap();
+    let location: ArrayRef = Arc::new(StringArray::from(vec![object.location().to_string()]));
+    let keys = Int32Array::from(vec![0; n]);
+    arrays.push(Arc::new(DictionaryArray::new(keys, location)));
+    let positions = rows.iter().map(|row| i64::try_from(row).unwrap());
+    arrays.push(Arc::new(Int64Array::from_iter_values(positions)));
+    RecordBatch::try_new(Arc::clone(schema), arrays).unwrap()
+}
+
+async fn assert_same(a: &AnnData, b: &AnnData, rows: &RowSelection, name: &str) {
+    assert_eq!(b.n_obs(), rows.len(), "{name}");
+    let all = RowSelection::all(rows.len());
+    let (ours, theirs) = (cells(b), cells(a));
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    for ((ours, b), (theirs, a)) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs, "{name}");
+        assert_column(a, rows, b, &all, name).await;
+    }
+    let (genes, raw) = (RowSelection::all(a.n_vars()), a.raw().zip(b.raw()));
+    assert_frame(a.var(), b.var(), &genes, name).await;
+    for ((_, a), (_, b)) in a.varm().iter().zip(b.varm()) {
+        assert_column(a, &genes, b, &genes, name).await;
+    }
+    for ((_, a), (_, b)) in a.varp().iter().zip(b.varp()) {
+        let (a, b) = (
+            read(a.as_ref(), &genes).await,
+            read(b.as_ref(), &genes).await,
+        );
+        assert_eq!(&a, &b, "{name}");
+    }
+    if let Some((a, b)) = raw {
+        let genes = RowSelection::all(a.var().n_rows());
+        assert_frame(a.var(), b.var(), &genes, name).await;
+    }
+    assert_eq!(keys(a.varm()), keys(b.varm()), "{name}");
+    assert_eq!(keys(a.varp()), keys(b.varp()), "{name}");
+    assert_eq!(keys(a.obsp()), keys(b.obsp()), "{name}");
+    assert_eq!(a.raw().is_some(), b.raw().is_some(), "{name}");
+    if rows.len() == a.n_obs() {
+        for ((_, a), (_, b)) in a.obsp().iter().zip(b.obsp()) {
+            let (a, b) = (read(a.as_ref(), rows).await, read(b.as_ref(), rows).await);
+            assert_eq!(&a, &b, "{name}");
+        }
+    }
+    let (ours, theirs) = (b.uns_leaves().await.unwrap(), a.uns_leaves().await.unwrap());
+    let leaf = |leaf: &annfusion::element::UnsLeaf| format!("{} = {}", leaf.path, leaf.value);
+    let ours: Vec<_> = ours.iter().map(leaf).collect();
+    assert_eq!(ours, theirs.iter().map(leaf).collect::<Vec<_>>(), "{name}");
+}
+
+fn keys<T>(elements: &[(String, T)]) -> Vec<&str> {
+    elements.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+async fn assert_frame(a: &Frame, b: &Frame, rows: &RowSelection, name: &str) {
+    assert_eq!(a.index_name(), b.index_name(), "{name}");
+    assert_eq!(a.columns().len(), b.columns().len(), "{name}");
+    assert_column(a.index(), rows, b.index(), rows, name).await;
+    for (a, b) in a.columns().iter().zip(b.columns()) {
+        assert_eq!(a.field().name(), b.field().name(), "{name}");
+        assert_column(a, rows, b, rows, name).await;
+    }
+}
+
+async fn assert_column(
+    a: &Arc<dyn ColumnReader>,
+    rows: &RowSelection,
+    b: &Arc<dyn ColumnReader>,
+    all: &RowSelection,
+    name: &str,
+) {
+    let what = format!("{name}: {} and {}", a.key(), b.key());
+    assert_eq!(a.field().data_type(), b.field().data_type(), "{what}");
+    let (before, after) = (FieldMeta::of(a.field()), FieldMeta::of(b.field()));
+    assert_eq!(before.categories, after.categories, "{what}");
+    assert_eq!(before.ordered, after.ordered, "{what}");
+    assert_eq!(before.na_value, after.na_value, "{what}");
+    let (a, b) = (read(a.as_ref(), rows).await, read(b.as_ref(), all).await);
+    assert_eq!(&a, &b, "{what}");
+}
+
+async fn read(reader: &(impl ColumnReader + ?Sized), rows: &RowSelection) -> ArrayRef {
+    reader.read(rows, &ReadMetrics::default()).await.unwrap()
+}
