@@ -6,15 +6,15 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::ArrayRef;
 use async_trait::async_trait;
-use hdf5_pure::{Dataset, Layout};
+use hdf5_pure::Dataset;
 
 use super::convert::to_arrow;
 use super::dtype::{Disk, translate};
 use super::fault::{Fault, guard, panicked};
-use super::fetch::{Fetched, SMALL, fetch};
+use super::fetch::{Fetched, SMALL, check_size, fetch};
 use super::heap::Heap;
 use super::source::ByteSource;
-use super::storage::Storage;
+use super::storage::{Placed, Storage};
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, RowSelection};
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
@@ -84,37 +84,23 @@ impl Core {
             .ok_or_else(|| {
                 Fault::Corrupt(format!("a shape of {shape:?} elements of {element} bytes"))
             })?;
-        let layout = dataset.layout()?;
-        // A null dataspace shows as a scalar of which nothing is stored.
-        let null = shape.is_empty()
-            && element > 0
-            && matches!(
-                layout,
-                Layout::Compact { size: 0 } | Layout::Contiguous { size: 0, .. }
-            );
-        let (chunk_shape, stored_bytes) = match layout {
-            Layout::Compact { size } => (None, Some(size)),
-            Layout::Contiguous { size, address } => (None, Some(address.map_or(0, |_| size))),
-            Layout::Chunked { chunk_shape, .. } => (Some(chunk_shape), None),
-            _ => (None, None),
-        };
-        let storage = Storage::of(&dataset, &shape, element)?;
+        let placed = Placed::of(&dataset, &shape, element)?;
         let filters = dataset.filter_pipeline().iter().map(name).collect();
         Ok(Self {
             info: ArrayInfo {
                 key: key.clone(),
                 dtype,
                 shape,
-                null,
-                chunk_shape,
+                null: placed.null,
+                chunk_shape: placed.chunk_shape,
                 filters,
-                stored_bytes,
+                stored_bytes: placed.stored_bytes,
             },
             source: Arc::clone(&file.source),
             file: Arc::clone(file),
             dataset,
             disk,
-            storage,
+            storage: placed.storage,
             element,
             row_bytes,
             fill: OnceLock::new(),
@@ -128,34 +114,60 @@ impl Core {
 
     /// The element that stands where nothing was written, as found in `band` at the chunk
     /// `in_band`, which must be missing. The parser does not show the fill value itself, so one row
-    /// without storage is read through it. Zero where that fails: the file says no better.
-    pub(super) fn fill(&self, band: u64, in_band: u64) -> Vec<u8> {
+    /// without storage is read through it.
+    ///
+    /// # Errors
+    /// [`Fault::Format`] where the parser refuses: an array in external files looks unwritten.
+    pub(super) fn fill(&self, band: u64, in_band: u64) -> Result<&[u8], Fault> {
         /// A row longer than this is not read for the sake of one element.
         const LONGEST: u64 = 64 << 20;
-        self.fill
-            .get_or_init(|| {
-                let (height, column) = match &self.storage {
-                    Storage::Chunked(c) => {
-                        (c.chunk_shape[0], c.first_element(in_band, &self.info.shape))
-                    }
-                    _ => (1, 0),
-                };
-                let zero = vec![0; self.element];
-                if self.row_bytes > LONGEST {
-                    return zero;
-                }
-                guard(|| Ok(self.dataset.read_raw_rows(band.saturating_mul(height), 1)?))
-                    .ok()
-                    .and_then(|row| {
-                        let at = usize::try_from(column).ok()?.checked_mul(self.element)?;
-                        Some(row.get(at..at.checked_add(self.element)?)?.to_vec())
-                    })
-                    .unwrap_or(zero)
-            })
-            .clone()
+        if let Some(fill) = self.fill.get() {
+            return Ok(fill);
+        }
+        if self.row_bytes > LONGEST {
+            return Err(Fault::Unsupported(format!(
+                "rows of {} bytes of which some were never written",
+                self.row_bytes
+            )));
+        }
+        let (height, column) = match &self.storage {
+            Storage::Chunked(c) => (c.chunk_shape[0], c.first_element(in_band, &self.info.shape)),
+            _ => (1, 0),
+        };
+        let row = guard(|| {
+            let first = band.saturating_mul(height);
+            Ok(self.dataset.read_raw_rows(first, 1)?)
+        })?;
+        let fill = usize::try_from(column)
+            .ok()
+            .and_then(|column| column.checked_mul(self.element))
+            .and_then(|at| row.get(at..at.checked_add(self.element)?))
+            .ok_or_else(|| Fault::Corrupt(format!("a row of {} bytes", row.len())))?;
+        Ok(self.fill.get_or_init(|| fill.to_vec()))
     }
 
     fn read(&self, rows: &RowSelection) -> Result<(ArrayRef, Fetched), Fault> {
+        self.decode(rows).map_err(|fault| match &self.storage {
+            Storage::Library(reason) => {
+                Fault::Unsupported(format!("{fault}; only the HDF5 library reads {reason}"))
+            }
+            _ => fault,
+        })
+    }
+
+    fn decode(&self, rows: &RowSelection) -> Result<(ArrayRef, Fetched), Fault> {
+        if self.disk == Disk::HeapText && matches!(self.storage, Storage::Library(_)) {
+            check_size(
+                self.source.as_ref(),
+                rows.len().saturating_mul(self.row_bytes),
+            )?;
+            let text = super::library::read_text(self, rows)?;
+            let fetched = Fetched {
+                bytes: text.values().len() as u64,
+                chunks: 1,
+            };
+            return Ok((Arc::new(text), fetched));
+        }
         let (bytes, mut fetched) = fetch(self, rows)?;
         let heap = Heap::new(&self.file);
         let array = to_arrow(self, bytes, &heap)?;

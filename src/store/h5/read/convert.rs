@@ -7,8 +7,8 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use super::array::Core;
@@ -44,21 +44,14 @@ fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<
             Arc::new(BooleanArray::new(bits, None))
         }
         Disk::Text { size, padding } => Arc::new(fixed_text(bytes.as_slice(), *size, *padding)?),
-        Disk::HeapText => match &core.storage {
-            // The library gave the text itself, see there.
-            super::storage::Storage::Library(_) => {
-                return Err(Fault::Unsupported(
-                    "text inside records that only the HDF5 library reads".into(),
-                ));
-            }
-            _ => Arc::new(heap.text(bytes.as_slice())?),
-        },
+        Disk::HeapText => Arc::new(heap.text(bytes.as_slice())?),
         Disk::Reference { size } => {
             let addresses = bytes.as_slice().chunks_exact(*size).map(|reference| {
                 let (address, _) = reference.split_at(8);
                 u64::from_le_bytes(address.try_into().unwrap_or_default())
             });
-            let names = super::library::names(&core.file, addresses.collect())?;
+            let addresses: Vec<u64> = addresses.collect();
+            let names = super::library::names(&core.file, &addresses)?;
             Arc::new(StringArray::from(names))
         }
         Disk::Complex { part, swap } => {
@@ -218,9 +211,4 @@ impl TextBuilder {
         let lossy: Vec<_> = ends.map(|r| String::from_utf8_lossy(&values[r])).collect();
         Ok(StringArray::from_iter_values(lossy))
     }
-}
-
-/// An empty array of a type.
-pub(super) fn empty(data_type: &DataType) -> ArrayRef {
-    arrow::array::new_empty_array(data_type)
 }

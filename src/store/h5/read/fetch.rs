@@ -89,7 +89,7 @@ pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched)
             Bytes::from(picked.as_slice())
         }
         Storage::Unallocated => {
-            Bytes::try_fill(len, |out| Ok(Initialised::of(fill(out, &core.fill(0, 0)))))?
+            Bytes::try_fill(len, |out| Ok(Initialised::of(fill(out, core.fill(0, 0)?))))?
         }
         Storage::Contiguous { address, size } => {
             let needed = core.info.len().checked_mul(core.row_bytes);
@@ -285,8 +285,8 @@ fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
             Ok((done, took))
         }
         _ => {
-            let value = core.fill(task.band, 0);
-            let written = Initialised::of(fill(task.target, &value));
+            let value = core.fill(task.band, 0)?;
+            let written = Initialised::of(fill(task.target, value));
             Ok((written, Fetched::default()))
         }
     }
@@ -413,7 +413,7 @@ fn grid(
                 .zip(entries)
                 .find_map(|(i, e)| (e.index != i).then_some(i))
                 .unwrap_or(first + entries.len() as u64);
-            fill(target, &core.fill(band, gap - first))
+            fill(target, core.fill(band, gap - first)?)
         } else {
             zeroed(target)
         };

@@ -26,36 +26,70 @@ pub(super) enum Storage {
     Library(String),
 }
 
-impl Storage {
+/// What the layout message says.
+pub(super) struct Placed {
+    pub(super) storage: Storage,
+    pub(super) chunk_shape: Option<Vec<u64>>,
+    pub(super) stored_bytes: Option<u64>,
+    /// Whether there is no value at all.
+    pub(super) null: bool,
+}
+
+impl Placed {
     /// Reads the layout message; the chunk table is left for the first read.
     pub(super) fn of(dataset: &Dataset, shape: &[u64], element: usize) -> Result<Self, Fault> {
-        let filters = dataset.filter_pipeline();
-        Ok(match dataset.layout()? {
-            Layout::Compact { .. } => Self::Compact,
-            Layout::Contiguous {
+        let new = |storage, stored_bytes| Self {
+            storage,
+            chunk_shape: None,
+            stored_bytes,
+            // A null dataspace shows as a scalar of which nothing is stored.
+            null: shape.is_empty() && element > 0 && stored_bytes == Some(0),
+        };
+        Ok(match dataset.layout() {
+            // The newest layouts are beyond the parser, not beyond the library.
+            Err(error) => new(Storage::Library(error.to_string()), None),
+            Ok(Layout::Compact { size }) => new(Storage::Compact, Some(size)),
+            Ok(Layout::Contiguous {
                 address: Some(address),
                 size,
-            } => Self::Contiguous { address, size },
-            Layout::Contiguous { address: None, .. } => Self::Unallocated,
-            Layout::Chunked { chunk_shape, index } => {
-                // A pipeline that did not parse shows as empty here, which must not pass for
-                // unfiltered bytes.
-                let names = filters.iter().map(ToString::to_string).collect::<Vec<_>>();
-                match Pipeline::new(&filters, element) {
-                    _ if index == ChunkIndex::BTreeV2 => {
-                        Self::Library("a version 2 B-tree of chunks".into())
-                    }
-                    None => Self::Library(format!("filters {}", names.join(", "))),
-                    Some(pipeline) => Self::Chunked(Box::new(Chunked::new(
-                        shape,
-                        chunk_shape,
-                        element,
-                        pipeline,
-                    )?)),
-                }
-            }
-            other => Self::Library(format!("{other} storage")),
+            }) => new(Storage::Contiguous { address, size }, Some(size)),
+            Ok(Layout::Contiguous {
+                address: None,
+                size,
+            }) => Self {
+                null: shape.is_empty() && element > 0 && size == 0,
+                ..new(Storage::Unallocated, Some(0))
+            },
+            Ok(Layout::Chunked { chunk_shape, index }) => Self {
+                chunk_shape: Some(chunk_shape.clone()),
+                ..new(
+                    Storage::chunked(dataset, shape, element, chunk_shape, index)?,
+                    None,
+                )
+            },
+            Ok(other) => new(Storage::Library(format!("{other} storage")), None),
         })
+    }
+}
+
+impl Storage {
+    fn chunked(
+        dataset: &Dataset,
+        shape: &[u64],
+        element: usize,
+        chunk_shape: Vec<u64>,
+        index: ChunkIndex,
+    ) -> Result<Self, Fault> {
+        if index == ChunkIndex::BTreeV2 {
+            return Ok(Self::Library("a version 2 B-tree of chunks".into()));
+        }
+        let filters = dataset.filter_pipeline();
+        let Some(pipeline) = Pipeline::new(&filters, element) else {
+            let names: Vec<_> = filters.iter().map(ToString::to_string).collect();
+            return Ok(Self::Library(format!("filters {}", names.join(", "))));
+        };
+        let chunked = Chunked::new(shape, chunk_shape, element, pipeline)?;
+        Ok(Self::Chunked(Box::new(chunked)))
     }
 }
 

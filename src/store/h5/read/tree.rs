@@ -12,11 +12,14 @@ use serde_json::Value;
 use super::array::{FileInfo, H5Array};
 use super::attributes;
 use super::fault::{Fault, guard};
-use super::library;
+use super::library::{self, Link};
 use super::source::{ByteSource, FileSource, MetadataSource};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
 use crate::store::{ArrayReader, Attributes, NodeKind, Store};
+
+/// How many soft links may lead from one to the next.
+const MAX_HOPS: u8 = 16;
 
 /// An HDF5 file. Groups are listed once, on the way to their first child, and kept.
 #[derive(Debug)]
@@ -91,35 +94,63 @@ impl H5Store {
 
     /// Walks to a node; [`None`] where there is none.
     fn find(&self, key: &ElementKey) -> Result<Option<Node>> {
+        self.follow(key, 0)
+    }
+
+    fn follow(&self, key: &ElementKey, hops: u8) -> Result<Option<Node>> {
         let mut node = self.root.clone();
         let mut walked = ElementKey::root();
         for name in key.as_str().split('/').filter(|name| !name.is_empty()) {
             let Node::Group(group) = &node else {
                 return Ok(None);
             };
-            let parent = walked.clone();
             walked = walked.child(name);
             let child = match group.children() {
                 Ok(children) => children.get(name).cloned(),
-                // One broken or foreign link spoils the list of a group, not its other children.
-                Err(_) => group
-                    .child(name)
-                    .map_err(|fault| fault.at(&self.file.url, &parent))?,
-            };
-            node = match child {
-                Some(child) => child,
-                None => match self.linked(group, &walked)? {
-                    Some(child) => child,
-                    None => return Ok(None),
+                // One link that is not plain or leads nowhere spoils the list of a group, not its
+                // other children.
+                Err(_) => match group.child(name) {
+                    Ok(Some(child)) => Some(child),
+                    refused => match self.linked(&walked, hops)? {
+                        Some(child) => Some(child),
+                        None => refused.map_err(|f| f.at(&self.file.url, &walked))?,
+                    },
                 },
             };
+            let Some(child) = child else { return Ok(None) };
+            node = child;
         }
         Ok(Some(node))
     }
 
-    /// What a soft link leads to, which the parser passes over.
-    fn linked(&self, _group: &GroupNode, _key: &ElementKey) -> Result<Option<Node>> {
-        Ok(None)
+    /// What a soft link leads to, which the parser does not follow. Groups of the newer format,
+    /// in which it passes over such links without a word, do not get here.
+    fn linked(&self, key: &ElementKey, hops: u8) -> Result<Option<Node>> {
+        match library::link(&self.file, key).map_err(|fault| fault.at(&self.file.url, key))? {
+            None => Ok(None),
+            Some(Link::External(file)) => Err(Error::NotImplemented(format!(
+                "{}: element {key} is a link to another file, {file}",
+                self.file.url
+            ))),
+            Some(Link::Soft(target)) if hops < MAX_HOPS => {
+                let target = match (target.strip_prefix('/'), key.as_str().rsplit_once('/')) {
+                    (Some(absolute), _) => ElementKey::new(absolute),
+                    (None, Some((parent, _))) => ElementKey::new(parent).child(&target),
+                    (None, None) => ElementKey::new(&target),
+                };
+                let found = self.follow(&target, hops + 1)?;
+                found.map(Some).ok_or_else(|| Error::ElementNotFound {
+                    url: self.file.url.clone(),
+                    element: key.clone(),
+                    hint: format!("; it is a link to {target}, which is not there"),
+                })
+            }
+            Some(Link::Soft(target)) => Err(Error::invalid(
+                &self.file.url,
+                key,
+                format!("the link to {target} does not end after {MAX_HOPS} others"),
+            )),
+        }
     }
 
     fn missing(&self, key: &ElementKey, hint: &str) -> Error {
@@ -228,12 +259,13 @@ impl Store for H5Store {
 
     async fn children(&self, key: &ElementKey) -> Result<Vec<String>> {
         match self.get(key)? {
-            Node::Group(group) => Ok(group
-                .children()
-                .map_err(|fault| fault.at(&self.file.url, key))?
-                .keys()
-                .cloned()
-                .collect()),
+            Node::Group(group) => match group.children() {
+                Ok(children) => Ok(children.keys().cloned().collect()),
+                // The library lists links that are not plain; what they lead to is asked of each.
+                Err(fault) => {
+                    library::link_names(&self.file, key).map_err(|_| fault.at(&self.file.url, key))
+                }
+            },
             Node::Array(_) => Ok(Vec::new()),
         }
     }
