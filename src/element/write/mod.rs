@@ -19,6 +19,7 @@ mod buffered;
 mod cast;
 mod categorical;
 mod sparse;
+mod indptr;
 mod dense;
 mod frame;
 mod tree;

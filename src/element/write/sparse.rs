@@ -1,13 +1,12 @@
 //! `csr_matrix`, from lists of entries.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 
 use crate::element::write::column::{Encoder, unwritable};
+use crate::element::write::indptr::Indptr;
 use crate::element::write::place::{Place, encoding, with};
 use crate::error::{Error, Result};
 use crate::model::{AxisRegistry, DType, FieldMeta};
@@ -20,11 +19,9 @@ pub(super) struct Sparse {
     n_cols: u64,
     indices: Box<dyn ArrayWriter>,
     data: Box<dyn ArrayWriter>,
-    indptr: Box<dyn ArrayWriter>,
+    indptr: Indptr,
     /// Type of the indices on disk.
     index_type: DataType,
-    /// Whether `indptr` is int64.
-    wide: bool,
     rows: u64,
     nnz: u64,
 }
@@ -45,45 +42,24 @@ impl Sparse {
         let n_cols = n_cols(field, meta)?;
         let indices = index_dtype(meta.indices.as_deref(), n_cols);
         let index_type = indices.arrow().ok_or_else(|| unwritable(field))?;
-        // scipy wants both of one type; beyond 2^31 entries int32 is the bug of many writers.
-        let wide = match place.size.nnz {
-            Some(nnz) => i32::try_from(nnz).is_err() || indices == DType::Int64,
-            None => true,
-        };
         place
             .group(&header(place.size.rows.unwrap_or(0), n_cols))
             .await?;
         let nnz = place.size.nnz;
         let data = place.child("data").member(data, nnz).await?;
+        let wide = matches!(indices, DType::Int64 | DType::UInt64);
         let indices = place.child("indices").member(indices, nnz).await?;
-        let indptr = if wide { DType::Int64 } else { DType::Int32 };
-        let len = place.size.rows.and_then(|rows| rows.checked_add(1));
-        let indptr = place.child("indptr").member(indptr, len).await?;
-        let mut sparse = Self {
+        let indptr = Indptr::create(place.child("indptr"), wide).await?;
+        Ok(Self {
             place,
             n_cols,
             indices,
             data,
             indptr,
             index_type,
-            wide,
             rows: 0,
             nnz: 0,
-        };
-        sparse.append_indptr(std::iter::once(0)).await?;
-        Ok(sparse)
-    }
-
-    async fn append_indptr(&mut self, ends: impl Iterator<Item = u64> + Send) -> Result<()> {
-        let too_long = |_| self.place.invalid("more stored entries than the size said");
-        let ends: ArrayRef = if self.wide {
-            let ends: Result<Vec<_>, _> = ends.map(i64::try_from).collect();
-            Arc::new(Int64Array::from(ends.map_err(too_long)?))
-        } else {
-            let ends: Result<Vec<_>, _> = ends.map(i32::try_from).collect();
-            Arc::new(Int32Array::from(ends.map_err(too_long)?))
-        };
-        self.indptr.append(ends).await
+        })
     }
 }
 
@@ -131,7 +107,7 @@ impl Encoder for Sparse {
             .collect();
         self.rows += list.len() as u64;
         self.nnz += len as u64;
-        self.append_indptr(ends.into_iter()).await?;
+        self.indptr.append(ends).await?;
         let (indices, data) = futures::join!(self.indices.append(indices), self.data.append(data));
         indices.and(data)
     }
