@@ -1,0 +1,99 @@
+//! `annfusion query`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use datafusion::sql::parser::DFParser;
+
+use super::args::{Format, Global, QueryArgs};
+use super::output::Output;
+use super::run::Outcome;
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// Runs the command.
+pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
+    let format = format(&args, global)?;
+    let (files, sql) = inputs(args.inputs, args.file.as_deref())?;
+    let mut builder = Session::builder();
+    if let Some(jobs) = args.jobs {
+        builder = builder.with_target_partitions(usize::from(jobs));
+    }
+    if let Some(bytes) = args.memory_limit {
+        builder = builder.with_memory_limit(bytes);
+    }
+    let session = builder.build()?;
+    for file in &files {
+        session.open(file).await?;
+    }
+    let mut output = Output::new(format, args.output.as_deref(), args.rows)?;
+    for statement in statements(&sql) {
+        let frame = session.sql(&statement).await?;
+        output.write(frame.execute_stream().await?).await?;
+    }
+    output.finish()?;
+    Ok(Outcome::Done)
+}
+
+/// The format asked for, or the one the output's name ends in, or a table.
+fn format(args: &QueryArgs, global: Global) -> Result<Format> {
+    if let Some(format) = args.format {
+        return Ok(format);
+    }
+    if global.json {
+        return Ok(Format::Json);
+    }
+    let Some(path) = &args.output else {
+        return Ok(Format::Table);
+    };
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(Format::Json),
+        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
+        Some("parquet") => Ok(Format::Parquet),
+        Some("arrow" | "arrows") => Ok(Format::Arrow),
+        Some("txt") => Ok(Format::Table),
+        _ => Err(Error::option(
+            "--output",
+            format!(
+                "{} ends in none of .csv .json .ndjson .parquet .arrow .txt; say --format",
+                path.display()
+            ),
+        )),
+    }
+}
+
+/// The files, and the SQL: of `-f`, or the last argument.
+fn inputs(mut inputs: Vec<String>, file: Option<&Path>) -> Result<(Vec<String>, String)> {
+    let sql = match file {
+        Some(path) => read_sql(path)?,
+        None => inputs.pop().unwrap_or_default(),
+    };
+    if file.is_none() && (Path::new(&sql).exists() || sql.trim().is_empty()) {
+        return Err(Error::option(
+            "query",
+            format!("the last argument must be SQL, but is {sql:?}"),
+        ));
+    }
+    Ok((inputs, sql))
+}
+
+fn read_sql(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::option("--file", format!("{}: {e}", path.display()));
+    if path == PathBuf::from("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
+        Ok(text)
+    } else {
+        std::fs::read_to_string(path).map_err(failed)
+    }
+}
+
+/// The statements of a script, one by one. What does not parse is handed on as it is, so that the
+/// session says what is wrong with it.
+fn statements(sql: &str) -> Vec<String> {
+    match DFParser::parse_sql(sql) {
+        Ok(parsed) if parsed.len() > 1 => parsed.iter().map(ToString::to_string).collect(),
+        _ => vec![sql.to_owned()],
+    }
+}
