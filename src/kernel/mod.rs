@@ -1,5 +1,10 @@
 //! Arrow compute over matrix rows, without I/O. Used by everything that moves rows.
+//!
+//! Matrix rows come as a block: entries of all rows one after another, and offsets that say where
+//! each row begins.
 
+pub(crate) mod sums;
+pub(crate) mod genes;
 mod pairwise;
 
 pub use pairwise::{AxisMap, Positions};

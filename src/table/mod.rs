@@ -1,1 +1,33 @@
-//! Not written yet.
+//! The tables SQL sees, and the one leaf of every plan.
+//!
+//! An open object is a schema ([`AnnDataSchema`]) of tables ([`AnnDataTable`]): `obs`, `var`,
+//! `cells`, `X`, `X_coo`, `obsm_*` and so on, see [`TableKind`]. Each is scanned by
+//! `DataSourceExec(FileScanConfig)` over an [`AnnDataSource`], which holds a [`ScanDescription`],
+//! a predicate and a projection, and opens the object when it runs. [`scan_cells`] builds the
+//! same leaf from Rust.
+//!
+//! ```text
+//!  block of rows ──► predicate on obs columns ──► on matrix functions ──► what survives:
+//!                    reads those columns          reads parts of X        columns, then X by bytes
+//! ```
+//!
+//! # Invariants
+//! - Rows leave a partition in order; partition i's come before partition i+1's.
+//! - Batches own their buffers and hold at most `batch_bytes` of matrix rows (one row at least).
+//! - No filter stays above a scan.
+
+mod kind;
+mod description;
+mod layout;
+mod source;
+mod scan;
+mod provider;
+mod schema;
+mod cells;
+
+pub use cells::{CellsScan, scan_cells};
+pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
+pub use kind::TableKind;
+pub use provider::AnnDataTable;
+pub use schema::AnnDataSchema;
+pub use source::AnnDataSource;

@@ -1,0 +1,66 @@
+//! What a scan reads, in words that survive a trip to another machine.
+
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::element::AnnData;
+use crate::model::{Location, RowSelection};
+use crate::table::kind::TableKind;
+use crate::table::layout::Layout;
+
+/// Bytes of matrix rows that a batch holds, unless a session says otherwise.
+pub const DEFAULT_BATCH_BYTES: usize = 3 << 20;
+
+/// What a scan reads. Holds names and positions, never a handle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanDescription {
+    /// The object.
+    pub location: Location,
+    /// Its table.
+    pub table: TableKind,
+    /// Rows of the axis to read; partitions are ranges of ranks in it. All rows where absent.
+    pub rows: Option<RowSelection>,
+    /// Positions of the genes that `X` and the layers are restricted to.
+    pub genes: Option<Arc<[u64]>>,
+    /// Whether the hidden columns `__object` and `__row` are added.
+    pub provenance: bool,
+    /// Bytes of matrix rows per batch.
+    pub batch_bytes: usize,
+}
+
+impl ScanDescription {
+    /// All of a table.
+    pub fn new(location: Location, table: TableKind) -> Self {
+        Self {
+            location,
+            table,
+            rows: None,
+            genes: None,
+            provenance: false,
+            batch_bytes: DEFAULT_BATCH_BYTES,
+        }
+    }
+
+    /// Opens the object (cached per process) and finds the table's columns.
+    ///
+    /// # Errors
+    /// Those of [`AnnData::open`]; a message that names the table where the object has none such.
+    pub(crate) async fn open(&self) -> Result<Layout> {
+        let object = AnnData::open(&self.location)
+            .await
+            .map_err(DataFusionError::from)?;
+        Layout::of(&object, self).map_err(DataFusionError::from)
+    }
+
+    /// What messages and plans call the object: the file's name and the group.
+    pub(crate) fn label(&self) -> String {
+        let path = self.location.path().trim_end_matches('/');
+        let name = path.rsplit('/').next().unwrap_or(path);
+        match self.location.group() {
+            "" => name.to_owned(),
+            group => format!("{name}#{group}"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! How a partition is read.
+//!
+//! [`aligned`] walks a table of cells or genes in blocks of rows: predicates first, on the columns
+//! they need, then what is projected, for the rows that survive. [`entries`] does the same for
+//! tables of stored entries, [`listing`] makes `uns` and `elements`. Expressions are compiled to
+//! [`expr::Compiled`], in which columns and matrix functions are slots to be read.
+
+mod expr;
+mod prune;
+mod metrics;
+mod pieces;
+mod calls;
+mod block;
+mod aligned;
+mod entries;
+mod listing;
+
+pub(crate) use expr::columns_read;
+pub(crate) use metrics::ScanMetrics;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc::Sender;
+
+use crate::model::RowSelection;
+use crate::table::layout::Layout;
+
+/// A partition to be read.
+pub(crate) struct Scan {
+    pub(crate) layout: Arc<Layout>,
+    /// Rows of the table; all where absent.
+    pub(crate) rows: Option<RowSelection>,
+    /// The partition, as ranks in `rows`.
+    pub(crate) ranks: Range<u64>,
+    /// Schema of what comes out.
+    pub(crate) schema: SchemaRef,
+    pub(crate) projection: ProjectionExprs,
+    pub(crate) conjuncts: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) batch_bytes: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) limit: Option<usize>,
+    pub(crate) metrics: ScanMetrics,
+}
+
+impl Scan {
+    /// The partition's rows.
+    fn partition_rows(&self) -> RowSelection {
+        match &self.rows {
+            Some(rows) => rows.slice(self.ranks.clone()),
+            None => {
+                RowSelection::range(self.ranks.start..self.ranks.end.min(self.layout.axis_len()))
+            }
+        }
+    }
+}
+
+/// Starts reading: a task decodes the next batch while the consumer has the last one.
+pub(crate) fn open(scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
+    let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&scan.schema), 1);
+    let output = Output {
+        batches: builder.tx(),
+        remaining: scan.limit,
+        batch_size: scan.batch_size.max(1),
+    };
+    builder.spawn(async move {
+        let layout = Arc::clone(&scan.layout);
+        let result = match layout.as_ref() {
+            Layout::Aligned(table) => aligned::run(table, &scan, output).await,
+            Layout::Entries(table) => entries::run(table, &scan, output).await,
+            Layout::Listing(table) => listing::run(table, &scan, output).await,
+        };
+        scan.metrics.report();
+        result.map_err(DataFusionError::from)
+    });
+    builder.build().boxed()
+}
+
+/// Where batches go, and how many rows may follow.
+struct Output {
+    batches: Sender<Result<RecordBatch>>,
+    remaining: Option<usize>,
+    batch_size: usize,
+}
+
+impl Output {
+    /// Hands a batch over, in pieces of at most `batch_size` rows; false when nobody wants more.
+    async fn send(&mut self, batch: RecordBatch) -> crate::Result<bool> {
+        let mut n_rows = batch.num_rows();
+        if let Some(remaining) = &mut self.remaining {
+            n_rows = n_rows.min(*remaining);
+            *remaining -= n_rows;
+        }
+        let mut start = 0;
+        while start < n_rows {
+            let end = n_rows.min(start + self.batch_size);
+            let piece = pieces::piece(&batch, start..end)?;
+            if self.batches.send(Ok(piece)).await.is_err() {
+                return Ok(false);
+            }
+            start = end;
+        }
+        Ok(self.remaining != Some(0))
+    }
+}

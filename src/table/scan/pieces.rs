@@ -1,0 +1,56 @@
+//! Owned pieces of batches.
+//!
+//! A slice keeps its parent's buffers, and DataFusion accounts for buffers, not for slices: sorts
+//! of slices run out of memory they do not use.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
+
+use crate::error::Result;
+
+/// The rows of a range, copied, unless that is all of them.
+pub(super) fn piece(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBatch> {
+    if rows == (0..batch.num_rows()) {
+        return Ok(batch.clone());
+    }
+    let columns = batch.columns().iter().map(|c| copy(c, rows.clone())).collect::<Result<_>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
+}
+
+/// The rows of a range, copied, unless that is all of them. Dictionaries share their values.
+pub(super) fn copy(array: &ArrayRef, rows: Range<usize>) -> Result<ArrayRef> {
+    if rows == (0..array.len()) {
+        return Ok(ArrayRef::clone(array));
+    }
+    let data = array.to_data();
+    let mut copy = MutableArrayData::new(vec![&data], false, rows.len());
+    copy.try_extend(0, rows.start, rows.end)?;
+    Ok(make_array(copy.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, DictionaryArray, Int32Array, StringArray};
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    #[test]
+    fn a_piece_owns_its_codes_and_shares_its_categories() {
+        let codes = Int32Array::from(vec![Some(1), None, Some(0), Some(1)]);
+        let categories: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let whole: ArrayRef = Arc::new(DictionaryArray::new(codes, Arc::clone(&categories)));
+        let part = copy(&whole, 1..3).unwrap();
+        let part = part.as_dictionary::<Int32Type>();
+        assert_eq!(part.keys(), &Int32Array::from(vec![None, Some(0)]));
+        assert_eq!(part.values().len(), 3);
+        assert_eq!(
+            part.values().to_data().buffers()[1].as_ptr(),
+            categories.to_data().buffers()[1].as_ptr()
+        );
+    }
+}

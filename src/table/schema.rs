@@ -1,0 +1,83 @@
+//! An open object as a schema of tables.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result, exec_err};
+
+use crate::element::AnnData;
+use crate::table::kind::TableKind;
+use crate::table::provider::AnnDataTable;
+
+/// The tables of an object, and those that statements added beside them.
+#[derive(Debug)]
+pub struct AnnDataSchema {
+    object: Arc<AnnData>,
+    batch_bytes: usize,
+    /// The default schema of a session takes `CREATE TABLE` like any other.
+    added: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
+}
+
+impl AnnDataSchema {
+    /// The schema of an object, whose scans give batches of `batch_bytes` of matrix rows.
+    pub fn new(object: Arc<AnnData>, batch_bytes: usize) -> Self {
+        Self {
+            object,
+            batch_bytes,
+            added: Mutex::default(),
+        }
+    }
+
+    /// The object.
+    pub fn object(&self) -> &Arc<AnnData> {
+        &self.object
+    }
+
+    fn added(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<dyn TableProvider>>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for AnnDataSchema {
+    fn table_names(&self) -> Vec<String> {
+        let own = TableKind::all(&self.object).into_iter().map(|t| t.to_string());
+        own.chain(self.added().keys().cloned()).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.added().get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let Some(kind) = TableKind::find(&self.object, name) else {
+            return Ok(None);
+        };
+        let table = AnnDataTable::try_new(&self.object, kind)
+            .map_err(DataFusionError::from)?;
+        Ok(Some(Arc::new(table.with_batch_bytes(self.batch_bytes))))
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.table_exist(&name) {
+            return exec_err!("the table {name} exists in {}", self.object.location());
+        }
+        Ok(self.added().insert(name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if TableKind::find(&self.object, name).is_some() {
+            return exec_err!("the table {name} is part of {}", self.object.location());
+        }
+        Ok(self.added().remove(name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.added().contains_key(name) || TableKind::find(&self.object, name).is_some()
+    }
+}

@@ -1,0 +1,342 @@
+//! The one leaf of every plan: a `FileSource` over a table of an object.
+//!
+//! `DataSourceExec(FileScanConfig)` rather than a node of our own, because Ballista splits exactly
+//! that by its file groups and silently repeats any other leaf in every task. A file group is a
+//! partition, a file range is a range of rows (ranks in the description's rows), and the file's
+//! path is only a label: what is opened stands in [`ScanDescription`].
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, exec_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr, conjunction};
+use datafusion::physical_plan::filter_pushdown::{FilterPushdownPropagation, PushedDown};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::{DisplayFormatType, ExecutionPlan};
+use object_store::ObjectStore;
+use tokio::sync::OnceCell;
+
+use crate::table::description::ScanDescription;
+use crate::table::layout::Layout;
+use crate::table::scan::{self, Scan};
+
+/// A scan of one table: predicate, projection and matrix functions run inside it.
+#[derive(Clone)]
+pub struct AnnDataSource {
+    description: Arc<ScanDescription>,
+    /// The open object: set where the plan was made in this process, else on first use.
+    layout: Arc<OnceCell<Arc<Layout>>>,
+    table_schema: TableSchema,
+    projection: ProjectionExprs,
+    conjuncts: Vec<Arc<dyn PhysicalExpr>>,
+    batch_size: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl AnnDataSource {
+    /// A scan of all columns and rows of a table with this schema.
+    pub(crate) fn new(description: Arc<ScanDescription>, table_schema: TableSchema) -> Self {
+        let columns: Vec<usize> = (0..table_schema.table_schema().fields().len()).collect();
+        Self {
+            description,
+            layout: Arc::new(OnceCell::new()),
+            projection: ProjectionExprs::from_indices(&columns, table_schema.table_schema()),
+            table_schema,
+            conjuncts: Vec::new(),
+            batch_size: 8192,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// The same scan over an object that is open already.
+    #[must_use]
+    pub(crate) fn with_layout(mut self, layout: Arc<Layout>) -> Self {
+        self.layout = Arc::new(OnceCell::new_with(Some(layout)));
+        self
+    }
+
+    /// The same scan of only the rows that satisfy all conjuncts.
+    #[must_use]
+    pub(crate) fn with_conjuncts(mut self, conjuncts: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        self.conjuncts.extend(conjuncts);
+        self
+    }
+
+    /// The same scan with this projection over the table's schema, whatever it had before.
+    #[must_use]
+    pub(crate) fn with_projection(mut self, projection: ProjectionExprs) -> Self {
+        self.projection = projection;
+        self
+    }
+
+    /// What is read.
+    pub fn description(&self) -> &ScanDescription {
+        &self.description
+    }
+
+    /// The predicate, as conjuncts over the table's schema.
+    pub fn conjuncts(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.conjuncts
+    }
+
+    /// Bytes that a row of the table's matrices takes on the average; 0 where the object is not
+    /// open here.
+    pub fn matrix_row_bytes(&self) -> u64 {
+        self.layout.get().map_or(0, |layout| layout.matrix_row_bytes())
+    }
+
+    /// The output's expressions over the table's schema.
+    pub fn projection_exprs(&self) -> &ProjectionExprs {
+        &self.projection
+    }
+}
+
+/// A leaf over `source` with a partition for each range of ranks.
+pub(crate) fn scan_plan(
+    source: AnnDataSource,
+    partitions: &[Range<u64>],
+    n_rows: Option<u64>,
+    limit: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let config = scan_config(source, partitions, n_rows, limit)?;
+    Ok(DataSourceExec::from_data_source(config))
+}
+
+/// The configuration of [`scan_plan`]'s leaf. `n_rows` is the exact number of rows before the
+/// predicate, where it is known.
+pub(crate) fn scan_config(
+    source: AnnDataSource,
+    partitions: &[Range<u64>],
+    n_rows: Option<u64>,
+    limit: Option<usize>,
+) -> Result<FileScanConfig> {
+    let schema = Arc::clone(source.table_schema.table_schema());
+    let label = source.description.label();
+    let exact = |rows: u64| match usize::try_from(rows) {
+        Ok(rows) => Precision::Exact(rows),
+        Err(_) => Precision::Absent,
+    };
+    let statistics = |num_rows| Statistics {
+        num_rows,
+        ..Statistics::new_unknown(&schema)
+    };
+    let mut groups = Vec::with_capacity(partitions.len());
+    for range in partitions {
+        let (Ok(start), Ok(end)) = (i64::try_from(range.start), i64::try_from(range.end)) else {
+            return exec_err!("rows {range:?} of {label} are beyond what a plan can carry");
+        };
+        let size = range.end.saturating_sub(range.start);
+        groups.push(FileGroup::new(vec![PartitionedFile::new_with_range(
+            label.clone(),
+            size,
+            start,
+            end,
+        )]));
+    }
+    // The order of positions is the order of rows, so sorting by it costs nothing.
+    let ordering = match schema.fields().first() {
+        Some(field) if field.name() == "obs_idx" || field.name() == "var_idx" => {
+            let position = Arc::new(Column::new(field.name(), 0));
+            LexOrdering::new([PhysicalSortExpr::new_default(position)]).into_iter().collect()
+        }
+        _ => Vec::new(),
+    };
+    let num_rows = n_rows.map_or(Precision::Absent, exact);
+    Ok(
+        FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics(num_rows))
+            .with_output_ordering(ordering)
+            .with_preserve_order(true)
+            .with_limit(limit)
+            .build(),
+    )
+}
+
+/// Cuts `len` rows into up to `target` ranges of at least `least` rows; one empty range where
+/// there are no rows.
+pub(crate) fn even_partitions(len: u64, target: usize, least: u64) -> Vec<Range<u64>> {
+    let target = u64::try_from(target).unwrap_or(1).max(1);
+    let count = target.min(len / least.max(1)).max(1);
+    (0..count)
+        .map(|i| {
+            let cut = |i: u64| u64::try_from(u128::from(len) * u128::from(i) / u128::from(count));
+            cut(i).unwrap_or(len)..cut(i + 1).unwrap_or(len)
+        })
+        .collect()
+}
+
+struct AnnDataOpener {
+    source: AnnDataSource,
+    limit: Option<usize>,
+    partition: usize,
+}
+
+impl FileOpener for AnnDataOpener {
+    fn open(
+        &self,
+        file: PartitionedFile,
+    ) -> Result<datafusion::datasource::physical_plan::FileOpenFuture> {
+        let source = self.source.clone();
+        let (limit, partition) = (self.limit, self.partition);
+        let (start, end) = file.range();
+        Ok(Box::pin(async move {
+            let layout = source
+                .layout
+                .get_or_try_init(|| async { source.description.open().await.map(Arc::new) })
+                .await?;
+            let expected = source.table_schema.table_schema();
+            if !same_columns(expected, layout.schema()) {
+                return exec_err!(
+                    "{}: table {} has other columns than when the query was planned",
+                    source.description.location,
+                    source.description.table
+                );
+            }
+            Ok(scan::open(Scan {
+                layout: Arc::clone(layout),
+                rows: source.description.rows.clone(),
+                ranks: start..end,
+                schema: Arc::new(source.projection.project_schema(expected)?),
+                projection: source.projection.clone(),
+                conjuncts: source.conjuncts.clone(),
+                batch_bytes: source.description.batch_bytes,
+                batch_size: source.batch_size,
+                limit,
+                metrics: scan::ScanMetrics::new(&source.metrics, partition),
+            }))
+        }))
+    }
+}
+
+/// Names and types; metadata may say more once an object is open.
+fn same_columns(a: &arrow::datatypes::Schema, b: &arrow::datatypes::Schema) -> bool {
+    a.fields().len() == b.fields().len()
+        && a.fields().iter().zip(b.fields()).all(|(a, b)| {
+            a.name() == b.name() && a.data_type().equals_datatype(b.data_type())
+        })
+}
+
+impl FileSource for AnnDataSource {
+    fn create_file_opener(
+        &self,
+        _object_store: Arc<dyn ObjectStore>,
+        base_config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        Ok(Arc::new(AnnDataOpener {
+            source: self.clone(),
+            limit: base_config.limit,
+            partition,
+        }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.table_schema
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self {
+            batch_size,
+            ..self.clone()
+        })
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        (!self.conjuncts.is_empty()).then(|| conjunction(self.conjuncts.iter().map(Arc::clone)))
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection)
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    fn file_type(&self) -> &str {
+        "h5ad"
+    }
+
+    fn fmt_extra(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(t, DisplayFormatType::TreeRender) {
+            return writeln!(f, "table={}", self.description.table);
+        }
+        write!(f, ", table={}", self.description.table)?;
+        let columns = scan::columns_read(self.table_schema.table_schema(), &self.projection, &self.conjuncts);
+        write!(f, ", columns=[{}]", columns.join(", "))?;
+        if let Some(filter) = self.filter() {
+            write!(f, ", predicate={filter}")?;
+        }
+        if let Some(genes) = &self.description.genes {
+            write!(f, ", genes={}", genes.len())?;
+        }
+        if let Some(rows) = &self.description.rows {
+            write!(f, ", rows={}", rows.len())?;
+        }
+        Ok(())
+    }
+
+    /// Ranges are rows, which DataFusion would split as if they were bytes.
+    fn supports_repartitioning(&self) -> bool {
+        false
+    }
+
+    /// Everything is accepted and evaluated exactly: a filter left above a matrix column would
+    /// gather its rows into batches of thousands.
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        let accepted = vec![PushedDown::Yes; filters.len()];
+        let source: Arc<dyn FileSource> = Arc::new(self.clone().with_conjuncts(filters));
+        Ok(FilterPushdownPropagation::with_parent_pushdown_result(accepted).with_updated_node(source))
+    }
+
+    fn try_pushdown_projection(
+        &self,
+        projection: &ProjectionExprs,
+    ) -> Result<Option<Arc<dyn FileSource>>> {
+        let projection = self.projection.try_merge(projection)?;
+        Ok(Some(Arc::new(self.clone().with_projection(projection))))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let projected = self.projection.iter().map(|p| &p.expr);
+        for expr in self.conjuncts.iter().chain(projected) {
+            if f(expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_cover_all_rows_once() {
+        assert_eq!(even_partitions(0, 4, 10), vec![0..0]);
+        assert_eq!(even_partitions(25, 4, 10), vec![0..12, 12..25]);
+        assert_eq!(even_partitions(9, 2, 1), vec![0..4, 4..9]);
+    }
+}
