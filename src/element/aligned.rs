@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 
+use crate::element::awkward::AwkwardColumn;
 use crate::element::column::{ArrayColumn, Values};
 use crate::element::matrix::{self, DenseMatrix};
 use crate::element::node::{Encoding, Node};
@@ -63,7 +64,7 @@ async fn open(node: &Node, name: &str, names: &str) -> Result<Arc<dyn ColumnRead
             let values = Values::of_array(node.array().await?);
             dense(node, &node.key, name, values)
         }
-        Encoding::Awkward => Err(Error::NotImplemented(format!("awkward ({})", node.key))),
+        Encoding::Awkward => Ok(Arc::new(AwkwardColumn::open(node, name).await?)),
         _ => column::open(node, name).await,
     }
 }

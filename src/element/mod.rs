@@ -21,6 +21,7 @@ mod column;
 mod categorical;
 mod nullable;
 mod matrix;
+mod awkward;
 mod aligned;
 mod legacy;
 mod info;

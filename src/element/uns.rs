@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use serde_json::{Map, Value, json};
 
+use crate::element::awkward::AwkwardColumn;
 use crate::element::column::{self, Values};
 use crate::element::frame::Frame;
 use crate::element::info::{MAX_DEPTH, MAX_NODES};
@@ -113,7 +114,7 @@ async fn value(node: &Node, encoding: Encoding) -> Result<Value> {
             json!({"index": index, "columns": columns})
         }
         Encoding::Csr | Encoding::Csc => sparse(node).await?,
-        Encoding::Awkward => Value::Null,
+        Encoding::Awkward => awkward(node).await?,
         Encoding::Null | Encoding::Dict | Encoding::AnnData | Encoding::Raw => Value::Null,
     })
 }
@@ -146,6 +147,20 @@ async fn column_values(column: &dyn ColumnReader) -> Result<Option<Vec<Value>>> 
     }
     let rows = RowSelection::all(column.len());
     json::values(&column.read(&rows, &ReadMetrics::default()).await?).map(Some)
+}
+
+/// The rows of an awkward array.
+async fn awkward(node: &Node) -> Result<Value> {
+    let column = AwkwardColumn::open(node, "value").await?;
+    let rows = column_values(&column).await?;
+    let parsed = rows.map(|rows| {
+        let row = |row: Value| match row {
+            Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
+            other => other,
+        };
+        rows.into_iter().map(row).collect()
+    });
+    Ok(list(parsed))
 }
 
 /// A list, null where there are no values to give.

@@ -2,6 +2,7 @@
 
 mod h5_write;
 mod h5_read;
+mod element_read;
 mod layering;
 mod sink;
 
