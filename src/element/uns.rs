@@ -61,7 +61,10 @@ pub(super) async fn leaves(
             return Err(Error::invalid(store.url(), key, reason));
         }
         let node = Node::open(store, &key).await?;
-        let encoding = node.encoding().await.ok();
+        let mut encoding = node.encoding().await.ok();
+        if encoding == Some(Encoding::StringArray) && is_one_text(&node).await? {
+            encoding = Some(Encoding::String);
+        }
         if encoding == Some(Encoding::Dict) && node.kind == NodeKind::Group {
             for name in node.children().await?.iter().rev() {
                 let path = if path.is_empty() {
@@ -85,6 +88,16 @@ pub(super) async fn leaves(
         });
     }
     Ok(found)
+}
+
+/// Whether the node is one text as files before 0.7 have it: an array of one, of fixed width.
+async fn is_one_text(node: &Node) -> Result<bool> {
+    if node.kind != NodeKind::Array || !node.tag().0.is_empty() {
+        return Ok(false);
+    }
+    let array = node.array().await?;
+    let info = array.info();
+    Ok(info.fixed_text && info.shape == [1])
 }
 
 async fn value(node: &Node, encoding: Encoding) -> Result<Value> {

@@ -68,6 +68,8 @@ pub struct ArrayInfo {
     pub chunk_shape: Option<Vec<u64>>,
     /// Filters in the order of encoding, as users write them: `shuffle`, `gzip-4`, `lzf`.
     pub filters: Vec<String>,
+    /// Whether it is text of one width for all (numpy's `S`), as files before 0.7 have it.
+    pub fixed_text: bool,
     /// Bytes on disk, text on a heap aside; [`None`] where that takes a walk.
     pub stored_bytes: Option<u64>,
 }

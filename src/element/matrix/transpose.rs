@@ -565,6 +565,7 @@ mod tests {
             null: false,
             chunk_shape: None,
             filters: Vec::new(),
+            fixed_text: false,
             stored_bytes: None,
         };
         Arc::new(Held(info, array))

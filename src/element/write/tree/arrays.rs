@@ -44,7 +44,9 @@ impl TreeCopy {
             return array.await?.finish().await;
         }
         self.check(info)?;
-        let extent = if info.shape.is_empty() {
+        // Before 0.7 one text was an array of one, which anndata reads as text.
+        let one_text = info.fixed_text && info.shape == [1] && attributes.is_empty();
+        let extent = if info.shape.is_empty() || one_text {
             Extent::Scalar
         } else {
             Extent::Fixed(info.shape.clone())

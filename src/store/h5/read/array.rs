@@ -94,6 +94,7 @@ impl Core {
                 null: placed.null,
                 chunk_shape: placed.chunk_shape,
                 filters,
+                fixed_text: matches!(disk, Disk::Text { .. }),
                 stored_bytes: placed.stored_bytes,
             },
             source: Arc::clone(&file.source),
