@@ -156,12 +156,16 @@ impl Chunks {
                 .map(|cell| encode(cell, whole, compression))
                 .collect::<RawResult<_>>()?
         };
+        let rows = self.rows.unwrap_or(u64::MAX);
+        if self.rows.is_none() {
+            let n_cells = u64::try_from(cells.len())?;
+            let last = self
+                .grid
+                .cell((self.next + n_cells).saturating_sub(1), rows);
+            self.extend(last.origin[0] + self.grid.chunk()[0])?;
+        }
         for chunk in encoded {
-            let rows = self.rows.unwrap_or(u64::MAX);
             let cell = self.grid.cell(self.next, rows);
-            if self.rows.is_none() {
-                self.extend(cell.origin[0] + self.grid.chunk()[0])?;
-            }
             let bytes = chunk.bytes();
             // SAFETY: the origin has the dataset's rank and the pointer as many bytes as it says.
             locked(|| {

@@ -2,9 +2,8 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -20,8 +19,9 @@ use hdf5_sys::h5p::{
 };
 use hdf5_sys::h5t::H5T_cset_t;
 
-use super::array::H5ArrayWriter;
+use super::array::{H5ArrayWriter, in_background};
 use super::attributes::AttributeTypes;
+use super::names::{EXISTS, Names, directory_of, remove_stale};
 use super::raw::{Handle, RawResult, c_name, check, locked};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
@@ -52,108 +52,6 @@ pub(crate) async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>>
         target: target.clone(),
         committed: AtomicBool::new(false),
     }))
-}
-
-/// The names of a file being written.
-#[derive(Debug)]
-struct Names {
-    /// What messages call it.
-    url: String,
-    /// Its final name; for a link, what that points to.
-    path: PathBuf,
-    /// The name it has until then, in the same directory.
-    temporary: PathBuf,
-}
-
-impl Names {
-    fn try_new(target: &WriteTarget) -> Result<Self> {
-        static COUNTER: AtomicUsize = AtomicUsize::new(0);
-        let url = target.path.display().to_string();
-        let refuse = |reason: String| Error::OutputRefused {
-            path: url.clone(),
-            reason,
-        };
-        let path = match std::fs::symlink_metadata(&target.path) {
-            Ok(meta) if meta.is_symlink() => {
-                std::fs::canonicalize(&target.path).unwrap_or_else(|_| target.path.clone())
-            }
-            _ => target.path.clone(),
-        };
-        let directory = directory_of(&path);
-        if !directory.is_dir() {
-            return Err(refuse(format!(
-                "its directory {} does not exist",
-                directory.display()
-            )));
-        }
-        let Some(name) = path.file_name() else {
-            return Err(refuse("it has no file name".to_owned()));
-        };
-        if path.is_dir() {
-            return Err(refuse("it is a directory".to_owned()));
-        }
-        if !target.overwrite && path.exists() {
-            return Err(refuse(EXISTS.to_owned()));
-        }
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let prefix = temporary_prefix(&name.to_string_lossy());
-        let temporary = directory.join(format!("{prefix}{}-{count}.tmp", std::process::id()));
-        Ok(Self {
-            url,
-            path,
-            temporary,
-        })
-    }
-}
-
-const EXISTS: &str = "it exists already; --overwrite replaces it";
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// What temporary names of an output start with; long names are cut, as systems allow 255 bytes.
-fn temporary_prefix(name: &str) -> String {
-    let cut = (0..=name.len().min(200))
-        .rev()
-        .find(|i| name.is_char_boundary(*i));
-    format!(".{}.", &name[..cut.unwrap_or(0)])
-}
-
-/// Removes what dead processes left behind for the same output. Failures are the next one's.
-fn remove_stale(names: &Names) {
-    let Some(name) = names.path.file_name() else {
-        return;
-    };
-    let prefix = temporary_prefix(&name.to_string_lossy());
-    let Ok(entries) = std::fs::read_dir(directory_of(&names.path)) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let found = entry.file_name();
-        let owner = found
-            .to_str()
-            .and_then(|found| {
-                found
-                    .strip_prefix(&prefix)?
-                    .strip_suffix(".tmp")?
-                    .split_once('-')
-            })
-            .filter(|(_, count)| count.parse::<u64>().is_ok())
-            .and_then(|(pid, _)| pid.parse::<i32>().ok());
-        if owner.is_some_and(|pid| pid > 0 && !is_alive(pid)) {
-            drop(std::fs::remove_file(entry.path()));
-        }
-    }
-}
-
-fn is_alive(pid: i32) -> bool {
-    // SAFETY: signal 0 is not delivered.
-    let status = unsafe { libc::kill(pid, 0) };
-    status == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// What a file and its arrays share.
@@ -365,8 +263,8 @@ impl StoreWriter for H5Writer {
             }
             Ok(())
         };
-        // Closing writes some kilobytes; only waiting for the device takes long.
-        super::array::run(fsync, close)
+        // The library writes what it kept of tables and texts, up to 32 MiB.
+        in_background(close)
             .await
             .map_err(|e| self.shared.failure(&root, e))
     }

@@ -5,7 +5,8 @@
 //! lock and without a copy; other chunks are compressed on all cores and handed over as they are;
 //! text goes through the library, which keeps it on its heap.
 //!
-//! [`file`] is the file and its names, [`array`] one array, the rest is what an array is made of.
+//! [`file`] is the file and its names, [`array`] one array, [`body`] decides which of the three ways
+//! its values go: [`direct`], [`chunks`] or [`records`].
 //!
 //! # Invariants
 //! - Nothing stands under the final name before a commit; a drop before it removes all traces.
@@ -14,8 +15,12 @@
 //! - Every call of the library is made under its lock; no compression and no `pwrite` is.
 
 mod file;
+mod names;
 
 mod array;
+mod body;
+mod dataset;
+
 mod records;
 mod chunks;
 mod direct;

@@ -97,17 +97,23 @@ pub(super) fn text_type() -> RawResult<Handle> {
 
 /// Bytes of an element in memory, where text is a pointer; [`None`] where it cannot be written.
 pub(super) fn memory_size(dtype: &DType) -> Option<usize> {
+    let pointer = u64::try_from(size_of::<usize>()).ok()?;
+    usize::try_from(size(dtype, pointer)?).ok()
+}
+
+/// Bytes of an element on disk, where text is a length and a place on the heap.
+pub(super) fn disk_size(dtype: &DType) -> Option<u64> {
+    size(dtype, 16)
+}
+
+fn size(dtype: &DType, text: u64) -> Option<u64> {
     match dtype {
-        DType::String => Some(size_of::<usize>()),
-        DType::FixedArray(item, len) => {
-            // Text in arrays in records: h5py cannot make it, so nothing holds it.
-            item.size()?;
-            memory_size(item)?.checked_mul(usize::try_from(*len).ok()?)
-        }
+        DType::String => Some(text),
         DType::Struct(members) => members
             .iter()
-            .try_fold(0usize, |sum, m| sum.checked_add(memory_size(&m.dtype)?)),
-        other => usize::try_from(other.size()?).ok(),
+            .try_fold(0u64, |sum, m| sum.checked_add(size(&m.dtype, text)?)),
+        // Text in arrays in records has no size: h5py cannot make it, so nothing holds it.
+        other => other.size(),
     }
 }
 

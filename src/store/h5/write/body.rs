@@ -1,0 +1,246 @@
+//! Where the values of an array go, decided by its length, its type and its compression.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+
+use super::chunks::Chunks;
+use super::dataset::Layout;
+use super::direct::Direct;
+use super::encode::encode;
+use super::file::Shared;
+use super::grid::{ChunkTarget, Grid};
+use super::raw::{RawResult, disk_size};
+use super::records::Records;
+use crate::model::ElementKey;
+use crate::store::{ArraySpec, Compression, Extent};
+
+/// Bytes from which on work leaves the thread that runs the caller's tasks.
+const HEAVY_BYTES: u64 = 1 << 18;
+/// Texts from which on it does; they cost about half a microsecond each.
+const HEAVY_TEXTS: usize = 2048;
+/// Texts of a growing array that are kept before it is created as a growing one.
+const KEPT_TEXTS: u64 = 16_384;
+
+/// What the work on an array needs to know of it.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: ElementKey,
+    pub(super) spec: Arc<ArraySpec>,
+}
+
+/// Where the array's values go.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Nowhere: no element, or nothing left to come.
+    Empty,
+    /// Kept, since a growing array that stays short is better made when its length is known.
+    Kept { values: Vec<ArrayRef>, size: u64 },
+    /// To places in the file.
+    Direct(Direct),
+    /// To the library, chunk by chunk.
+    Chunks(Chunks),
+    /// To the library, element by element.
+    Records(Records),
+}
+
+impl Body {
+    /// Creates the array, unless its length is not known yet.
+    pub(super) fn new(job: &Job) -> RawResult<Self> {
+        match &job.spec.extent {
+            Extent::Scalar => job.place(Some(&[])),
+            Extent::Null => job.place(None),
+            Extent::Fixed(shape) => job.place(Some(shape)),
+            Extent::Growing(_) => Ok(Self::Kept {
+                values: Vec::new(),
+                size: 0,
+            }),
+        }
+    }
+
+    /// Takes the next values.
+    pub(super) fn append(&mut self, job: &Job, values: &ArrayRef) -> RawResult<()> {
+        match self {
+            Self::Empty => Err("there is no room for values".into()),
+            Self::Kept { values: kept, size } => {
+                let len = u64::try_from(values.len())?;
+                *size = size.saturating_add(len.saturating_mul(job.kept_weight()));
+                kept.push(Arc::clone(values));
+                if *size > job.kept_limit() {
+                    let kept = std::mem::take(kept);
+                    *self = job.grow()?;
+                    kept.iter()
+                        .try_for_each(|values| self.append(job, values))?;
+                }
+                Ok(())
+            }
+            Self::Direct(direct) => direct.append(&encode(&job.spec.dtype, values)?),
+            Self::Chunks(chunks) => chunks.append(&encode(&job.spec.dtype, values)?),
+            Self::Records(records) => records.append(values),
+        }
+    }
+
+    /// Writes what is left; `rows` is what was appended.
+    pub(super) fn finish(self, job: &Job, rows: u64) -> RawResult<()> {
+        match self {
+            Self::Empty | Self::Direct(_) => Ok(()),
+            Self::Chunks(chunks) => chunks.finish(rows),
+            Self::Records(records) => records.finish(),
+            Self::Kept { values, .. } => {
+                let mut shape = vec![rows];
+                if let Extent::Growing(tail) = &job.spec.extent {
+                    shape.extend_from_slice(tail);
+                }
+                let mut body = job.place(Some(&shape))?;
+                values
+                    .iter()
+                    .try_for_each(|values| body.append(job, values))?;
+                body.finish(job, rows)
+            }
+        }
+    }
+
+    /// Whether finishing takes long.
+    pub(super) fn is_heavy_to_finish(&self) -> bool {
+        match self {
+            Self::Kept { size, .. } => *size > HEAVY_BYTES / 4,
+            Self::Chunks(_) => true,
+            Self::Empty | Self::Direct(_) | Self::Records(_) => false,
+        }
+    }
+}
+
+impl Job {
+    /// Whether appending so many elements takes long.
+    pub(super) fn is_heavy(&self, len: usize) -> bool {
+        match self.spec.dtype.size() {
+            Some(size) => {
+                size.saturating_mul(u64::try_from(len).unwrap_or(u64::MAX)) >= HEAVY_BYTES
+            }
+            None => len >= HEAVY_TEXTS,
+        }
+    }
+
+    /// What an element adds to the size of what is kept.
+    fn kept_weight(&self) -> u64 {
+        self.spec.dtype.size().unwrap_or(1)
+    }
+
+    /// The size from which on nothing is kept any more.
+    fn kept_limit(&self) -> u64 {
+        match self.spec.dtype.size() {
+            None => KEPT_TEXTS,
+            Some(_) => self.target().bytes(),
+        }
+    }
+
+    /// How large the array's chunks shall be.
+    fn target(&self) -> ChunkTarget {
+        match &self.spec.extent {
+            _ if self.spec.compression != Compression::None => ChunkTarget::compressed(),
+            // Columns that grow are many, and each holds back a chunk.
+            Extent::Growing(tail) if tail.is_empty() && !self.spec.appendable => {
+                ChunkTarget::compressed()
+            }
+            _ => ChunkTarget::plain(),
+        }
+    }
+
+    /// Creates the array at its full length: `Some(&[])` is a scalar, [`None`] a null.
+    fn place(&self, shape: Option<&[u64]>) -> RawResult<Body> {
+        let spec = &*self.spec;
+        let size = disk_size(&spec.dtype).unwrap_or(0);
+        let elements = shape
+            .unwrap_or(&[0])
+            .iter()
+            .try_fold(1u64, |p, n| p.checked_mul(*n));
+        let bytes = elements
+            .and_then(|n| n.checked_mul(size))
+            .ok_or("the array is too large")?;
+        let has_text = spec.dtype.size().is_none();
+        let chunked = shape.and_then(|s| s.split_first()).filter(|(_, tail)| {
+            !tail.contains(&0)
+                && (spec.appendable || (spec.compression != Compression::None && bytes > 0))
+        });
+        if let Some((rows, tail)) = chunked {
+            let grid = Grid::new(Some(*rows), tail, size, self.target());
+            let compressed = spec.compression != Compression::None;
+            let dataset = self.create(Some(Layout {
+                shape: &grid.shape(*rows),
+                chunk: Some(grid.chunk()),
+                unlimited: spec.appendable,
+                reserved: !compressed && !has_text,
+            }))?;
+            if has_text {
+                return Ok(Body::Records(Records::new(
+                    dataset,
+                    spec.dtype.clone(),
+                    shape,
+                    false,
+                )?));
+            }
+            if compressed {
+                let rows = Some(*rows);
+                return Ok(Body::Chunks(Chunks::new(
+                    dataset,
+                    grid,
+                    spec.compression,
+                    rows,
+                )));
+            }
+            let file = self.shared.bytes();
+            let direct = Direct::chunked(file, &dataset, &grid, *rows)?;
+            dataset.close()?;
+            return Ok(Body::Direct(direct));
+        }
+        let dataset = self.create(shape.map(|shape| Layout {
+            shape,
+            chunk: None,
+            unlimited: false,
+            reserved: !has_text,
+        }))?;
+        if bytes == 0 {
+            dataset.close()?;
+            return Ok(Body::Empty);
+        }
+        if has_text {
+            return Ok(Body::Records(Records::new(
+                dataset,
+                spec.dtype.clone(),
+                shape,
+                false,
+            )?));
+        }
+        let direct = Direct::contiguous(self.shared.bytes(), &dataset, bytes)?;
+        dataset.close()?;
+        Ok(Body::Direct(direct))
+    }
+
+    /// Creates the array empty, to grow along its first axis.
+    fn grow(&self) -> RawResult<Body> {
+        let spec = &*self.spec;
+        let Extent::Growing(tail) = &spec.extent else {
+            return Err("only a growing array can be made to grow".into());
+        };
+        let size = disk_size(&spec.dtype).unwrap_or(0);
+        let grid = Grid::new(None, tail, size, self.target());
+        let dataset = self.create(Some(Layout {
+            shape: &grid.shape(0),
+            chunk: Some(grid.chunk()),
+            unlimited: true,
+            reserved: false,
+        }))?;
+        Ok(if spec.dtype.size().is_none() {
+            let shape = grid.shape(0);
+            Body::Records(Records::new(
+                dataset,
+                spec.dtype.clone(),
+                Some(&shape),
+                true,
+            )?)
+        } else {
+            Body::Chunks(Chunks::new(dataset, grid, spec.compression, None))
+        })
+    }
+}
