@@ -1,6 +1,7 @@
 //! Integration tests, in one binary so that DataFusion is linked once.
 
 mod h5_write;
+mod h5_layouts;
 mod h5_read;
 mod element_read;
 mod layering;

@@ -20,7 +20,7 @@ use crate::model::DType;
 
 /// Wraps what was read; numbers are not copied again.
 pub(super) fn to_arrow(core: &Core, bytes: Bytes, heap: &Heap<'_>) -> Result<ArrayRef, Fault> {
-    if core.element == 0 || bytes.as_slice().len() % core.element != 0 {
+    if core.element == 0 || !bytes.as_slice().len().is_multiple_of(core.element) {
         return Err(Fault::Corrupt(format!(
             "{} bytes of elements of {} bytes",
             bytes.as_slice().len(),

@@ -9,7 +9,9 @@ use super::filter::Pipeline;
 use super::source::{ByteSource, check_range};
 
 /// Decoded chunks kept per array, so that a scan in small batches decodes a chunk once.
-const KEEP_BYTES: usize = 32 << 20;
+const KEEP_BYTES: usize = 8 << 20;
+/// The same where chunks hold parts of rows: a batch of whole rows wants a band of them.
+const KEEP_BAND_BYTES: usize = 32 << 20;
 
 /// How the elements of an array are stored.
 #[derive(Debug)]
@@ -282,7 +284,12 @@ impl Chunked {
 
     /// Keeps a decoded chunk of which rows are left to be read, in place of the oldest ones.
     pub(super) fn remember(&self, index: u64, bytes: &[u8]) {
-        if bytes.len() > KEEP_BYTES {
+        let room = if self.whole_rows {
+            KEEP_BYTES
+        } else {
+            KEEP_BAND_BYTES
+        };
+        if bytes.len() > room {
             return;
         }
         let bytes = Arc::from(bytes);
@@ -291,7 +298,7 @@ impl Chunked {
             return;
         }
         recent.push((index, bytes));
-        while recent.iter().map(|(_, b)| b.len()).sum::<usize>() > KEEP_BYTES {
+        while recent.iter().map(|(_, b)| b.len()).sum::<usize>() > room {
             recent.remove(0);
         }
     }
