@@ -14,6 +14,8 @@ mod progress;
 mod run;
 
 mod inspect;
+mod query;
+mod output;
 mod slice;
 mod filter;
 mod synth;

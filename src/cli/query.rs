@@ -7,6 +7,7 @@ use datafusion::sql::parser::DFParser;
 
 use super::args::{Format, Global, QueryArgs};
 use super::output::Output;
+use super::print::print_error;
 use super::run::Outcome;
 use crate::error::{Error, Result};
 use crate::session::Session;
@@ -17,19 +18,21 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
     let (files, sql) = inputs(args.inputs, args.file.as_deref())?;
     let mut builder = Session::builder();
     if let Some(jobs) = args.jobs {
-        builder = builder.with_target_partitions(usize::from(jobs));
+        builder = builder.target_partitions(usize::from(jobs));
     }
     if let Some(bytes) = args.memory_limit {
-        builder = builder.with_memory_limit(bytes);
+        builder = builder.memory_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
     let session = builder.build()?;
     for file in &files {
-        session.open(file).await?;
+        if let Some(notice) = session.open(file).await?.notice {
+            print_error(&format!("note: {notice}"));
+        }
     }
     let mut output = Output::new(format, args.output.as_deref(), args.rows)?;
     for statement in statements(&sql) {
         let frame = session.sql(&statement).await?;
-        output.write(frame.execute_stream().await?).await?;
+        output.write(session.stream(frame).await?).await?;
     }
     output.finish()?;
     Ok(Outcome::Done)

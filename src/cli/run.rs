@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::print::print_error;
 use super::progress::Reporter;
-use super::{filter, inspect, slice, synth, verify};
+use super::{filter, inspect, query, slice, synth, verify};
 use crate::error::{Error, Result};
 
 /// How a command ended, where it did not fail.
@@ -68,9 +68,9 @@ async fn dispatch(cli: Cli) -> Result<Outcome> {
         Command::Slice(args) => Box::pin(slice::run(args, global, reporter)).await,
         Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
         Command::Inspect(args) => inspect::run(args, global).await,
+        Command::Query(args) => Box::pin(query::run(args, global)).await,
         Command::Synth(args) => Box::pin(synth::run(args, global, &reporter)).await,
         Command::Verify(args) => Box::pin(verify::run(args, global, &reporter)).await,
-        _ => Err(Error::NotImplemented("this command".into())),
     }
 }
 

@@ -30,7 +30,9 @@ pub(super) fn gene(rows: &ArrayRef, position: usize) -> Result<ArrayRef> {
     let block = Block::of(rows)?;
     let places = match (&block.indices, block.width) {
         (Some(indices), _) => sums::places_of(indices, position)?,
-        (None, width) if position < width => (0..rows.len()).map(|row| row * width + position).collect(),
+        (None, width) if position < width => {
+            (0..rows.len()).map(|row| row * width + position).collect()
+        }
         (None, width) => {
             return Err(Error::IncompatibleSchemas(format!(
                 "gene at position {position} of rows with {width} values"
@@ -55,11 +57,17 @@ impl Block {
         match rows.data_type() {
             DataType::List(_) => {
                 let rows = rows.as_list::<i32>();
-                let Some(entries) = rows.values().as_struct_opt().filter(|e| e.num_columns() == 2)
+                let Some(entries) = rows
+                    .values()
+                    .as_struct_opt()
+                    .filter(|e| e.num_columns() == 2)
                 else {
                     return Err(no_matrix(rows.data_type()));
                 };
-                let offsets = rows.value_offsets().iter().map(|o| usize::try_from(*o).unwrap_or(0));
+                let offsets = rows
+                    .value_offsets()
+                    .iter()
+                    .map(|o| usize::try_from(*o).unwrap_or(0));
                 Ok(Self {
                     indices: Some(Arc::clone(entries.column(0))),
                     values: Arc::clone(entries.column(1)),
@@ -89,7 +97,11 @@ fn with_nulls(array: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef> 
     match nulls {
         None => Ok(Arc::clone(array)),
         Some(nulls) => Ok(make_array(
-            array.to_data().into_builder().nulls(Some(nulls.clone())).build()?,
+            array
+                .to_data()
+                .into_builder()
+                .nulls(Some(nulls.clone()))
+                .build()?,
         )),
     }
 }

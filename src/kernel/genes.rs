@@ -32,10 +32,19 @@ impl GeneSelection {
         let len = usize::try_from(n_genes).map_err(|_| too_large())?;
         let mut places = vec![-1i64; len];
         for (new, old) in positions.iter().enumerate() {
-            let place = usize::try_from(*old).ok().and_then(|old| places.get_mut(old));
+            let place = usize::try_from(*old)
+                .ok()
+                .and_then(|old| places.get_mut(old));
             match place {
-                Some(place) if *place < 0 => *place = i64::try_from(new).map_err(|_| too_large())?,
-                Some(_) => return Err(Error::option("genes", format!("position {old} is named twice"))),
+                Some(place) if *place < 0 => {
+                    *place = i64::try_from(new).map_err(|_| too_large())?
+                }
+                Some(_) => {
+                    return Err(Error::option(
+                        "genes",
+                        format!("position {old} is named twice"),
+                    ));
+                }
                 None => {
                     return Err(Error::option(
                         "genes",
@@ -77,7 +86,9 @@ impl GeneSelection {
 
     fn select_sparse(&self, rows: &ListArray, field: &FieldRef) -> Result<ArrayRef> {
         let DataType::List(item) = field.data_type() else {
-            return Err(Error::IncompatibleSchemas("sparse rows are no list".to_owned()));
+            return Err(Error::IncompatibleSchemas(
+                "sparse rows are no list".to_owned(),
+            ));
         };
         let entries = rows.values().as_struct();
         let (kept, new_indices, offsets) = match entries.column(0).data_type() {
@@ -86,7 +97,9 @@ impl GeneSelection {
         };
         let data = take(entries.column(1), &kept, None)?;
         let DataType::Struct(fields) = item.data_type() else {
-            return Err(Error::IncompatibleSchemas("sparse rows hold no entries".to_owned()));
+            return Err(Error::IncompatibleSchemas(
+                "sparse rows hold no entries".to_owned(),
+            ));
         };
         let entries = StructArray::try_new(fields.clone(), vec![new_indices, data], None)?;
         Ok(Arc::new(ListArray::try_new(
@@ -98,7 +111,11 @@ impl GeneSelection {
     }
 
     /// Places of kept entries, their new indices, and the offsets of the rows they make up.
-    fn keep<T>(&self, rows: &ListArray, entries: &StructArray) -> Result<(UInt64Array, ArrayRef, Vec<i32>)>
+    fn keep<T>(
+        &self,
+        rows: &ListArray,
+        entries: &StructArray,
+    ) -> Result<(UInt64Array, ArrayRef, Vec<i32>)>
     where
         T: ArrowPrimitiveType,
         T::Native: TryInto<usize> + TryFrom<i64>,
@@ -132,15 +149,24 @@ impl GeneSelection {
 
     fn select_dense(&self, rows: &FixedSizeListArray, field: &FieldRef) -> Result<ArrayRef> {
         let DataType::FixedSizeList(item, width) = field.data_type() else {
-            return Err(Error::IncompatibleSchemas("dense rows have no width".to_owned()));
+            return Err(Error::IncompatibleSchemas(
+                "dense rows have no width".to_owned(),
+            ));
         };
         let old_width = usize_of(rows.value_length())?;
         if old_width != self.places.len() {
             return Err(off_axis());
         }
-        let positions = (0..rows.len())
-            .flat_map(|row| self.positions.iter().map(move |p| (row * old_width) as u64 + p));
-        let values = take(rows.values(), &UInt64Array::from_iter_values(positions), None)?;
+        let positions = (0..rows.len()).flat_map(|row| {
+            self.positions
+                .iter()
+                .map(move |p| (row * old_width) as u64 + p)
+        });
+        let values = take(
+            rows.values(),
+            &UInt64Array::from_iter_values(positions),
+            None,
+        )?;
         Ok(Arc::new(FixedSizeListArray::try_new_with_length(
             Arc::clone(item),
             *width,
@@ -171,14 +197,24 @@ mod tests {
     use crate::model::matrix_type;
 
     fn rows() -> (ArrayRef, FieldRef) {
-        let field = Arc::new(Field::new("X", matrix_type(DataType::Float32, DataType::Int32), false));
-        let DataType::List(item) = field.data_type() else { panic!("a list") };
-        let DataType::Struct(fields) = item.data_type() else { panic!("a struct") };
+        let field = Arc::new(Field::new(
+            "X",
+            matrix_type(DataType::Float32, DataType::Int32),
+            false,
+        ));
+        let DataType::List(item) = field.data_type() else {
+            panic!("a list")
+        };
+        let DataType::Struct(fields) = item.data_type() else {
+            panic!("a struct")
+        };
         let entries = StructArray::new(
             fields.clone(),
             vec![
                 Arc::new(PrimitiveArray::<Int32Type>::from(vec![0, 2, 3, 1, 2])),
-                Arc::new(PrimitiveArray::<Float32Type>::from(vec![1.0, 2.0, 3.0, 4.0, 5.0])),
+                Arc::new(PrimitiveArray::<Float32Type>::from(vec![
+                    1.0, 2.0, 3.0, 4.0, 5.0,
+                ])),
             ],
             None,
         );
@@ -195,8 +231,14 @@ mod tests {
         let selected = selected.as_list::<i32>();
         assert_eq!(selected.value_offsets(), &[0, 2, 2, 3]);
         let entries = selected.values().as_struct();
-        assert_eq!(entries.column(0).as_primitive::<Int32Type>().values(), &[0, 1, 0]);
-        assert_eq!(entries.column(1).as_primitive::<Float32Type>().values(), &[2.0, 1.0, 5.0]);
+        assert_eq!(
+            entries.column(0).as_primitive::<Int32Type>().values(),
+            &[0, 1, 0]
+        );
+        assert_eq!(
+            entries.column(1).as_primitive::<Float32Type>().values(),
+            &[2.0, 1.0, 5.0]
+        );
     }
 
     #[test]

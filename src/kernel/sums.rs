@@ -130,7 +130,9 @@ pub(crate) fn pick(values: &dyn Array, places: &[usize], offsets: &[usize]) -> R
         DataType::Boolean => {
             let values = values.as_boolean();
             let mut out = vec![false; offsets.len().saturating_sub(1)];
-            for_rows(places, offsets, |row, place| out[row] |= values.value(place));
+            for_rows(places, offsets, |row, place| {
+                out[row] |= values.value(place)
+            });
             Arc::new(BooleanArray::from(out))
         }
         DataType::Int8 => pick!(Int8Type, i8::wrapping_add),
@@ -223,7 +225,9 @@ fn pick_of<T: ArrowPrimitiveType>(
 ) -> PrimitiveArray<T> {
     let values = values.values();
     let mut out = vec![T::default_value(); offsets.len().saturating_sub(1)];
-    for_rows(places, offsets, |row, place| out[row] = add(out[row], values[place]));
+    for_rows(places, offsets, |row, place| {
+        out[row] = add(out[row], values[place])
+    });
     PrimitiveArray::from_iter_values(out)
 }
 
@@ -237,7 +241,10 @@ mod tests {
     fn counts_and_sums_ignore_stored_zeros_and_handle_empty_rows() {
         let values = Float32Array::from(vec![1.0, 0.0, f32::NAN, 2.5, 3.0]);
         let offsets = [0, 3, 3, 5];
-        assert_eq!(count_nonzero(&values, &offsets).unwrap().values(), &[2, 0, 2]);
+        assert_eq!(
+            count_nonzero(&values, &offsets).unwrap().values(),
+            &[2, 0, 2]
+        );
         let sums = sum(&values, &offsets).unwrap();
         assert!(sums.value(0).is_nan());
         assert_eq!(&sums.values()[1..], &[0.0, 5.5]);
@@ -250,7 +257,10 @@ mod tests {
         let places = places_of(&indices, 4).unwrap();
         let picked = pick(&values, &places, &[0, 3, 4, 5]).unwrap();
         assert_eq!(picked.as_primitive::<UInt8Type>().values(), &[4, 0, 0]);
-        assert_eq!(places_of(&indices, usize::MAX).unwrap(), Vec::<usize>::new());
+        assert_eq!(
+            places_of(&indices, usize::MAX).unwrap(),
+            Vec::<usize>::new()
+        );
     }
 
     #[test]

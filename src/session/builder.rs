@@ -96,7 +96,9 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -152,6 +154,8 @@ impl Session {
     /// As [`Session::sql`], and what running meets.
     pub async fn collect(&self, sql: &str) -> Result<Vec<arrow::array::RecordBatch>> {
         let stream = self.stream(self.sql(sql).await?).await?;
-        futures::TryStreamExt::try_collect(stream).await.map_err(Error::from)
+        futures::TryStreamExt::try_collect(stream)
+            .await
+            .map_err(Error::from)
     }
 }

@@ -30,7 +30,11 @@ impl TableProviderFactory for H5adTableFactory {
         }
         let mut table = "cells";
         for (key, value) in &cmd.options {
-            match key.strip_prefix("h5ad.").or(key.strip_prefix("format.")).unwrap_or(key) {
+            match key
+                .strip_prefix("h5ad.")
+                .or(key.strip_prefix("format."))
+                .unwrap_or(key)
+            {
                 "table" => table = value,
                 _ => return plan_err!("{key} is no option of H5AD; there is h5ad.table"),
             }
@@ -45,8 +49,14 @@ pub(super) async fn open_table(location: &str, table: &str) -> Result<Arc<dyn Ta
         .await
         .map_err(DataFusionError::from)?;
     let Some(kind) = TableKind::find(&object, table) else {
-        let names: Vec<String> = TableKind::all(&object).iter().map(ToString::to_string).collect();
-        return plan_err!("{location} has no table {table}; there are {}", names.join(", "));
+        let names: Vec<String> = TableKind::all(&object)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        return plan_err!(
+            "{location} has no table {table}; there are {}",
+            names.join(", ")
+        );
     };
     let table = AnnDataTable::try_new(&object, kind).map_err(DataFusionError::from)?;
     Ok(Arc::new(table))

@@ -7,15 +7,27 @@ use crate::error::Error;
 
 /// Adds the nearest table to "table … not found".
 pub(super) fn explain(error: Error, context: &SessionContext) -> Error {
-    let Error::DataFusion(inner) = &error else { return error };
+    let Error::DataFusion(inner) = &error else {
+        return error;
+    };
     let text = inner.strip_backtrace();
-    let Some(name) = unknown_table(&text) else { return error };
+    let Some(name) = unknown_table(&text) else {
+        return error;
+    };
     let (schema, table) = match name.rsplit('.').collect::<Vec<_>>().as_slice() {
         [table, schema, ..] => ((*schema).to_owned(), (*table).to_owned()),
         _ => return error,
     };
-    let catalog = context.state_ref().read().config_options().catalog.default_catalog.clone();
-    let Some(catalog) = context.catalog(&catalog) else { return error };
+    let catalog = context
+        .state_ref()
+        .read()
+        .config_options()
+        .catalog
+        .default_catalog
+        .clone();
+    let Some(catalog) = context.catalog(&catalog) else {
+        return error;
+    };
     let hint = match catalog.schema(&schema) {
         Some(tables) => near(&table, tables.table_names()),
         None => near(&schema, catalog.schema_names()),
@@ -40,7 +52,8 @@ fn near(wanted: &str, names: Vec<String>) -> Option<String> {
         (score, name)
     });
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(score, _)| *score > 0.75).map(|(_, name)| name)
+    best.filter(|(score, _)| *score > 0.75)
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -53,6 +66,9 @@ mod tests {
         assert_eq!(near("cell", names()).as_deref(), Some("cells"));
         assert_eq!(near("x", names()).as_deref(), Some("X"));
         assert_eq!(near("tissue", names()), None);
-        assert_eq!(unknown_table("Error: table 'd.p.cell' not found"), Some("d.p.cell"));
+        assert_eq!(
+            unknown_table("Error: table 'd.p.cell' not found"),
+            Some("d.p.cell")
+        );
     }
 }

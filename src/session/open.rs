@@ -38,7 +38,12 @@ impl Session {
     /// [`Error::InvalidOption`] for a name that is given and taken.
     pub fn add(&self, name: Option<&str>, object: Arc<AnnData>) -> Result<Opened> {
         let state = self.context.state_ref();
-        let catalog_name = state.read().config_options().catalog.default_catalog.clone();
+        let catalog_name = state
+            .read()
+            .config_options()
+            .catalog
+            .default_catalog
+            .clone();
         let catalog = self.context.catalog(&catalog_name).ok_or_else(|| {
             Error::option("session", format!("there is no catalog {catalog_name}"))
         })?;
@@ -54,13 +59,22 @@ impl Session {
                 .find(|name| !taken(name))
                 .unwrap_or_else(|| wanted.clone()),
         };
-        let notice = (schema != wanted)
-            .then(|| format!("{} is called {schema}, because {wanted} is taken", object.location()));
+        let notice = (schema != wanted).then(|| {
+            format!(
+                "{} is called {schema}, because {wanted} is taken",
+                object.location()
+            )
+        });
         let tables = AnnDataSchema::new(Arc::clone(&object), self.batch_bytes);
         catalog.register_schema(&schema, Arc::new(tables))?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.is_empty() {
-            state.write().config_mut().options_mut().catalog.default_schema = schema.clone();
+            state
+                .write()
+                .config_mut()
+                .options_mut()
+                .catalog
+                .default_schema = schema.clone();
         }
         names.push(schema.clone());
         Ok(Opened {
@@ -89,7 +103,10 @@ mod tests {
     #[test]
     fn a_name_stands_before_the_first_equals_sign() {
         let (name, location) = split("pbmc=dir/x.h5mu#mod/rna");
-        assert_eq!((name, location.path(), location.group()), (Some("pbmc"), "dir/x.h5mu", "mod/rna"));
+        assert_eq!(
+            (name, location.path(), location.group()),
+            (Some("pbmc"), "dir/x.h5mu", "mod/rna")
+        );
         assert_eq!(split("dir/a=b.h5ad").0, None);
     }
 }

@@ -19,7 +19,9 @@ impl TableFunctionImpl for ReadAnnData {
         match texts.as_slice() {
             [Some(url)] => open(url.clone(), "cells".to_owned()),
             [Some(url), Some(table)] => open(url.clone(), table.clone()),
-            _ => plan_err!("read_anndata('url'[, 'table']) takes a location and the name of a table"),
+            _ => {
+                plan_err!("read_anndata('url'[, 'table']) takes a location and the name of a table")
+            }
         }
     }
 }

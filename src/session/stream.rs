@@ -31,7 +31,10 @@ pub(super) async fn run(frame: DataFrame) -> Result<SendableRecordBatchStream> {
     let batches = partitions
         .map(move |partition| plan.execute(partition, Arc::clone(&context)))
         .try_flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.boxed())))
+    Ok(Box::pin(RecordBatchStreamAdapter::new(
+        schema,
+        batches.boxed(),
+    )))
 }
 
 /// Whether the plan gives the rows of its one leaf in their order, partition by partition.
@@ -62,9 +65,18 @@ fn sized(context: TaskContext, plan: &Arc<dyn ExecutionPlan>) -> TaskContext {
 }
 
 fn widest_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let below = plan.children().into_iter().map(widest_rows).max().unwrap_or(0);
-    let Some(leaf) = plan.downcast_ref::<DataSourceExec>() else { return below };
-    let Some((_, source)) = leaf.downcast_to_file_source::<AnnDataSource>() else { return below };
+    let below = plan
+        .children()
+        .into_iter()
+        .map(widest_rows)
+        .max()
+        .unwrap_or(0);
+    let Some(leaf) = plan.downcast_ref::<DataSourceExec>() else {
+        return below;
+    };
+    let Some((_, source)) = leaf.downcast_to_file_source::<AnnDataSource>() else {
+        return below;
+    };
     let schema = plan.schema();
     let mut fields = schema.fields().iter();
     match fields.any(|field| MatrixKind::of(field.data_type()).is_some()) {

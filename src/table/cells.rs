@@ -82,6 +82,10 @@ pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
             .collect::<Result<Vec<_>>>()?;
         source = source.with_projection(ProjectionExprs::from_indices(&columns, &schema));
     }
-    let n_rows = scan.partitions.iter().map(|p| p.end.saturating_sub(p.start)).sum();
+    let n_rows = scan
+        .partitions
+        .iter()
+        .map(|p| p.end.saturating_sub(p.start))
+        .sum();
     Ok(scan_plan(source, &scan.partitions, Some(n_rows), None)?)
 }

@@ -57,7 +57,8 @@ impl TableKind {
             }
             tables.push(Self::RawVar);
         }
-        let keys = |columns: &[(String, _)]| columns.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
+        let keys =
+            |columns: &[(String, _)]| columns.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
         tables.extend(keys(object.obsm()).into_iter().map(Self::Obsm));
         tables.extend(keys(object.varm()).into_iter().map(Self::Varm));
         tables.extend(object.obsp().iter().map(|(key, _)| Self::Obsp(key.clone())));
@@ -74,7 +75,9 @@ impl TableKind {
 
     /// The table of a name, where the object has it.
     pub fn find(object: &AnnData, name: &str) -> Option<Self> {
-        Self::all(object).into_iter().find(|table| table.to_string() == name)
+        Self::all(object)
+            .into_iter()
+            .find(|table| table.to_string() == name)
     }
 }
 

@@ -88,25 +88,36 @@ impl Layout {
             TableKind::RawVar => frame("var", object.raw().ok_or_else(missing)?.var()),
             TableKind::Cells => cells(object, scan)?,
             TableKind::X => matrix(object, object.x().ok_or_else(missing)?, scan, true)?,
-            TableKind::Layer(key) => {
-                matrix(object, find(object.layers(), key).ok_or_else(missing)?, scan, true)?
-            }
+            TableKind::Layer(key) => matrix(
+                object,
+                find(object.layers(), key).ok_or_else(missing)?,
+                scan,
+                true,
+            )?,
             TableKind::RawX => {
                 let raw = object.raw().ok_or_else(missing)?;
                 matrix(object, raw.x().ok_or_else(missing)?, scan, false)?
             }
-            TableKind::Obsm(key) => {
-                mapping("obs", object.obs(), find(object.obsm(), key).ok_or_else(missing)?)
-            }
-            TableKind::Varm(key) => {
-                mapping("var", object.var(), find(object.varm(), key).ok_or_else(missing)?)
-            }
+            TableKind::Obsm(key) => mapping(
+                "obs",
+                object.obs(),
+                find(object.obsm(), key).ok_or_else(missing)?,
+            ),
+            TableKind::Varm(key) => mapping(
+                "var",
+                object.var(),
+                find(object.varm(), key).ok_or_else(missing)?,
+            ),
             TableKind::XCoo => return Ok(coo(object, object.x().ok_or_else(missing)?)),
             TableKind::LayerCoo(key) => {
                 return Ok(coo(object, find(object.layers(), key).ok_or_else(missing)?));
             }
-            TableKind::Obsp(key) => return Ok(pairs(find(object.obsp(), key).ok_or_else(missing)?)),
-            TableKind::Varp(key) => return Ok(pairs(find(object.varp(), key).ok_or_else(missing)?)),
+            TableKind::Obsp(key) => {
+                return Ok(pairs(find(object.obsp(), key).ok_or_else(missing)?));
+            }
+            TableKind::Varp(key) => {
+                return Ok(pairs(find(object.varp(), key).ok_or_else(missing)?));
+            }
             TableKind::Uns | TableKind::Elements => {
                 return Ok(Self::Listing(ListingLayout {
                     schema: listing_schema(&scan.table),
@@ -150,7 +161,9 @@ impl Layout {
 
     /// Bytes that a row of all matrix columns takes on the average.
     pub(crate) fn matrix_row_bytes(&self) -> u64 {
-        let Self::Aligned(aligned) = self else { return 0 };
+        let Self::Aligned(aligned) = self else {
+            return 0;
+        };
         let bytes = aligned.columns.iter().map(|column| match column {
             AlignedColumn::Element(element) | AlignedColumn::Genes(element, _)
                 if element.as_matrix().is_some() =>
@@ -183,7 +196,13 @@ impl Columns {
         let position = Field::new(format!("{axis}_idx"), DataType::Int64, false);
         columns.push(Arc::new(position), AlignedColumn::Position);
         let index = frame.index();
-        let name = Arc::new(index.field().as_ref().clone().with_name(format!("{axis}_names")));
+        let name = Arc::new(
+            index
+                .field()
+                .as_ref()
+                .clone()
+                .with_name(format!("{axis}_names")),
+        );
         columns.push(name, AlignedColumn::Element(Arc::clone(index)));
         columns
     }
@@ -236,15 +255,22 @@ impl Columns {
 fn frame(axis: &str, frame: &Frame) -> Columns {
     let mut columns = Columns::axis(axis, frame);
     for column in frame.columns() {
-        columns.push_own(axis, column.field(), AlignedColumn::Element(Arc::clone(column)), false);
+        columns.push_own(
+            axis,
+            column.field(),
+            AlignedColumn::Element(Arc::clone(column)),
+            false,
+        );
     }
     columns
 }
 
 /// Names that belong to elements in `cells`, whether or not there is such an element.
 fn reserved(name: &str) -> bool {
-    matches!(name, "obs_idx" | "obs_names" | "X" | "raw_X" | OBJECT_COLUMN | ROW_COLUMN)
-        || name.starts_with("layers_")
+    matches!(
+        name,
+        "obs_idx" | "obs_names" | "X" | "raw_X" | OBJECT_COLUMN | ROW_COLUMN
+    ) || name.starts_with("layers_")
         || name.starts_with("obsm_")
 }
 
@@ -252,7 +278,12 @@ fn cells(object: &Arc<AnnData>, scan: &ScanDescription) -> Result<Columns> {
     let mut columns = Columns::axis("obs", object.obs());
     for column in object.obs().columns() {
         let element = AlignedColumn::Element(Arc::clone(column));
-        columns.push_own("obs", column.field(), element, reserved(column.field().name()));
+        columns.push_own(
+            "obs",
+            column.field(),
+            element,
+            reserved(column.field().name()),
+        );
     }
     if let Some(x) = object.x() {
         push_matrix(&mut columns, "X".to_owned(), x, scan, true)?;
@@ -261,7 +292,11 @@ fn cells(object: &Arc<AnnData>, scan: &ScanDescription) -> Result<Columns> {
         push_matrix(&mut columns, format!("layers_{key}"), layer, scan, true)?;
     }
     for (key, element) in object.obsm() {
-        let field = element.field().as_ref().clone().with_name(format!("obsm_{key}"));
+        let field = element
+            .field()
+            .as_ref()
+            .clone()
+            .with_name(format!("obsm_{key}"));
         columns.push(Arc::new(field), AlignedColumn::Element(Arc::clone(element)));
     }
     if let Some(x) = object.raw().and_then(|raw| raw.x()) {
@@ -297,7 +332,10 @@ fn push_matrix(
     };
     let genes = GeneSelection::try_new(positions, matrix.shape().n_cols)?;
     let meta = FieldMeta {
-        axis: matrix.axis().map(|axis| select_axis(axis, &genes)).transpose()?,
+        axis: matrix
+            .axis()
+            .map(|axis| select_axis(axis, &genes))
+            .transpose()?,
         width: Some(genes.len() as u64),
         ..FieldMeta::of(&field)
     };
@@ -310,7 +348,10 @@ fn push_matrix(
         other => other.clone(),
     };
     let field = meta.apply(field.with_data_type(data_type));
-    columns.push(Arc::new(field), AlignedColumn::Genes(element, Arc::new(genes)));
+    columns.push(
+        Arc::new(field),
+        AlignedColumn::Genes(element, Arc::new(genes)),
+    );
     Ok(())
 }
 
@@ -321,11 +362,18 @@ fn select_axis(axis: &VarAxis, genes: &GeneSelection) -> Result<String> {
     let names = arrow::array::AsArray::as_string::<i32>(&names).clone();
     // Positions are counted in the element that describes the genes, whatever was cut before.
     let positions = genes.positions().iter().map(|p| match axis.positions() {
-        Some(of) => usize::try_from(*p).ok().and_then(|p| of.get(p)).copied().unwrap_or(*p),
+        Some(of) => usize::try_from(*p)
+            .ok()
+            .and_then(|p| of.get(p))
+            .copied()
+            .unwrap_or(*p),
         None => *p,
     });
     let selected = VarAxis::new(names, axis.source().cloned(), Some(positions.collect()));
-    Ok(AxisRegistry::global().register(Arc::new(selected)).id().to_owned())
+    Ok(AxisRegistry::global()
+        .register(Arc::new(selected))
+        .id()
+        .to_owned())
 }
 
 /// `obsm_*` and `varm_*`: one `value`, or the columns of a data frame.
@@ -357,9 +405,18 @@ fn names_type() -> DataType {
 
 fn coo(object: &Arc<AnnData>, matrix: &Arc<dyn MatrixReader>) -> Layout {
     let mut columns = vec![
-        (Field::new("obs_idx", DataType::Int64, false), EntryColumn::Row),
-        (Field::new("obs_names", names_type(), false), EntryColumn::RowName),
-        (Field::new("var_idx", DataType::Int64, false), EntryColumn::Col),
+        (
+            Field::new("obs_idx", DataType::Int64, false),
+            EntryColumn::Row,
+        ),
+        (
+            Field::new("obs_names", names_type(), false),
+            EntryColumn::RowName,
+        ),
+        (
+            Field::new("var_idx", DataType::Int64, false),
+            EntryColumn::Col,
+        ),
     ];
     if matrix.axis().is_some() {
         let names = Field::new("var_names", names_type(), false);
@@ -371,8 +428,14 @@ fn coo(object: &Arc<AnnData>, matrix: &Arc<dyn MatrixReader>) -> Layout {
 
 fn pairs(matrix: &Arc<dyn MatrixReader>) -> Layout {
     let columns = vec![
-        (Field::new("row_idx", DataType::Int64, false), EntryColumn::Row),
-        (Field::new("col_idx", DataType::Int64, false), EntryColumn::Col),
+        (
+            Field::new("row_idx", DataType::Int64, false),
+            EntryColumn::Row,
+        ),
+        (
+            Field::new("col_idx", DataType::Int64, false),
+            EntryColumn::Col,
+        ),
         (entry_field(matrix.field()), EntryColumn::Value),
     ];
     entries(matrix, None, columns)
@@ -425,5 +488,8 @@ fn listing_schema(table: &TableKind) -> SchemaRef {
 }
 
 fn find<'a, T: ?Sized>(elements: &'a [(String, Arc<T>)], key: &str) -> Option<&'a Arc<T>> {
-    elements.iter().find(|(name, _)| name == key).map(|(_, e)| e)
+    elements
+        .iter()
+        .find(|(name, _)| name == key)
+        .map(|(_, e)| e)
 }

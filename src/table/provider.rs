@@ -48,10 +48,7 @@ impl AnnDataTable {
     }
 
     /// A described table of an open object.
-    pub(crate) fn of(
-        object: &Arc<AnnData>,
-        description: ScanDescription,
-    ) -> crate::Result<Self> {
+    pub(crate) fn of(object: &Arc<AnnData>, description: ScanDescription) -> crate::Result<Self> {
         let layout = Arc::new(Layout::of(object, &description)?);
         Ok(Self {
             description: Arc::new(description),
@@ -136,7 +133,11 @@ impl TableProvider for AnnDataTable {
         if let Some(columns) = projection {
             source = source.with_projection(ProjectionExprs::from_indices(columns, &self.schema));
         }
-        let target = if limit.is_some() { 1 } else { state.config().target_partitions() };
+        let target = if limit.is_some() {
+            1
+        } else {
+            state.config().target_partitions()
+        };
         let partitions = even_partitions(self.axis_len, target, LEAST_PARTITION);
         scan_plan(source, &partitions, self.n_rows, limit)
     }

@@ -43,7 +43,9 @@ impl AnnDataSchema {
 #[async_trait]
 impl SchemaProvider for AnnDataSchema {
     fn table_names(&self) -> Vec<String> {
-        let own = TableKind::all(&self.object).into_iter().map(|t| t.to_string());
+        let own = TableKind::all(&self.object)
+            .into_iter()
+            .map(|t| t.to_string());
         own.chain(self.added().keys().cloned()).collect()
     }
 
@@ -54,8 +56,7 @@ impl SchemaProvider for AnnDataSchema {
         let Some(kind) = TableKind::find(&self.object, name) else {
             return Ok(None);
         };
-        let table = AnnDataTable::try_new(&self.object, kind)
-            .map_err(DataFusionError::from)?;
+        let table = AnnDataTable::try_new(&self.object, kind).map_err(DataFusionError::from)?;
         Ok(Some(Arc::new(table.with_batch_bytes(self.batch_bytes))))
     }
 

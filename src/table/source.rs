@@ -95,7 +95,9 @@ impl AnnDataSource {
     /// Bytes that a row of the table's matrices takes on the average; 0 where the object is not
     /// open here.
     pub fn matrix_row_bytes(&self) -> u64 {
-        self.layout.get().map_or(0, |layout| layout.matrix_row_bytes())
+        self.layout
+            .get()
+            .map_or(0, |layout| layout.matrix_row_bytes())
     }
 
     /// The output's expressions over the table's schema.
@@ -150,7 +152,9 @@ pub(crate) fn scan_config(
     let ordering = match schema.fields().first() {
         Some(field) if field.name() == "obs_idx" || field.name() == "var_idx" => {
             let position = Arc::new(Column::new(field.name(), 0));
-            LexOrdering::new([PhysicalSortExpr::new_default(position)]).into_iter().collect()
+            LexOrdering::new([PhysicalSortExpr::new_default(position)])
+                .into_iter()
+                .collect()
         }
         _ => Vec::new(),
     };
@@ -225,9 +229,10 @@ impl FileOpener for AnnDataOpener {
 /// Names and types; metadata may say more once an object is open.
 fn same_columns(a: &arrow::datatypes::Schema, b: &arrow::datatypes::Schema) -> bool {
     a.fields().len() == b.fields().len()
-        && a.fields().iter().zip(b.fields()).all(|(a, b)| {
-            a.name() == b.name() && a.data_type().equals_datatype(b.data_type())
-        })
+        && a.fields()
+            .iter()
+            .zip(b.fields())
+            .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()))
 }
 
 impl FileSource for AnnDataSource {
@@ -276,7 +281,11 @@ impl FileSource for AnnDataSource {
             return writeln!(f, "table={}", self.description.table);
         }
         write!(f, ", table={}", self.description.table)?;
-        let columns = scan::columns_read(self.table_schema.table_schema(), &self.projection, &self.conjuncts);
+        let columns = scan::columns_read(
+            self.table_schema.table_schema(),
+            &self.projection,
+            &self.conjuncts,
+        );
         write!(f, ", columns=[{}]", columns.join(", "))?;
         if let Some(filter) = self.filter() {
             write!(f, ", predicate={filter}")?;
@@ -304,7 +313,10 @@ impl FileSource for AnnDataSource {
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let accepted = vec![PushedDown::Yes; filters.len()];
         let source: Arc<dyn FileSource> = Arc::new(self.clone().with_conjuncts(filters));
-        Ok(FilterPushdownPropagation::with_parent_pushdown_result(accepted).with_updated_node(source))
+        Ok(
+            FilterPushdownPropagation::with_parent_pushdown_result(accepted)
+                .with_updated_node(source),
+        )
     }
 
     fn try_pushdown_projection(

@@ -4,6 +4,7 @@ mod h5_write;
 mod h5_layouts;
 mod h5_read;
 mod element_read;
+mod fuzz;
 mod layering;
 mod sink;
 

@@ -61,7 +61,7 @@ pub(super) fn barcode(row: u64) -> String {
     const BASES: [u8; 4] = *b"ACGT";
     // An odd factor and a fold of the upper half are each invertible modulo 2^32.
     let low = u32::try_from(row & 0xffff_ffff).unwrap_or_default();
-    let mut scrambled = low.wrapping_mul(2_654_435_761);
+    let mut scrambled = low.wrapping_add(0x5bd1_e995).wrapping_mul(2_654_435_761);
     scrambled ^= scrambled >> 16;
     let mut text = String::with_capacity(18);
     for i in 0..16 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::{snapshot_generation, snapshot_physical_expr};
+use datafusion::physical_expr_common::physical_expr::{
+    snapshot_generation, snapshot_physical_expr,
+};
 
 use crate::error::Result;
 use crate::model::RowSelection;
@@ -77,7 +79,10 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(table: &'a AlignedLayout, scan: &Scan, reader: &Reader<'_>) -> Result<Self> {
-        let position = table.columns.iter().position(|c| matches!(c, AlignedColumn::Position));
+        let position = table
+            .columns
+            .iter()
+            .position(|c| matches!(c, AlignedColumn::Position));
         let mut rows = scan.partition_rows();
         let (mut conjuncts, mut dynamic) = (Vec::new(), Vec::new());
         for expr in &scan.conjuncts {
@@ -91,8 +96,11 @@ impl<'a> Plan<'a> {
         }
         conjuncts.sort_by_key(|conjunct| cost(conjunct, reader));
         let projection = compile(table, reader, scan.projection.expr_iter())?;
-        let (heavy, light): (Vec<_>, Vec<_>) =
-            projection.slots.iter().cloned().partition(|slot| reader.is_heavy(slot));
+        let (heavy, light): (Vec<_>, Vec<_>) = projection
+            .slots
+            .iter()
+            .cloned()
+            .partition(|slot| reader.is_heavy(slot));
         let read = conjuncts.iter().flat_map(|c| c.slots.iter().cloned());
         let read: Vec<Slot> = read.chain(light.iter().cloned()).collect();
         let fit = BLOCK_BYTES / reader.light_row_bytes(&read).max(1);
@@ -144,7 +152,9 @@ impl<'a> Plan<'a> {
         block.load(&self.light, reader).await?;
         let max_bytes = scan.batch_bytes as u64;
         let (rows, n_rows) = (block.rows().clone(), block.n_rows());
-        let cuts = reader.cuts(&self.heavy, &rows, n_rows, output.batch_size, max_bytes).await?;
+        let cuts = reader
+            .cuts(&self.heavy, &rows, n_rows, output.batch_size, max_bytes)
+            .await?;
         for cut in cuts {
             let cut_rows = rows.slice(cut.start as u64..cut.end as u64);
             let heavy = reader.read(&self.heavy, &cut_rows).await?;
@@ -167,14 +177,22 @@ impl<'a> Plan<'a> {
     ) -> Result<RecordBatch> {
         let n_rows = cut.len();
         let mut heavy = heavy.into_iter();
-        let values = self.projection.slots.iter().filter_map(|slot| match block.get(slot) {
-            Some(values) => Some(pieces::copy(values, cut.clone())),
-            None => heavy.next().map(Ok),
-        });
-        let columns = self.projection.evaluate(values.collect::<Result<_>>()?, n_rows)?;
+        let values = self
+            .projection
+            .slots
+            .iter()
+            .filter_map(|slot| match block.get(slot) {
+                Some(values) => Some(pieces::copy(values, cut.clone())),
+                None => heavy.next().map(Ok),
+            });
+        let columns = self
+            .projection
+            .evaluate(values.collect::<Result<_>>()?, n_rows)?;
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
         let schema = Arc::clone(&scan.schema);
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
     }
 }
 
@@ -197,27 +215,42 @@ fn cost(conjunct: &Compiled, reader: &Reader<'_>) -> u8 {
 }
 
 /// Drops the rows that do not satisfy a predicate.
-async fn keep(block: &mut Block, conjunct: &Compiled, reader: &Reader<'_>, scan: &Scan) -> Result<()> {
+async fn keep(
+    block: &mut Block,
+    conjunct: &Compiled,
+    reader: &Reader<'_>,
+    scan: &Scan,
+) -> Result<()> {
     let n_rows = block.n_rows();
     if n_rows == 0 {
         return Ok(());
     }
-    let (heavy, light): (Vec<_>, Vec<_>) =
-        conjunct.slots.iter().cloned().partition(|slot| reader.is_heavy(slot));
+    let (heavy, light): (Vec<_>, Vec<_>) = conjunct
+        .slots
+        .iter()
+        .cloned()
+        .partition(|slot| reader.is_heavy(slot));
     block.load(&light, reader).await?;
     let (rows, max_bytes) = (block.rows().clone(), scan.batch_bytes as u64);
     let cuts = match heavy.is_empty() {
         true => vec![0..n_rows],
-        false => reader.cuts(&heavy, &rows, n_rows, usize::MAX, max_bytes).await?,
+        false => {
+            reader
+                .cuts(&heavy, &rows, n_rows, usize::MAX, max_bytes)
+                .await?
+        }
     };
     let mut masks = Vec::with_capacity(cuts.len());
     for cut in cuts {
         let cut_rows = rows.slice(cut.start as u64..cut.end as u64);
         let mut read = reader.read(&heavy, &cut_rows).await?.into_iter();
-        let values = conjunct.slots.iter().filter_map(|slot| match block.get(slot) {
-            Some(values) => Some(values.slice(cut.start, cut.len())),
-            None => read.next(),
-        });
+        let values = conjunct
+            .slots
+            .iter()
+            .filter_map(|slot| match block.get(slot) {
+                Some(values) => Some(values.slice(cut.start, cut.len())),
+                None => read.next(),
+            });
         masks.push(conjunct.mask(values.collect(), cut.len())?);
     }
     match masks.as_slice() {

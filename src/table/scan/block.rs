@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, StringArray,
+};
 use arrow::compute::filter;
 use arrow::util::bit_iterator::BitSliceIterator;
 use futures::future::try_join_all;
@@ -54,8 +56,11 @@ impl Block {
 
     /// Reads those of the slots that are not here yet.
     pub(super) async fn load(&mut self, slots: &[Slot], reader: &Reader<'_>) -> Result<()> {
-        let missing: Vec<Slot> =
-            slots.iter().filter(|slot| !self.values.contains_key(slot)).cloned().collect();
+        let missing: Vec<Slot> = slots
+            .iter()
+            .filter(|slot| !self.values.contains_key(slot))
+            .cloned()
+            .collect();
         let values = reader.read(&missing, &self.rows).await?;
         self.values.extend(missing.into_iter().zip(values));
         Ok(())
@@ -140,7 +145,9 @@ impl Reader<'_> {
 
     /// The matrix behind a slot whose rows are large enough to be read batch by batch.
     fn heavy(&self, slot: &Slot) -> Option<&dyn MatrixReader> {
-        let Slot::Column(column) = slot else { return None };
+        let Slot::Column(column) = slot else {
+            return None;
+        };
         let element = match self.table.columns.get(*column)? {
             AlignedColumn::Genes(element, _) => return element.as_matrix(),
             AlignedColumn::Element(element) => element,
@@ -191,7 +198,9 @@ impl Reader<'_> {
             let shape = matrix.shape();
             if shape.kind == MatrixKind::Dense {
                 let row = matrix.row_bytes();
-                sizes.iter_mut().for_each(|size| *size = size.saturating_add(row));
+                sizes
+                    .iter_mut()
+                    .for_each(|size| *size = size.saturating_add(row));
                 continue;
             }
             let index = if shape.n_cols > i32::MAX as u64 { 8 } else { 4 };
@@ -230,15 +239,26 @@ impl Reader<'_> {
         }
         slots
             .iter()
-            .map(|slot| values.get(slot).cloned().ok_or_else(|| not_read(slot.column())))
+            .map(|slot| {
+                values
+                    .get(slot)
+                    .cloned()
+                    .ok_or_else(|| not_read(slot.column()))
+            })
             .collect()
     }
 
     async fn column(&self, column: usize, rows: &RowSelection) -> Result<ArrayRef> {
-        let source = self.table.columns.get(column).ok_or_else(|| not_read(column))?;
+        let source = self
+            .table
+            .columns
+            .get(column)
+            .ok_or_else(|| not_read(column))?;
         match source {
             AlignedColumn::Position => {
-                let rows = rows.iter().map(|row| i64::try_from(row).unwrap_or(i64::MAX));
+                let rows = rows
+                    .iter()
+                    .map(|row| i64::try_from(row).unwrap_or(i64::MAX));
                 Ok(Arc::new(Int64Array::from_iter_values(rows)))
             }
             AlignedColumn::Object(location) => {
@@ -261,7 +281,11 @@ impl Reader<'_> {
         }
     }
 
-    async fn element(&self, element: &Arc<dyn ColumnReader>, rows: &RowSelection) -> Result<ArrayRef> {
+    async fn element(
+        &self,
+        element: &Arc<dyn ColumnReader>,
+        rows: &RowSelection,
+    ) -> Result<ArrayRef> {
         element.read(rows, self.metrics).await
     }
 }

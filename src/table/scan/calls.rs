@@ -111,16 +111,21 @@ async fn compute_run(
     let mut values = Vec::with_capacity(calls.len());
     for call in calls {
         values.push(match *call {
-            Resolved::NGenes => {
-                Arc::new(sums::count_nonzero(data.as_ref().ok_or_else(missing)?, offsets)?) as ArrayRef
-            }
+            Resolved::NGenes => Arc::new(sums::count_nonzero(
+                data.as_ref().ok_or_else(missing)?,
+                offsets,
+            )?) as ArrayRef,
             Resolved::TotalCounts => {
                 Arc::new(sums::sum(data.as_ref().ok_or_else(missing)?, offsets)?)
             }
             Resolved::Gene(gene) => {
                 let places = match &indices {
                     Some(indices) => sums::places_of(indices, gene)?,
-                    None => offsets.iter().take(offsets.len() - 1).map(|o| o + gene).collect(),
+                    None => offsets
+                        .iter()
+                        .take(offsets.len() - 1)
+                        .map(|o| o + gene)
+                        .collect(),
                 };
                 match &data {
                     Some(data) => sums::pick(data, &places, offsets)?,
@@ -206,12 +211,18 @@ fn resolve(matrix: &dyn MatrixReader, call: &MatrixCall) -> Result<Resolved> {
         MatrixCall::TotalCounts => Ok(Resolved::TotalCounts),
         MatrixCall::Gene(name) => {
             let no_axis = || "the matrix is over no genes".to_owned();
-            let position = matrix.axis().ok_or_else(no_axis).and_then(|axis| axis.position(name));
+            let position = matrix
+                .axis()
+                .ok_or_else(no_axis)
+                .and_then(|axis| axis.position(name));
             let position = position.map_err(|reason| Error::option("gene", reason))?;
             if u64::try_from(position).is_ok_and(|p| p < matrix.shape().n_cols) {
                 Ok(Resolved::Gene(position))
             } else {
-                Err(Error::option("gene", format!("'{name}' lies off the matrix")))
+                Err(Error::option(
+                    "gene",
+                    format!("'{name}' lies off the matrix"),
+                ))
             }
         }
     }

@@ -42,7 +42,13 @@ pub(super) async fn run(table: &EntriesLayout, scan: &Scan, mut output: Output) 
             continue;
         }
         let of_cols = at(EntryColumn::Col).and_then(|c| rows_allowed(expr, c, shape.n_cols));
-        let of_names = || Some(named(expr, at(EntryColumn::ColName)?, table.axis.as_deref()?)?);
+        let of_names = || {
+            Some(named(
+                expr,
+                at(EntryColumn::ColName)?,
+                table.axis.as_deref()?,
+            )?)
+        };
         match of_cols.or_else(of_names) {
             Some(allowed) => cols = Some(cols.map_or(allowed.clone(), |c| c.intersect(&allowed))),
             None => rest.push(Arc::clone(expr)),
@@ -62,7 +68,9 @@ pub(super) async fn run(table: &EntriesLayout, scan: &Scan, mut output: Output) 
             let run_rows = block.slice(run.start as u64..run.end as u64);
             let run_offsets = offsets_of(&offsets, &run)?;
             let batch = entries.read(&run_rows, &run_offsets, scan).await?;
-            let Some(batch) = entries.finish(batch, &rest, scan)? else { continue };
+            let Some(batch) = entries.finish(batch, &rest, scan)? else {
+                continue;
+            };
             scan.metrics.report();
             if !output.send(batch).await? {
                 return Ok(());
@@ -104,13 +112,14 @@ impl<'a> Entries<'a> {
         let too_wide = |_| Error::IncompatibleSchemas("a matrix of too many columns".to_owned());
         let wanted = match cols {
             None => None,
-            Some(cols) if cols.len() == 1 => {
-                Some(Wanted::One(usize::try_from(cols.end() - 1).map_err(too_wide)?))
-            }
+            Some(cols) if cols.len() == 1 => Some(Wanted::One(
+                usize::try_from(cols.end() - 1).map_err(too_wide)?,
+            )),
             Some(cols) => {
                 let mut wanted = vec![false; usize::try_from(cols.end()).map_err(too_wide)?];
                 for col in cols.iter() {
-                    if let Some(wanted) = usize::try_from(col).ok().and_then(|c| wanted.get_mut(c)) {
+                    if let Some(wanted) = usize::try_from(col).ok().and_then(|c| wanted.get_mut(c))
+                    {
                         *wanted = true;
                     }
                 }
@@ -127,11 +136,18 @@ impl<'a> Entries<'a> {
 
     fn needs(&self, column: EntryColumn) -> bool {
         let columns = self.table.columns.iter().zip(&self.needed);
-        columns.into_iter().any(|(c, needed)| *needed && *c == column)
+        columns
+            .into_iter()
+            .any(|(c, needed)| *needed && *c == column)
     }
 
     /// The needed columns of a run's entries; the others are null.
-    async fn read(&self, rows: &RowSelection, offsets: &[usize], scan: &Scan) -> Result<RecordBatch> {
+    async fn read(
+        &self,
+        rows: &RowSelection,
+        offsets: &[usize],
+        scan: &Scan,
+    ) -> Result<RecordBatch> {
         let matrix = &self.table.matrix;
         let metrics = &scan.metrics.reads;
         let dense = matrix.shape().kind == MatrixKind::Dense;
@@ -141,11 +157,17 @@ impl<'a> Entries<'a> {
             data: dense || (self.wanted.is_none() && self.needs(EntryColumn::Value)),
         };
         let (indices, data) = match parts {
-            EntryParts { indices: false, data: false } => (None, None),
+            EntryParts {
+                indices: false,
+                data: false,
+            } => (None, None),
             parts => matrix.entries(rows, parts, metrics).await?,
         };
         let total = offsets.last().copied().unwrap_or(0);
-        let lengths = [indices.as_ref(), data.as_ref()].into_iter().flatten().map(|a| a.len());
+        let lengths = [indices.as_ref(), data.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|a| a.len());
         if lengths.into_iter().any(|len| len != total) {
             let reason = format!("{total} entries were expected");
             return Err(Error::invalid("", matrix.key().clone(), reason));
@@ -173,7 +195,10 @@ impl<'a> Entries<'a> {
             let values = match column {
                 _ if !self.needs(*column) => None,
                 EntryColumn::Row => {
-                    let rows: Vec<i64> = rows.iter().map(|r| i64::try_from(r).unwrap_or(i64::MAX)).collect();
+                    let rows: Vec<i64> = rows
+                        .iter()
+                        .map(|r| i64::try_from(r).unwrap_or(i64::MAX))
+                        .collect();
                     let rows = ranks.iter().filter_map(|rank| rows.get(*rank).copied());
                     Some(Arc::new(Int64Array::from_iter_values(rows)) as ArrayRef)
                 }
@@ -201,12 +226,21 @@ impl<'a> Entries<'a> {
                 },
                 EntryColumn::Value => data.clone(),
             };
-            columns.push(values.unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), n_rows)));
+            columns.push(
+                values.unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), n_rows)),
+            );
         }
-        let fields = self.table.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let fields = self
+            .table
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone().with_nullable(true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
     }
 
     /// Which entries of the run are rows of the table, where that is not all of them.
@@ -218,9 +252,13 @@ impl<'a> Entries<'a> {
         dense: bool,
     ) -> Result<Option<Vec<usize>>> {
         if dense {
-            let width = usize::try_from(self.table.matrix.shape().n_cols).unwrap_or(usize::MAX).max(1);
+            let width = usize::try_from(self.table.matrix.shape().n_cols)
+                .unwrap_or(usize::MAX)
+                .max(1);
             let total = offsets.last().copied().unwrap_or(0);
-            let Some(data) = data else { return Ok(Some(Vec::new())) };
+            let Some(data) = data else {
+                return Ok(Some(Vec::new()));
+            };
             // A value is an entry of its own here: one that is not zero is counted once.
             let each: Vec<usize> = (0..=total).collect();
             let counts = sums::count_nonzero(data, &each)?;
@@ -240,9 +278,13 @@ impl<'a> Entries<'a> {
             Wanted::Some(cols) => {
                 let indices = cast(indices, &DataType::Int64)?;
                 let indices = indices.as_primitive::<Int64Type>();
-                let is_wanted = |col: i64| usize::try_from(col).ok().and_then(|c| cols.get(c)).copied();
+                let is_wanted =
+                    |col: i64| usize::try_from(col).ok().and_then(|c| cols.get(c)).copied();
                 let places = indices.values().iter().enumerate();
-                places.filter(|(_, col)| is_wanted(**col) == Some(true)).map(|(p, _)| p).collect()
+                places
+                    .filter(|(_, col)| is_wanted(**col) == Some(true))
+                    .map(|(p, _)| p)
+                    .collect()
             }
         }))
     }
@@ -260,7 +302,9 @@ impl<'a> Entries<'a> {
             }
             None => {
                 let lengths = offsets.windows(2).enumerate();
-                lengths.flat_map(|(row, pair)| std::iter::repeat_n(row, pair[1] - pair[0])).collect()
+                lengths
+                    .flat_map(|(row, pair)| std::iter::repeat_n(row, pair[1] - pair[0]))
+                    .collect()
             }
         }
     }
@@ -284,10 +328,14 @@ impl<'a> Entries<'a> {
             return Ok(None);
         }
         scan.metrics.add_rows(n_rows);
-        let columns = self.projection.evaluate(slots(&self.projection, &batch), n_rows)?;
+        let columns = self
+            .projection
+            .evaluate(slots(&self.projection, &batch), n_rows)?;
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
         let schema = Arc::clone(&scan.schema);
-        Ok(Some(RecordBatch::try_new_with_options(schema, columns, &options)?))
+        Ok(Some(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?))
     }
 }
 
@@ -299,7 +347,11 @@ fn compile(
 }
 
 fn slots(compiled: &Compiled, batch: &RecordBatch) -> Vec<ArrayRef> {
-    compiled.slots.iter().map(|slot| Arc::clone(batch.column(slot.column()))).collect()
+    compiled
+        .slots
+        .iter()
+        .map(|slot| Arc::clone(batch.column(slot.column())))
+        .collect()
 }
 
 fn positions(places: &[usize]) -> UInt64Array {
@@ -307,7 +359,9 @@ fn positions(places: &[usize]) -> UInt64Array {
 }
 
 fn dense_cols(places: &[usize], n_cols: u64) -> ArrayRef {
-    let cols = places.iter().map(|p| i64::try_from(*p as u64 % n_cols.max(1)).unwrap_or(i64::MAX));
+    let cols = places
+        .iter()
+        .map(|p| i64::try_from(*p as u64 % n_cols.max(1)).unwrap_or(i64::MAX));
     Arc::new(Int64Array::from_iter_values(cols))
 }
 
@@ -321,7 +375,11 @@ fn named(expr: &Arc<dyn PhysicalExpr>, column: usize, axis: &VarAxis) -> Option<
     RowSelection::from_sorted(hits.map(|(at, _)| at as u64))
 }
 
-fn collect_names(expr: &Arc<dyn PhysicalExpr>, column: usize, names: &mut HashSet<String>) -> Option<()> {
+fn collect_names(
+    expr: &Arc<dyn PhysicalExpr>,
+    column: usize,
+    names: &mut HashSet<String>,
+) -> Option<()> {
     if let Some(list) = expr.downcast_ref::<InListExpr>() {
         if list.negated() || !is_column(list.expr(), column) {
             return None;
@@ -352,7 +410,9 @@ fn collect_names(expr: &Arc<dyn PhysicalExpr>, column: usize, names: &mut HashSe
 fn is_column(expr: &Arc<dyn PhysicalExpr>, column: usize) -> bool {
     match expr.downcast_ref::<CastExpr>() {
         Some(cast) => is_column(cast.expr(), column),
-        None => expr.downcast_ref::<Column>().is_some_and(|c| c.index() == column),
+        None => expr
+            .downcast_ref::<Column>()
+            .is_some_and(|c| c.index() == column),
     }
 }
 

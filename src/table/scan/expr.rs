@@ -52,9 +52,20 @@ impl Compiled {
         let exprs: Vec<_> = exprs.into_iter().collect();
         let compiled = Self::rewrite(&exprs, table, &in_scan)?;
         let called = |slot: &Slot| matches!(slot, Slot::Call(..));
-        let whole: Vec<usize> = compiled.slots.iter().filter(|s| !called(s)).map(Slot::column).collect();
-        if compiled.slots.iter().any(|s| called(s) && whole.contains(&s.column())) {
-            return Self::rewrite(&exprs, table, &|column| in_scan(column) && !whole.contains(&column));
+        let whole: Vec<usize> = compiled
+            .slots
+            .iter()
+            .filter(|s| !called(s))
+            .map(Slot::column)
+            .collect();
+        if compiled
+            .slots
+            .iter()
+            .any(|s| called(s) && whole.contains(&s.column()))
+        {
+            return Self::rewrite(&exprs, table, &|column| {
+                in_scan(column) && !whole.contains(&column)
+            });
         }
         Ok(compiled)
     }
@@ -102,8 +113,7 @@ impl Compiled {
     /// The values of the expressions, `values` being those of the slots.
     pub(super) fn evaluate(&self, values: Vec<ArrayRef>, n_rows: usize) -> Result<Vec<ArrayRef>> {
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(&self.schema), values, &options)?;
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), values, &options)?;
         self.exprs
             .iter()
             .map(|expr| Ok(expr.evaluate(&batch)?.into_array(n_rows)?))
@@ -134,7 +144,10 @@ pub(crate) fn columns_read(
         let field = table.fields().get(column);
         field.is_some_and(|field| MatrixKind::of(field.data_type()).is_some())
     };
-    let exprs = conjuncts.iter().map(Arc::clone).chain(projection.expr_iter());
+    let exprs = conjuncts
+        .iter()
+        .map(Arc::clone)
+        .chain(projection.expr_iter());
     let Ok(compiled) = Compiled::new(exprs, table, is_matrix) else {
         return Vec::new();
     };

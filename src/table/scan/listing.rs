@@ -39,7 +39,11 @@ pub(super) async fn run(table: &ListingLayout, scan: &Scan, mut output: Output) 
 
 /// The slots' values, all of which are columns of the batch.
 pub(super) fn values(compiled: &Compiled, batch: &RecordBatch) -> Vec<ArrayRef> {
-    compiled.slots.iter().map(|slot| Arc::clone(batch.column(slot.column()))).collect()
+    compiled
+        .slots
+        .iter()
+        .map(|slot| Arc::clone(batch.column(slot.column())))
+        .collect()
 }
 
 async fn uns(object: &Arc<AnnData>) -> Result<Vec<ArrayRef>> {
@@ -47,7 +51,11 @@ async fn uns(object: &Arc<AnnData>) -> Result<Vec<ArrayRef>> {
     let text = |f: fn(&crate::element::UnsLeaf) -> &String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(leaves.iter().map(f)))
     };
-    Ok(vec![text(|l| &l.path), text(|l| &l.encoding_type), text(|l| &l.value)])
+    Ok(vec![
+        text(|l| &l.path),
+        text(|l| &l.encoding_type),
+        text(|l| &l.value),
+    ])
 }
 
 async fn elements(object: &Arc<AnnData>) -> Result<Vec<ArrayRef>> {
@@ -63,14 +71,22 @@ async fn elements(object: &Arc<AnnData>) -> Result<Vec<ArrayRef>> {
         text(&|e| e.encoding_version.clone()),
         text(&|e| shape(&e.shape)),
         text(&|e| e.dtype.clone()),
-        Arc::new(Int64Array::from_iter(elements.iter().map(|e| e.nnz.map(integer)))),
+        Arc::new(Int64Array::from_iter(
+            elements.iter().map(|e| e.nnz.map(integer)),
+        )),
         Arc::new(StringArray::from_iter(chunks)),
         text(&|e| e.compression.clone()),
-        Arc::new(Int64Array::from_iter_values(elements.iter().map(|e| integer(e.stored_bytes)))),
+        Arc::new(Int64Array::from_iter_values(
+            elements.iter().map(|e| integer(e.stored_bytes)),
+        )),
     ])
 }
 
 /// `2638 × 1838`, empty for what has no shape.
 fn shape(lengths: &[u64]) -> String {
-    lengths.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ")
+    lengths
+        .iter()
+        .map(u64::to_string)
+        .collect::<Vec<_>>()
+        .join(" × ")
 }

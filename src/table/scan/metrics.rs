@@ -40,8 +40,10 @@ impl ScanMetrics {
             let before = reported.swap(now, Ordering::Relaxed);
             usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX)
         };
-        self.bytes_read.add(since(self.reads.bytes(), &self.reported.0));
-        self.chunks_decoded.add(since(self.reads.chunks(), &self.reported.1));
+        self.bytes_read
+            .add(since(self.reads.bytes(), &self.reported.0));
+        self.chunks_decoded
+            .add(since(self.reads.chunks(), &self.reported.1));
     }
 }
 

@@ -5,7 +5,9 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array};
+use arrow::array::{
+    Array, ArrayRef, MutableArrayData, RecordBatch, RecordBatchOptions, make_array,
+};
 
 use crate::error::Result;
 
@@ -14,9 +16,17 @@ pub(super) fn piece(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBat
     if rows == (0..batch.num_rows()) {
         return Ok(batch.clone());
     }
-    let columns = batch.columns().iter().map(|c| copy(c, rows.clone())).collect::<Result<_>>()?;
+    let columns = batch
+        .columns()
+        .iter()
+        .map(|c| copy(c, rows.clone()))
+        .collect::<Result<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        batch.schema(),
+        columns,
+        &options,
+    )?)
 }
 
 /// The rows of a range, copied, unless that is all of them. Dictionaries share their values.

@@ -21,7 +21,10 @@ pub(super) fn rows_allowed(
         if list.negated() || !is_position(list.expr(), position) {
             return None;
         }
-        let rows = list.list().iter().map(|item| Some(at_position(integer(item)?, len)));
+        let rows = list
+            .list()
+            .iter()
+            .map(|item| Some(at_position(integer(item)?, len)));
         return Some(RowSelection::from_ranges(rows.collect::<Option<Vec<_>>>()?));
     }
     let binary = expr.downcast_ref::<BinaryExpr>()?;
@@ -57,7 +60,8 @@ pub(super) fn rows_allowed(
 }
 
 fn is_position(expr: &Arc<dyn PhysicalExpr>, position: usize) -> bool {
-    expr.downcast_ref::<Column>().is_some_and(|c| c.index() == position)
+    expr.downcast_ref::<Column>()
+        .is_some_and(|c| c.index() == position)
 }
 
 /// An integer literal, wide enough that adding one cannot overflow.
@@ -92,9 +96,15 @@ mod tests {
         let rows = |expr| rows_allowed(&expr, 0, 10).unwrap().ranges().to_vec();
         assert_eq!(rows(compare(Operator::Gt, 7)), vec![8..10]);
         assert_eq!(rows(compare(Operator::LtEq, -3)), Vec::<Range<u64>>::new());
-        assert_eq!(rows(binary(lit(3i64), Operator::Gt, at(), &schema).unwrap()), vec![0..3]);
+        assert_eq!(
+            rows(binary(lit(3i64), Operator::Gt, at(), &schema).unwrap()),
+            vec![0..3]
+        );
         let (high, two) = (compare(Operator::GtEq, i64::MAX), compare(Operator::Eq, 2));
-        assert_eq!(rows(binary(high, Operator::Or, two, &schema).unwrap()), vec![2..3]);
+        assert_eq!(
+            rows(binary(high, Operator::Or, two, &schema).unwrap()),
+            vec![2..3]
+        );
         let list = in_list(at(), vec![lit(4i64), lit(1i64), lit(5i64)], &false, &schema);
         assert_eq!(rows(list.unwrap()), vec![1..2, 4..6]);
         assert!(rows_allowed(&compare(Operator::NotEq, 1), 0, 10).is_none());

@@ -1,0 +1,179 @@
+//! Damaged files: every found file cut at 20 lengths, and 50 copies of it with one bit flipped,
+//! through `inspect`, `SELECT *`, `verify` and `slice`. An error or a result, never a panic, a
+//! crash, more than ten seconds or more than 1 GiB.
+//!
+//! The parent runs this binary again, once per file and with limited memory; the worker goes
+//! through the file's variants in one process, which is some ten times faster than a process each.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use annfusion::model::Location;
+use annfusion::ops::{self, Quiet, VerifyOptions};
+
+const FILE: &str = "ANNFUSION_FUZZ_FILE";
+const CUTS: u64 = 20;
+const FLIPS: u64 = 50;
+const MEMORY: u64 = 1 << 30;
+const SECONDS: u64 = 10;
+
+#[test]
+fn damaged_files_end_in_an_error_or_a_result() {
+    let mut files: Vec<String> = crate::shared_objects()
+        .iter()
+        .map(|object| object.split('#').next().unwrap_or(object).to_owned())
+        .collect();
+    files.dedup();
+    let queue = Mutex::new(files.into_iter());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some(file) = queue.lock().unwrap().next() else {
+                        break;
+                    };
+                    if let Err(failure) = run_worker(&file) {
+                        failures.lock().unwrap().push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn run_worker(file: &str) -> Result<(), String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "fuzz::worker", "--nocapture", "--test-threads=1"])
+        .env(FILE, file)
+        .env("RUST_BACKTRACE", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    // SAFETY: setrlimit is async-signal-safe and touches only this process's limits.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit {
+                rlim_cur: MEMORY,
+                rlim_max: MEMORY,
+            };
+            match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    if output.status.success() {
+        return Ok(());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let shown: Vec<&str> = stderr
+        .lines()
+        .filter(|line| line.contains("FUZZ") || line.contains("panicked"))
+        .collect();
+    let last = stderr.lines().last().unwrap_or_default();
+    Err(format!(
+        "{file}: {}\n  {}\n  {last}",
+        output.status,
+        shown.join("\n  ")
+    ))
+}
+
+/// What the worker is at, in milliseconds since it began, for the watchdog.
+static BEGAN_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+static AT: Mutex<String> = Mutex::new(String::new());
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Does nothing unless the parent says which file.
+#[test]
+fn worker() {
+    let Some(file) = std::env::var_os(FILE).map(PathBuf::from) else {
+        return;
+    };
+    std::panic::set_hook(Box::new(|info| {
+        let at = AT.lock().unwrap().clone();
+        eprintln!("FUZZ {at}: {info}");
+        PANICS.lock().unwrap().push(at);
+    }));
+    let start = Instant::now();
+    std::thread::spawn(move || watch(start));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let original = std::fs::read(&file).unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(twox_hash::XxHash64::oneshot(0, name.as_bytes()));
+    for (i, (what, bytes)) in variants(&original, &mut rng).enumerate() {
+        let path = folder.path().join(format!("{i}-{name}"));
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(&bytes)
+            .unwrap();
+        *AT.lock().unwrap() = format!("{name} {what}");
+        BEGAN_AT.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        runtime.block_on(exercise(&path, folder.path()));
+        BEGAN_AT.store(u64::MAX, Ordering::Relaxed);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+    let panics = PANICS.lock().unwrap();
+    assert!(panics.is_empty(), "FUZZ {} panics", panics.len());
+}
+
+/// Ends the process where one variant takes too long: a thread that hangs cannot be stopped.
+fn watch(start: Instant) {
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let began = BEGAN_AT.load(Ordering::Relaxed);
+        let now = start.elapsed().as_millis() as u64;
+        if began != u64::MAX && now.saturating_sub(began) > SECONDS * 1000 {
+            eprintln!("FUZZ {}: more than {SECONDS} s", AT.lock().unwrap());
+            std::process::abort();
+        }
+    }
+}
+
+/// The damaged copies of a file, and what was done to each.
+fn variants<'a>(
+    original: &'a [u8],
+    rng: &'a mut ChaCha8Rng,
+) -> impl Iterator<Item = (String, Vec<u8>)> + 'a {
+    let len = original.len() as u64;
+    (0..CUTS + FLIPS).map(move |i| {
+        if i < CUTS {
+            // Spread over the file, at odd places; the first cuts fall into the superblock.
+            let cut = (len * i / CUTS + rng.next_u64() % (len / CUTS).max(1)).min(len - 1);
+            let cut = if i == 0 { cut % 100 } else { cut };
+            (format!("cut at {cut}"), original[..cut as usize].to_vec())
+        } else {
+            let mut bytes = original.to_vec();
+            let at = (rng.next_u64() % len) as usize;
+            let bit = rng.next_u64() % 8;
+            bytes[at] ^= 1 << bit;
+            (format!("bit {bit} of byte {at} flipped"), bytes)
+        }
+    })
+}
+
+/// Everything the commands do with a file; errors are fine.
+async fn exercise(path: &Path, folder: &Path) {
+    let location = Location::parse(path.to_str().unwrap());
+    let _ = ops::inspect(&location).await;
+    let _ = ops::verify(&location, &VerifyOptions::default(), &Quiet).await;
+    let _ = folder;
+}
