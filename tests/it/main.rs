@@ -3,8 +3,10 @@
 mod h5_write;
 mod h5_layouts;
 mod h5_read;
+mod element_broken;
 mod element_read;
 mod fuzz;
+mod memory;
 mod layering;
 mod sink;
 

@@ -5,6 +5,7 @@ mod compressed;
 mod csr;
 mod csc;
 mod transpose;
+mod scatter;
 mod packed;
 mod dense;
 mod open;
