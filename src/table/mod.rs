@@ -31,3 +31,4 @@ pub use kind::TableKind;
 pub use provider::AnnDataTable;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;
+pub(crate) use source::scan_config;

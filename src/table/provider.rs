@@ -32,6 +32,7 @@ pub struct AnnDataTable {
     schema: SchemaRef,
     /// Absent where the table came from another machine: the scan opens it.
     layout: Option<Arc<Layout>>,
+    object: Option<Arc<AnnData>>,
     n_rows: Option<u64>,
     axis_len: u64,
 }
@@ -56,6 +57,7 @@ impl AnnDataTable {
             n_rows: layout.n_rows(),
             axis_len: layout.axis_len(),
             layout: Some(layout),
+            object: Some(Arc::clone(object)),
         })
     }
 
@@ -70,6 +72,7 @@ impl AnnDataTable {
             description: Arc::new(description),
             schema,
             layout: None,
+            object: None,
             n_rows,
             axis_len,
         }
@@ -94,6 +97,22 @@ impl AnnDataTable {
             description: Arc::new(description),
             ..self.clone()
         }
+    }
+
+    /// The same table with the hidden columns `__object` and `__row` at its end, which a sink
+    /// needs to find what belongs to a row besides its columns.
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`](crate::Error::NotImplemented) for a table whose object is not
+    /// open here.
+    pub fn with_provenance(&self) -> crate::Result<Self> {
+        let Some(object) = &self.object else {
+            let what = "provenance of a table that was opened on another machine".to_owned();
+            return Err(crate::Error::NotImplemented(what));
+        };
+        let mut description = self.description.as_ref().clone();
+        description.provenance = true;
+        Self::of(object, description)
     }
 
     /// The source of an unfiltered scan of all columns.

@@ -113,15 +113,16 @@ pub(crate) fn scan_plan(
     n_rows: Option<u64>,
     limit: Option<usize>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let config = scan_config(source, partitions, n_rows, limit)?;
+    let groups: Vec<_> = partitions.iter().map(|range| vec![range.clone()]).collect();
+    let config = scan_config(source, &groups, n_rows, limit)?;
     Ok(DataSourceExec::from_data_source(config))
 }
 
-/// The configuration of [`scan_plan`]'s leaf. `n_rows` is the exact number of rows before the
-/// predicate, where it is known.
+/// The configuration of a leaf with a partition for each group of ranges. `n_rows` is the exact
+/// number of rows before the predicate, where it is known.
 pub(crate) fn scan_config(
     source: AnnDataSource,
-    partitions: &[Range<u64>],
+    partitions: &[Vec<Range<u64>>],
     n_rows: Option<u64>,
     limit: Option<usize>,
 ) -> Result<FileScanConfig> {
@@ -135,19 +136,17 @@ pub(crate) fn scan_config(
         num_rows,
         ..Statistics::new_unknown(&schema)
     };
-    let mut groups = Vec::with_capacity(partitions.len());
-    for range in partitions {
+    let file = |range: &Range<u64>| {
         let (Ok(start), Ok(end)) = (i64::try_from(range.start), i64::try_from(range.end)) else {
             return exec_err!("rows {range:?} of {label} are beyond what a plan can carry");
         };
         let size = range.end.saturating_sub(range.start);
-        groups.push(FileGroup::new(vec![PartitionedFile::new_with_range(
-            label.clone(),
-            size,
-            start,
-            end,
-        )]));
-    }
+        Ok(PartitionedFile::new_with_range(label.clone(), size, start, end))
+    };
+    let groups = partitions
+        .iter()
+        .map(|ranges| Ok(FileGroup::new(ranges.iter().map(file).collect::<Result<_>>()?)))
+        .collect::<Result<Vec<_>>>()?;
     // The order of positions is the order of rows, so sorting by it costs nothing.
     let ordering = match schema.fields().first() {
         Some(field) if field.name() == "obs_idx" || field.name() == "var_idx" => {

@@ -9,6 +9,7 @@ mod fuzz;
 mod memory;
 mod layering;
 mod sink;
+mod tables;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

@@ -1,0 +1,190 @@
+//! Logical plans.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Result, TableReference};
+use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{
+    AggregateUDF, Extension, HigherOrderUDF, LogicalPlan, ScalarUDF, WindowUDF,
+};
+use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec};
+
+use crate::cluster::message::{TableMessage, external, read, write};
+use crate::functions;
+use crate::table::AnnDataTable;
+
+const TABLE: &[u8] = b"annfusion.table.1:";
+
+/// A file format of another module that can be sent.
+pub trait FormatCodec: fmt::Debug + Send + Sync {
+    /// Writes the format, tag first; false where it is not this codec's.
+    ///
+    /// # Errors
+    /// What the format's options meet when they are encoded.
+    fn try_encode(&self, format: &Arc<dyn FileFormatFactory>, buf: &mut Vec<u8>) -> Result<bool>;
+
+    /// Reads a format; [`None`] where the bytes do not begin with the codec's tag.
+    ///
+    /// # Errors
+    /// What the format's options meet when they are decoded.
+    fn try_decode(&self, bytes: &[u8]) -> Result<Option<Arc<dyn FileFormatFactory>>>;
+}
+
+/// Sends tables of objects, and what was added by [`with_format`](Self::with_format).
+#[derive(Debug)]
+pub struct AnnDataLogicalCodec {
+    inner: Arc<dyn LogicalExtensionCodec>,
+    formats: Vec<Arc<dyn FormatCodec>>,
+}
+
+impl Default for AnnDataLogicalCodec {
+    fn default() -> Self {
+        Self::wrap(Arc::new(DefaultLogicalExtensionCodec {}))
+    }
+}
+
+impl AnnDataLogicalCodec {
+    /// Around a codec that gets what is not ours.
+    pub fn wrap(inner: Arc<dyn LogicalExtensionCodec>) -> Self {
+        Self {
+            inner,
+            formats: Vec::new(),
+        }
+    }
+
+    /// The same codec, which also sends this format.
+    #[must_use]
+    pub fn with_format(mut self, format: Arc<dyn FormatCodec>) -> Self {
+        self.formats.push(format);
+        self
+    }
+}
+
+impl LogicalExtensionCodec for AnnDataLogicalCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[LogicalPlan],
+        ctx: &TaskContext,
+    ) -> Result<Extension> {
+        self.inner.try_decode(buf, inputs, ctx)
+    }
+
+    fn try_encode(&self, node: &Extension, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode(node, buf)
+    }
+
+    fn try_decode_table_provider(
+        &self,
+        buf: &[u8],
+        table_ref: &TableReference,
+        schema: SchemaRef,
+        ctx: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let Some(bytes) = buf.strip_prefix(TABLE) else {
+            return self.inner.try_decode_table_provider(buf, table_ref, schema, ctx);
+        };
+        let message: TableMessage = read(bytes)?;
+        let description = serde_json::from_str(&message.description).map_err(external)?;
+        Ok(Arc::new(AnnDataTable::unopened(
+            description,
+            schema,
+            message.n_rows,
+            message.axis_len,
+        )))
+    }
+
+    fn try_encode_table_provider(
+        &self,
+        table_ref: &TableReference,
+        node: Arc<dyn TableProvider>,
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Some(table) = node.downcast_ref::<AnnDataTable>() else {
+            return self.inner.try_encode_table_provider(table_ref, node, buf);
+        };
+        let (n_rows, axis_len) = table.lengths();
+        let message = TableMessage {
+            description: serde_json::to_string(table.description()).map_err(external)?,
+            n_rows,
+            axis_len,
+        };
+        write(TABLE, &message, buf)
+    }
+
+    fn try_decode_file_format(
+        &self,
+        buf: &[u8],
+        ctx: &TaskContext,
+    ) -> Result<Arc<dyn FileFormatFactory>> {
+        for codec in &self.formats {
+            if let Some(format) = codec.try_decode(buf)? {
+                return Ok(format);
+            }
+        }
+        self.inner.try_decode_file_format(buf, ctx)
+    }
+
+    fn try_encode_file_format(
+        &self,
+        buf: &mut Vec<u8>,
+        node: Arc<dyn FileFormatFactory>,
+    ) -> Result<()> {
+        for codec in &self.formats {
+            if codec.try_encode(&node, buf)? {
+                return Ok(());
+            }
+        }
+        self.inner.try_encode_file_format(buf, node)
+    }
+
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
+        match functions::by_name(name) {
+            Some(function) => Ok(function),
+            None => self.inner.try_decode_udf(name, buf),
+        }
+    }
+
+    fn try_encode_udf(&self, node: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        match functions::by_name(node.name()) {
+            Some(_) => Ok(()),
+            None => self.inner.try_encode_udf(node, buf),
+        }
+    }
+
+    fn try_decode_higher_order_function(
+        &self,
+        name: &str,
+        buf: &[u8],
+    ) -> Result<Arc<HigherOrderUDF>> {
+        self.inner.try_decode_higher_order_function(name, buf)
+    }
+
+    fn try_encode_higher_order_function(
+        &self,
+        node: &HigherOrderUDF,
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.inner.try_encode_higher_order_function(node, buf)
+    }
+
+    fn try_decode_udaf(&self, name: &str, buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        self.inner.try_decode_udaf(name, buf)
+    }
+
+    fn try_encode_udaf(&self, node: &AggregateUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udaf(node, buf)
+    }
+
+    fn try_decode_udwf(&self, name: &str, buf: &[u8]) -> Result<Arc<WindowUDF>> {
+        self.inner.try_decode_udwf(name, buf)
+    }
+
+    fn try_encode_udwf(&self, node: &WindowUDF, buf: &mut Vec<u8>) -> Result<()> {
+        self.inner.try_encode_udwf(node, buf)
+    }
+}
