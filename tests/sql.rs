@@ -177,7 +177,8 @@ impl AsyncDB for Db {
         let Some(first) = batches.first() else {
             return Ok(DBOutput::StatementComplete(0));
         };
-        let types = vec![DefaultColumnType::Any; first.num_columns()];
+        let schema = first.schema();
+        let types = schema.fields().iter().map(|field| kind(field.data_type())).collect();
         let mut rows = Vec::new();
         for batch in &batches {
             for row in 0..batch.num_rows() {
@@ -225,4 +226,14 @@ fn cell(column: &ArrayRef, row: usize) -> String {
         }
     };
     if text.is_empty() { "(empty)".to_owned() } else { text }
+}
+
+fn kind(data_type: &DataType) -> DefaultColumnType {
+    match data_type {
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => DefaultColumnType::Text,
+        DataType::Dictionary(_, values) => kind(values),
+        t if t.is_integer() => DefaultColumnType::Integer,
+        t if t.is_floating() => DefaultColumnType::FloatingPoint,
+        _ => DefaultColumnType::Any,
+    }
 }
