@@ -1,5 +1,9 @@
 //! Files that the writer makes, as the reference library reads them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

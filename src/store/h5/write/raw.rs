@@ -69,14 +69,15 @@ fn failure() -> BoxedError {
     let error = match hdf5::Error::query() {
         Ok(error) | Err(error) => error,
     };
+    // The frame that saw the system fail names the file, which errors do already, and buffers.
     let system = error.stack().and_then(|frames| {
-        let frame = frames.iter().find(|f| f.desc().contains("errno"))?;
-        Some(frame.desc().to_owned())
+        frames.iter().find_map(|frame| {
+            let (_, words) = frame.desc().split_once("error message = '")?;
+            let (call, _) = frame.desc().split_once(':')?;
+            Some(format!("{call}: {}", words.split_once('\'')?.0))
+        })
     });
-    match system {
-        Some(system) => format!("{error}: {system}").into(),
-        None => error.to_string().into(),
-    }
+    system.unwrap_or_else(|| error.to_string()).into()
 }
 
 /// A name for the library, which ends names at a NUL.

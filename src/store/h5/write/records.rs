@@ -3,11 +3,13 @@
 use std::ptr;
 
 use arrow::array::{Array, ArrayRef, StructArray};
+use hdf5::globals as h5;
 use hdf5_sys::h5d::{H5Dget_space, H5Dset_extent, H5Dwrite};
+use hdf5_sys::h5p::{H5Pclose, H5Pcreate, H5Pset_buffer};
 use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sselect_hyperslab};
 
 use super::encode::{Texts, encode, mismatch};
-use super::raw::{Handle, RawResult, check, locked, memory_size, memory_type};
+use super::raw::{Handle, RawResult, check, disk_size, locked, memory_size, memory_type};
 use crate::model::DType;
 
 /// Elements written under one hold of the lock.
@@ -18,6 +20,8 @@ const BLOCK: u64 = 8192;
 pub(super) struct Records {
     dataset: Handle,
     memory: Handle,
+    /// How the library transfers: see [`one_by_one`].
+    transfer: Handle,
     dtype: DType,
     /// Lengths after the first axis.
     tail: Vec<u64>,
@@ -39,6 +43,7 @@ impl Records {
         Ok(Self {
             dataset,
             memory: memory_type(&dtype)?,
+            transfer: one_by_one(&dtype)?,
             dtype,
             tail: shape.and_then(|s| s.get(1..)).unwrap_or_default().to_vec(),
             growing,
@@ -86,7 +91,7 @@ impl Records {
                     self.memory.id(),
                     0,
                     0,
-                    0,
+                    self.transfer.id(),
                     pointer,
                 ));
             }
@@ -117,11 +122,33 @@ impl Records {
                 self.memory.id(),
                 memory.id(),
                 file.id(),
-                0,
+                self.transfer.id(),
                 pointer,
             ))
         }
     }
+}
+
+/// Makes the library convert one element at a time.
+///
+/// When it fails in the middle of several (the disk is full), it frees those already converted as
+/// if they were pointers, and the process dies (seen in 2.2.0: `H5T__conv_vlen`).
+fn one_by_one(dtype: &DType) -> RawResult<Handle> {
+    let disk = disk_size(dtype).map(usize::try_from).transpose()?;
+    let size = disk.max(memory_size(dtype)).unwrap_or(0);
+    locked(|| {
+        // SAFETY: a list of our own; the library makes the buffers.
+        unsafe {
+            let transfer = Handle::new(H5Pcreate(*h5::H5P_DATASET_XFER), H5Pclose)?;
+            check(H5Pset_buffer(
+                transfer.id(),
+                size,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            ))?;
+            Ok(transfer)
+        }
+    })
 }
 
 /// Elements as they lie in memory, text as pointers.
