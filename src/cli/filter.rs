@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::args::{FilterArgs, Global};
 use super::progress::Reporter;
 use super::run::Outcome;
-use super::slice::{csv, genes, run_options};
+use super::slice::{Mode, csv, finish, genes, run_options};
 use crate::error::{Error, Result};
 use crate::model::Location;
-use crate::ops::FilterOptions;
+use crate::ops::{self, FilterOptions};
 
 /// Runs the command.
 pub(super) async fn run(
@@ -16,8 +16,9 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome> {
-    let _ = (options(args)?, global, reporter);
-    Err(Error::NotImplemented("filter".into()))
+    let mode = Mode::of(&args.write);
+    let prepared = Box::pin(ops::filter(&options(args)?)).await?;
+    finish(prepared, mode, global, reporter).await
 }
 
 fn options(args: FilterArgs) -> Result<FilterOptions> {

@@ -10,7 +10,10 @@ use super::run::Outcome;
 use super::size::{show_bytes, show_count};
 use crate::error::{Error, Result};
 use crate::model::Location;
-use crate::ops::{CsvColumn, Cut, GeneList, OutputNames, Report, RunOptions, SliceOptions};
+use crate::ops::{
+    self, CsvColumn, Cut, GeneList, OutputNames, Prepared, Progress, Report, RunOptions,
+    SliceOptions,
+};
 use crate::store::Compression;
 
 /// Runs the command.
@@ -19,8 +22,9 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome> {
-    let _ = (options(args)?, global, reporter);
-    Err(Error::NotImplemented("slice".into()))
+    let mode = Mode::of(&args.write);
+    let prepared = Box::pin(ops::slice(&options(args)?)).await?;
+    finish(prepared, mode, global, reporter).await
 }
 
 fn options(args: SliceArgs) -> Result<SliceOptions> {
@@ -78,8 +82,47 @@ pub(super) fn run_options(args: WriteArgs) -> RunOptions {
     }
 }
 
+/// What to do with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Run,
+    Explain,
+    DryRun,
+}
+
+impl Mode {
+    pub(super) fn of(args: &WriteArgs) -> Self {
+        match (args.explain, args.dry_run) {
+            (true, _) => Self::Explain,
+            (false, true) => Self::DryRun,
+            (false, false) => Self::Run,
+        }
+    }
+}
+
+/// Runs a plan, or shows what it would do.
+pub(super) async fn finish(
+    prepared: Prepared,
+    mode: Mode,
+    global: Global,
+    reporter: Arc<Reporter>,
+) -> Result<Outcome> {
+    match mode {
+        Mode::Explain => print(prepared.explain().trim_end())?,
+        Mode::DryRun => print_report(prepared.estimate(), global, true)?,
+        Mode::Run => {
+            let report = prepared.run(Arc::clone(&reporter) as _).await?;
+            for warning in &report.warnings {
+                reporter.warn(warning);
+            }
+            print_report(&report, global, false)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
 /// Prints what was done: a line per output of a dry run, a summary otherwise.
-pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Result<()> {
+fn print_report(report: &Report, global: Global, dry_run: bool) -> Result<()> {
     if global.json {
         return print_json(report);
     }

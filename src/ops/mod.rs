@@ -1,17 +1,28 @@
 //! What a command does, as Rust API: each operation builds a plan, runs it and reports.
 //!
-//! Options are structs, progress is a [`Progress`] the caller brings, nothing prints.
+//! [`slice()`] and [`filter()`] give a [`Prepared`] plan, which explains and estimates itself, and
+//! runs. Options are structs, progress is a [`Progress`] the caller brings, nothing prints.
 
 mod options;
 mod progress;
 mod report;
+mod prepare;
+mod outputs;
+mod rows;
+mod genes;
+mod csv;
+mod slice;
+mod filter;
 mod inspect;
 mod synth;
 mod verify;
 
+pub use filter::filter;
 pub use inspect::{Inspection, inspect};
 pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
+pub use prepare::Prepared;
 pub use progress::{Progress, Quiet};
 pub use report::{OutputReport, Report};
+pub use slice::slice;
 pub use synth::{SynthOptions, synth};
 pub use verify::{Finding, Verification, VerifyOptions, compare, verify};

@@ -1,1 +1,24 @@
-//! Not written yet.
+//! Plan nodes of our own: what writes, and what a write needs below it.
+//!
+//! [`WriteExec`] runs its input and writes objects, as its [`WriteSpec`] describes.
+//! [`AttachColumnExec`] gives cells a column that their object does not have.
+//! [`H5adFormatFactory`] is how `COPY … STORED AS H5AD` gets there.
+//!
+//! # Invariants
+//! - The rows of input partition `i` come before those of partition `i + 1`, and keep their order.
+//! - Nothing has its final name before every output of the node is complete.
+//! - Nodes hold descriptions, never open handles, so that every one can be encoded.
+
+mod spec;
+mod names;
+mod write;
+mod run;
+mod attach;
+mod provenance;
+mod format;
+
+pub use attach::AttachColumnExec;
+pub use format::H5adFormatFactory;
+pub use names::{file_name, object_paths};
+pub use spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
+pub use write::{WriteExec, WrittenObject};

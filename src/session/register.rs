@@ -6,6 +6,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::error::Result;
 use crate::functions;
+use crate::plan::H5adFormatFactory;
 use crate::session::external::H5adTableFactory;
 use crate::session::read_anndata::ReadAnnData;
 
@@ -22,7 +23,6 @@ pub fn register(context: &SessionContext) -> Result<()> {
     let mut state = state.write();
     let factories = state.table_factories_mut();
     factories.insert("H5AD".to_owned(), Arc::new(H5adTableFactory));
-    // SEAM: `COPY … TO … STORED AS H5AD` registers plan's format factory here, once it is there:
-    // state.register_file_format(Arc::new(crate::plan::format::H5adFormatFactory::default()), true)?;
+    state.register_file_format(Arc::new(H5adFormatFactory), true)?;
     Ok(())
 }

@@ -24,10 +24,12 @@ mod scan;
 mod provider;
 mod schema;
 mod cells;
+mod provenance;
 
 pub use cells::{CellsScan, scan_cells};
 pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
 pub use kind::TableKind;
+pub(crate) use provenance::add_provenance;
 pub use provider::AnnDataTable;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;

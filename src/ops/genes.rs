@@ -1,0 +1,37 @@
+//! Names of genes to positions on the var axis.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::options::GeneList;
+use crate::element::AnnData;
+use crate::error::{Error, Result};
+
+/// Positions of the listed genes, in the order of `var`. A name that stands more than once in
+/// `var_names` selects every gene of that name, as a mask in Python would.
+///
+/// # Errors
+/// [`Error::InvalidOption`] that names an unknown gene and the nearest known one.
+pub(super) async fn positions(object: &AnnData, genes: &GeneList) -> Result<Arc<[u64]>> {
+    let axis = object.var_axis().await?;
+    let wanted: HashSet<&str> = genes.0.iter().map(String::as_str).collect();
+    let mut found = HashSet::with_capacity(wanted.len());
+    let mut positions = Vec::with_capacity(wanted.len());
+    for (position, name) in (0u64..).zip(axis.names()) {
+        let name = name.unwrap_or_default();
+        if wanted.contains(name) {
+            found.insert(name);
+            positions.push(position);
+        }
+    }
+    match genes.0.iter().find(|name| !found.contains(name.as_str())) {
+        None => Ok(positions.into()),
+        Some(unknown) => {
+            let reason = match axis.position(unknown) {
+                Err(reason) => reason,
+                Ok(_) => format!("no gene '{unknown}'"),
+            };
+            Err(Error::option("--genes", reason))
+        }
+    }
+}

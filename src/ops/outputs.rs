@@ -1,0 +1,171 @@
+//! Which outputs an operation has: their names, their cells, their sizes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::element::{AnnData, MatrixReader};
+use crate::error::{Error, Result};
+use crate::model::{MatrixKind, RowSelection};
+use crate::plan::OutputSpec;
+use crate::store::ReadMetrics;
+
+use super::options::OutputNames;
+
+/// Row lengths are summed in steps of so many rows, to bound memory.
+const STEP: u64 = 1 << 20;
+
+/// An output and its cells.
+#[derive(Debug, Clone)]
+pub(super) struct Shard {
+    /// What it is called before other names are given: a number or a category.
+    pub(super) label: String,
+    pub(super) path: PathBuf,
+    pub(super) rows: RowSelection,
+}
+
+/// Cuts `rows` every `size` of them.
+pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64) -> Vec<Shard> {
+    // An object without cells still gives one output, as an empty object.
+    let n_shards = rows.len().div_ceil(size).max(1);
+    (0..n_shards)
+        .map(|i| {
+            let mut path = prefix.as_os_str().to_owned();
+            path.push(format!("_shard_{i}.h5ad"));
+            Shard {
+                label: i.to_string(),
+                path: PathBuf::from(path),
+                rows: rows.slice(i * size..(i + 1) * size),
+            }
+        })
+        .collect()
+}
+
+/// Gives outputs the names of a file: a name per line in the order of the outputs, or lines
+/// `label,name`. Relative names are taken as they are.
+pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
+    let file = names.0.display();
+    let text = std::fs::read_to_string(&names.0)
+        .map_err(|e| Error::option("--output-names", format!("{file}: {e}")))?;
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let by_label: HashMap<&str, &str> = lines.iter().filter_map(|l| l.split_once(',')).collect();
+    if by_label.len() == lines.len() && !lines.is_empty() {
+        for shard in shards {
+            let name = by_label.get(shard.label.as_str()).ok_or_else(|| {
+                Error::option(
+                    "--output-names",
+                    format!("{file} has no line for '{}'", shard.label),
+                )
+            })?;
+            shard.path = PathBuf::from(name.trim());
+        }
+        return Ok(());
+    }
+    if lines.len() != shards.len() {
+        return Err(Error::option(
+            "--output-names",
+            format!(
+                "{file} has {} names, but there are {} outputs",
+                lines.len(),
+                shards.len()
+            ),
+        ));
+    }
+    for (shard, name) in shards.iter_mut().zip(lines) {
+        shard.path = PathBuf::from(name);
+    }
+    Ok(())
+}
+
+/// Checks names before work begins: all different, none an input, none there unless it may be
+/// replaced; makes their folders.
+pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()> {
+    let refuse = |path: &Path, reason: &str| Error::OutputRefused {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+    };
+    let input = Path::new(input).canonicalize().ok();
+    let mut seen = HashSet::new();
+    for path in paths {
+        if !seen.insert(*path) {
+            return Err(refuse(path, "two outputs have this name"));
+        }
+        if path.extension().is_none_or(|e| e != "h5ad") {
+            return Err(refuse(path, "an output's name must end in .h5ad"));
+        }
+        if let Ok(there) = path.canonicalize() {
+            if Some(&there) == input.as_ref() {
+                return Err(refuse(path, "it is also the input"));
+            }
+            if !overwrite {
+                return Err(refuse(path, "it exists; --overwrite replaces it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folders that outputs lie in.
+pub(super) fn make_folders(paths: &[&Path]) -> Result<()> {
+    for path in paths {
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Error::store("file system", folder.display().to_string(), e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sparse matrices that move with cells, under the names of their columns.
+fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
+    let mut matrices: Vec<(String, &dyn MatrixReader)> = Vec::new();
+    if let Some(x) = object.x() {
+        matrices.push(("X".to_owned(), x.as_ref()));
+    }
+    for (name, layer) in object.layers() {
+        matrices.push((format!("layers_{name}"), layer.as_ref()));
+    }
+    for (name, element) in object.obsm() {
+        if let Some(matrix) = element.as_matrix() {
+            matrices.push((format!("obsm_{name}"), matrix));
+        }
+    }
+    if let Some(x) = object.raw().and_then(|raw| raw.x()) {
+        matrices.push(("raw_X".to_owned(), x.as_ref()));
+    }
+    matrices.retain(|(_, matrix)| matrix.shape().kind == MatrixKind::Sparse);
+    matrices
+}
+
+/// The sizes of an output, from `indptr` alone. With a gene selection the entries of `X` and
+/// layers are not known before they are read.
+pub(super) async fn size(object: &AnnData, shard: &Shard, genes: bool) -> Result<OutputSpec> {
+    let metrics = ReadMetrics::default();
+    let mut nnz = BTreeMap::new();
+    for (name, matrix) in sparse(object) {
+        if genes && (name == "X" || name.starts_with("layers_")) {
+            continue;
+        }
+        let mut entries = 0;
+        let mut start = 0;
+        while start < shard.rows.len() {
+            let rows = shard.rows.slice(start..start + STEP);
+            entries += matrix
+                .offsets(&rows, &metrics)
+                .await?
+                .last()
+                .copied()
+                .unwrap_or(0);
+            start += STEP;
+        }
+        nnz.insert(name, entries);
+    }
+    Ok(OutputSpec {
+        path: shard.path.clone(),
+        n_obs: Some(shard.rows.len()),
+        nnz,
+    })
+}

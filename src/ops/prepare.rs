@@ -1,0 +1,264 @@
+//! An operation that is planned and not yet run.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::FieldRef;
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+
+use super::options::RunOptions;
+use super::outputs::{self, Shard};
+use super::progress::Progress;
+use super::report::{OutputReport, Report};
+use crate::element::AnnData;
+use crate::error::{Error, Result};
+use crate::model::{Location, RowSelection};
+use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
+use crate::session::Session;
+use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
+
+/// Memory of the program itself.
+const BASE_BYTES: u64 = 64 << 20;
+/// Memory of an output being written: batches read ahead, and the writers' buffers.
+const OUTPUT_BYTES: u64 = 8 * DEFAULT_BATCH_BYTES as u64;
+/// The least limit that everything can work in.
+const LEAST_LIMIT: u64 = 192 << 20;
+
+/// Opens the input in a session of its own, with the resources an operation may use.
+pub(super) async fn open(
+    input: &Location,
+    options: &RunOptions,
+) -> Result<(Session, Arc<AnnData>)> {
+    let mut session = Session::builder();
+    if let Some(limit) = options.memory_limit {
+        if limit < LEAST_LIMIT {
+            return Err(Error::option(
+                "--memory-limit",
+                format!("{limit} bytes are too few; the least that will do is {LEAST_LIMIT}"),
+            ));
+        }
+        session = session.memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    if let Some(tmpdir) = &options.tmpdir {
+        session = session.tmpdir(tmpdir);
+    }
+    let session = session.build()?;
+    let object = AnnData::open(input).await?;
+    session.add(Some("input"), Arc::clone(&object))?;
+    Ok((session, object))
+}
+
+/// Outputs written at a time: one per core, or what was asked for, as far as memory allows.
+fn jobs(options: &RunOptions) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = options.jobs.unwrap_or(cores).max(1);
+    let fit = options.memory_limit.map_or(u64::MAX, |limit| {
+        (limit.saturating_sub(BASE_BYTES) / OUTPUT_BYTES).max(1)
+    });
+    wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
+}
+
+/// A plan that writes objects, with what it will do; [`run`](Self::run) does it.
+#[derive(Debug)]
+pub struct Prepared {
+    session: Session,
+    plan: Arc<WriteExec>,
+    /// Names without folders are made when it runs, not when it is planned.
+    shards: Vec<Shard>,
+    report: Report,
+    what: String,
+}
+
+/// A column for cells that their object does not have.
+pub(super) type Attached = (FieldRef, ArrayRef);
+
+/// What is to be written.
+pub(super) struct Work {
+    pub(super) session: Session,
+    pub(super) object: Arc<AnnData>,
+    pub(super) shards: Vec<Shard>,
+    pub(super) genes: Option<Arc<[u64]>>,
+    pub(super) attached: Option<Attached>,
+    pub(super) what: String,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Plans the writing of `work`.
+    pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
+        let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
+        outputs::check(&paths, work.object.location().path(), options.overwrite)?;
+        let mut sizes = Vec::with_capacity(work.shards.len());
+        for shard in &work.shards {
+            sizes.push(outputs::size(&work.object, shard, work.genes.is_some()).await?);
+        }
+        let jobs = jobs(options);
+        let spec = WriteSpec {
+            outputs: Outputs::PerPartition(Vec::new()),
+            compression: options.compression,
+            overwrite: options.overwrite,
+            fsync: options.fsync,
+            jobs,
+        };
+        let n_vars = match &work.genes {
+            Some(genes) => u64::try_from(genes.len()).unwrap_or(u64::MAX),
+            None => work.object.n_vars(),
+        };
+        let report = Report {
+            outputs: work
+                .shards
+                .iter()
+                .map(|shard| OutputReport {
+                    path: shard.path.clone(),
+                    n_obs: shard.rows.len(),
+                    n_vars,
+                    bytes: 0,
+                })
+                .collect(),
+            warnings: work.warnings.clone(),
+            memory_bytes: BASE_BYTES + jobs as u64 * OUTPUT_BYTES,
+            seconds: 0.0,
+        };
+        let plan = plan(&work, sizes, spec).await?;
+        Ok(Self {
+            session: work.session,
+            plan: Arc::new(plan),
+            shards: work.shards,
+            report,
+            what: work.what,
+        })
+    }
+
+    /// The physical plan, as EXPLAIN shows it.
+    pub fn explain(&self) -> String {
+        let plan: Arc<dyn ExecutionPlan> = Arc::clone(&self.plan) as _;
+        displayable(plan.as_ref()).indent(false).to_string()
+    }
+
+    /// What running it would do.
+    pub fn estimate(&self) -> &Report {
+        &self.report
+    }
+
+    /// The plan itself.
+    pub fn plan(&self) -> &Arc<WriteExec> {
+        &self.plan
+    }
+
+    /// Runs it. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// Whatever reading or writing meets; no output has its final name then.
+    pub async fn run(self, progress: Arc<dyn Progress>) -> Result<Report> {
+        let begun = Instant::now();
+        let paths: Vec<&Path> = self.shards.iter().map(|s| s.path.as_path()).collect();
+        outputs::make_folders(&paths)?;
+        let total = self.shards.iter().map(|s| s.rows.len()).sum();
+        progress.start(&self.what, total);
+        let ticker = watch(Arc::clone(&self.plan), Arc::clone(&progress));
+        let plan: Arc<dyn ExecutionPlan> = Arc::clone(&self.plan) as _;
+        let outcome = collect(plan, self.session.context().task_ctx()).await;
+        drop(ticker);
+        outcome.map_err(Error::from)?;
+        let (objects, warnings) = self.plan.outcome();
+        progress.update(objects.iter().map(|object| object.n_obs).sum());
+        progress.finish();
+        let mut report = self.report;
+        for (output, object) in report.outputs.iter_mut().zip(objects) {
+            output.n_obs = object.n_obs;
+            output.bytes = std::fs::metadata(&object.path).map_or(0, |m| m.len());
+        }
+        report.warnings.extend(warnings);
+        report.seconds = begun.elapsed().as_secs_f64();
+        Ok(report)
+    }
+}
+
+/// Tells of rows written until it is dropped.
+fn watch(plan: Arc<WriteExec>, progress: Arc<dyn Progress>) -> SpawnedTask<()> {
+    SpawnedTask::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            ticks.tick().await;
+            let rows = plan
+                .metrics()
+                .and_then(|metrics| metrics.sum_by_name("rows_written"))
+                .map_or(0, |value| value.as_usize());
+            progress.update(u64::try_from(rows).unwrap_or(u64::MAX));
+        }
+    })
+}
+
+async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Result<WriteExec> {
+    let one_pass = must_read_once(work).await?;
+    let (rows, partitions) = if one_pass {
+        let rows = RowSelection::from_ranges(
+            work.shards
+                .iter()
+                .flat_map(|s| s.rows.ranges().iter().cloned()),
+        );
+        let n_rows = rows.len();
+        (rows, vec![0..n_rows])
+    } else {
+        consecutive(&work.shards)
+    };
+    spec.outputs = if one_pass {
+        let shards = work.shards.iter().zip(sizes);
+        Outputs::Routed(
+            shards
+                .map(|(shard, output)| RoutedOutput {
+                    output,
+                    rows: shard.rows.clone(),
+                })
+                .collect(),
+        )
+    } else {
+        Outputs::PerPartition(sizes)
+    };
+    let mut input = scan_cells(CellsScan {
+        object: Arc::clone(&work.object),
+        rows,
+        partitions,
+        genes: work.genes.clone(),
+        provenance: true,
+        columns: None,
+        batch_bytes: DEFAULT_BATCH_BYTES,
+    })?;
+    if let Some((field, values)) = &work.attached {
+        input = Arc::new(AttachColumnExec::try_new(
+            input,
+            Arc::clone(field),
+            Arc::clone(values),
+        )?);
+    }
+    Ok(WriteExec::try_new(input, Arc::new(spec))?)
+}
+
+/// Rows of all shards, and each shard's ranks among them. Only for shards that follow each other.
+fn consecutive(shards: &[Shard]) -> (RowSelection, Vec<Range<u64>>) {
+    let rows =
+        RowSelection::from_ranges(shards.iter().flat_map(|s| s.rows.ranges().iter().cloned()));
+    let mut start = 0;
+    let partitions = shards
+        .iter()
+        .map(|shard| {
+            let range = start..start + shard.rows.len();
+            start = range.end;
+            range
+        })
+        .collect();
+    (rows, partitions)
+}
+
+/// Whether the input is read in one pass that feeds all outputs: their rows interleave, so a scan
+/// per output would decode the chunks they share once for each.
+async fn must_read_once(work: &Work) -> Result<bool> {
+    let follow = work.shards.windows(2).all(|pair| {
+        pair[0].rows.end() <= pair[1].rows.ranges().first().map_or(u64::MAX, |r| r.start)
+    });
+    Ok(!follow)
+}

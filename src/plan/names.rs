@@ -1,0 +1,78 @@
+//! Names of outputs that are named after a category.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A category as part of a file name: characters outside letters, digits, `_`, `.` and `-` become
+/// `_`. The rule is annslicer's, so that scripts find the same names.
+pub fn file_name(category: &str) -> String {
+    category
+        .chars()
+        .map(|c| match c {
+            '_' | '.' | '-' => c,
+            c if c.is_alphanumeric() => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+/// `{prefix}_{category}.h5ad` for every category; a prefix that ends in `/` is a folder and gives
+/// `{prefix}{category}.h5ad`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where two categories have one name.
+pub fn object_paths(prefix: &Path, column: &str, categories: &[String]) -> Result<Vec<PathBuf>> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    let mut paths = Vec::with_capacity(categories.len());
+    for category in categories {
+        let name = file_name(category);
+        if let Some(other) = seen.insert(name.clone(), category) {
+            return Err(Error::option(
+                column,
+                format!(
+                    "categories '{other}' and '{category}' would both be written to '{name}.h5ad'"
+                ),
+            ));
+        }
+        paths.push(object_path(prefix, &name));
+    }
+    Ok(paths)
+}
+
+/// The path of one category's output.
+pub(super) fn object_path(prefix: &Path, name: &str) -> PathBuf {
+    let mut path = OsString::from(prefix);
+    let folder = path.as_encoded_bytes().last() == Some(&b'/');
+    if !folder && !path.is_empty() {
+        path.push("_");
+    }
+    path.push(name);
+    path.push(".h5ad");
+    PathBuf::from(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_annslicer() {
+        assert_eq!(file_name("CD4+ T/NK cell-2.x_é"), "CD4__T_NK_cell-2.x_é");
+    }
+
+    #[test]
+    fn two_categories_of_one_name_are_refused() {
+        let error = object_paths(Path::new("out"), "kind", &["a b".into(), "a/b".into()]);
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("'a b' and 'a/b'"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_needs_no_underscore() {
+        let paths = object_paths(Path::new("out/"), "kind", &["B".into()]).unwrap();
+        assert_eq!(paths, [PathBuf::from("out/B.h5ad")]);
+    }
+}

@@ -1,0 +1,301 @@
+//! What [`WriteExec`](super::WriteExec) does when it runs.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::Count;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::names::{file_name, object_path};
+use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
+use super::write::{Written, WrittenObject};
+use crate::error::{Error, Result};
+use crate::model::{ROW_COLUMN, RowSelection};
+use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
+
+/// Metrics of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Counters {
+    pub(super) rows: Count,
+    pub(super) objects: Count,
+}
+
+/// Runs the input and writes it; every object is complete before the first gets its name.
+pub(super) async fn write(
+    input: Arc<dyn ExecutionPlan>,
+    spec: Arc<WriteSpec>,
+    context: Arc<TaskContext>,
+    counters: Counters,
+) -> Result<Written> {
+    let job = Job {
+        schema: input.schema(),
+        input,
+        spec: Arc::clone(&spec),
+        context,
+        counters,
+    };
+    let mut warnings = Vec::new();
+    let objects = match &spec.outputs {
+        Outputs::PerPartition(outputs) => job.per_partition(outputs).await?,
+        Outputs::Single(output) => vec![job.single(output).await?],
+        Outputs::Routed(outputs) => job.routed(outputs).await?,
+        Outputs::ByColumn { column, prefix } => {
+            job.by_column(column, prefix, &mut warnings).await?
+        }
+    };
+    let mut written = Written {
+        objects: Vec::with_capacity(objects.len()),
+        warnings,
+    };
+    for object in objects {
+        for warning in object.warnings() {
+            if !written.warnings.contains(warning) {
+                written.warnings.push(warning.clone());
+            }
+        }
+        written.objects.push(WrittenObject {
+            path: object.path().to_owned(),
+            n_obs: object.rows(),
+        });
+        object.commit().await?;
+    }
+    Ok(written)
+}
+
+#[derive(Clone)]
+struct Job {
+    input: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    spec: Arc<WriteSpec>,
+    context: Arc<TaskContext>,
+    counters: Counters,
+}
+
+impl Job {
+    async fn per_partition(&self, outputs: &[OutputSpec]) -> Result<Vec<FinishedObject>> {
+        stream::iter(outputs.iter().cloned().enumerate())
+            .map(|(partition, output)| {
+                let job = self.clone();
+                async move {
+                    SpawnedTask::spawn(async move {
+                        let mut sink = job.sink(&output).await?;
+                        let mut rows = job.rows(partition)?;
+                        job.drain(&mut rows, &mut sink).await?;
+                        job.finish(sink).await
+                    })
+                    .join_unwind()
+                    .await
+                    .map_err(|e| Error::store("task", "write", e))?
+                }
+            })
+            .buffered(self.spec.jobs.max(1))
+            .try_collect()
+            .await
+    }
+
+    async fn single(&self, output: &OutputSpec) -> Result<FinishedObject> {
+        let mut sink = self.sink(output).await?;
+        for partition in 0..self.partitions() {
+            let mut rows = self.rows(partition)?;
+            self.drain(&mut rows, &mut sink).await?;
+        }
+        self.finish(sink).await
+    }
+
+    async fn routed(&self, outputs: &[RoutedOutput]) -> Result<Vec<FinishedObject>> {
+        let mut sinks = Vec::with_capacity(outputs.len());
+        for routed in outputs {
+            sinks.push(self.sink(&routed.output).await?);
+        }
+        for partition in 0..self.partitions() {
+            let mut rows = self.rows(partition)?;
+            while let Some(batch) = rows.try_next().await? {
+                let positions = row_positions(&batch)?;
+                for (sink, routed) in sinks.iter_mut().zip(outputs) {
+                    if let Some(part) = select_rows(&batch, &positions, &routed.rows)? {
+                        sink.append(&part).await?;
+                        self.counters.rows.add(part.num_rows());
+                    }
+                }
+            }
+        }
+        let mut objects = Vec::with_capacity(sinks.len());
+        for sink in sinks {
+            objects.push(self.finish(sink).await?);
+        }
+        Ok(objects)
+    }
+
+    async fn by_column(
+        &self,
+        column: &str,
+        prefix: &Path,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<FinishedObject>> {
+        let mut sinks: Vec<(String, ObjectSink)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut names: HashMap<String, String> = HashMap::new();
+        let mut without_value = 0;
+        for partition in 0..self.partitions() {
+            let mut rows = self.rows(partition)?;
+            while let Some(batch) = rows.try_next().await? {
+                let values = text_column(&batch, column)?;
+                let values = values.as_string::<i32>();
+                without_value += values.null_count();
+                let mut of_place: Vec<Option<usize>> = Vec::with_capacity(values.len());
+                for value in values {
+                    let Some(value) = value else {
+                        of_place.push(None);
+                        continue;
+                    };
+                    let place = match places.get(value) {
+                        Some(place) => *place,
+                        None => {
+                            let path = self.path_of(value, column, prefix, &mut names)?;
+                            let sink = self.sink(&OutputSpec::unsized_at(path)).await?;
+                            sinks.push((value.to_owned(), sink));
+                            places.insert(value.to_owned(), sinks.len() - 1);
+                            sinks.len() - 1
+                        }
+                    };
+                    of_place.push(Some(place));
+                }
+                for (place, (_, sink)) in sinks.iter_mut().enumerate() {
+                    let mask: BooleanArray =
+                        of_place.iter().map(|at| Some(*at == Some(place))).collect();
+                    if mask.true_count() == 0 {
+                        continue;
+                    }
+                    let part = filter_record_batch(&batch, &mask)?;
+                    sink.append(&part).await?;
+                    self.counters.rows.add(part.num_rows());
+                }
+            }
+        }
+        if without_value > 0 {
+            warnings.push(format!(
+                "{without_value} cells have no value in {column} and are in no output"
+            ));
+        }
+        sinks.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut objects = Vec::with_capacity(sinks.len());
+        for (_, sink) in sinks {
+            objects.push(self.finish(sink).await?);
+        }
+        Ok(objects)
+    }
+
+    fn path_of(
+        &self,
+        value: &str,
+        column: &str,
+        prefix: &Path,
+        names: &mut HashMap<String, String>,
+    ) -> Result<PathBuf> {
+        let name = file_name(value);
+        if let Some(other) = names.insert(name.clone(), value.to_owned()) {
+            return Err(Error::option(
+                column,
+                format!("values '{other}' and '{value}' would both be written to '{name}.h5ad'"),
+            ));
+        }
+        Ok(object_path(prefix, &name))
+    }
+
+    fn partitions(&self) -> usize {
+        self.input.properties().partitioning.partition_count()
+    }
+
+    fn rows(&self, partition: usize) -> Result<SendableRecordBatchStream> {
+        Ok(self.input.execute(partition, Arc::clone(&self.context))?)
+    }
+
+    async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {
+        let size = ObjectSize {
+            rows: output.n_obs,
+            nnz: output.nnz.clone().into_iter().collect(),
+        };
+        let options = SinkOptions {
+            compression: self.spec.compression,
+            overwrite: self.spec.overwrite,
+            fsync: self.spec.fsync,
+        };
+        ObjectSink::create(&output.path, &self.schema, &size, &options).await
+    }
+
+    async fn drain(
+        &self,
+        rows: &mut SendableRecordBatchStream,
+        sink: &mut ObjectSink,
+    ) -> Result<()> {
+        while let Some(batch) = rows.try_next().await? {
+            sink.append(&batch).await?;
+            self.counters.rows.add(batch.num_rows());
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, sink: ObjectSink) -> Result<FinishedObject> {
+        let object = sink.finish().await?;
+        self.counters.objects.add(1);
+        Ok(object)
+    }
+}
+
+fn row_positions(batch: &RecordBatch) -> Result<ArrayRef> {
+    let column = batch.column_by_name(ROW_COLUMN).ok_or_else(|| {
+        Error::IncompatibleSchemas(format!("rows cannot be routed without {ROW_COLUMN}"))
+    })?;
+    Ok(Arc::clone(column))
+}
+
+/// The rows of the batch that a selection holds, [`None`] where there are none.
+fn select_rows(
+    batch: &RecordBatch,
+    positions: &ArrayRef,
+    rows: &RowSelection,
+) -> Result<Option<RecordBatch>> {
+    let positions = positions.as_primitive::<Int64Type>().values();
+    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+        return Ok(None);
+    };
+    let bounds = u64::try_from(*first).and_then(|lo| Ok((lo, u64::try_from(*last)?)));
+    let (lo, hi) = bounds.map_err(|_| {
+        Error::IncompatibleSchemas(format!("{ROW_COLUMN} runs from {first} to {last}"))
+    })?;
+    let here = rows.clip(lo..hi + 1);
+    if here.is_empty() {
+        return Ok(None);
+    }
+    let mut ranges = here.ranges().iter().peekable();
+    let mask: BooleanArray = positions
+        .iter()
+        .map(|row| {
+            let row = u64::try_from(*row).unwrap_or(u64::MAX);
+            while ranges.next_if(|range| range.end <= row).is_some() {}
+            Some(ranges.peek().is_some_and(|range| range.contains(&row)))
+        })
+        .collect();
+    match mask.true_count() {
+        0 => Ok(None),
+        n if n == batch.num_rows() => Ok(Some(batch.clone())),
+        _ => Ok(Some(filter_record_batch(batch, &mask)?)),
+    }
+}
+
+fn text_column(batch: &RecordBatch, column: &str) -> Result<ArrayRef> {
+    let values = batch.column_by_name(column).ok_or_else(|| {
+        Error::option(
+            "PARTITIONED BY",
+            format!("there is no column '{column}' in what is written"),
+        )
+    })?;
+    Ok(cast(values, &DataType::Utf8)?)
+}

@@ -1,0 +1,75 @@
+//! What a [`WriteExec`](super::WriteExec) writes, as a description.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::RowSelection;
+use crate::store::Compression;
+
+/// One object to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// Its final name.
+    pub path: PathBuf,
+    /// Its cells, where the plan knows them.
+    pub n_obs: Option<u64>,
+    /// Stored entries per matrix column (`X`, `layers_counts`), where the plan knows them.
+    pub nnz: BTreeMap<String, u64>,
+}
+
+impl OutputSpec {
+    /// An output of unknown size.
+    pub fn unsized_at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            n_obs: None,
+            nnz: BTreeMap::new(),
+        }
+    }
+}
+
+/// An output that gets chosen rows of the input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RoutedOutput {
+    /// The output.
+    pub output: OutputSpec,
+    /// Positions (`__row`) of its rows in the source.
+    pub rows: RowSelection,
+}
+
+/// How rows are dealt out to outputs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outputs {
+    /// Input partition `i` is the whole of output `i`; outputs are written side by side.
+    PerPartition(Vec<OutputSpec>),
+    /// All rows, partition after partition, are one output.
+    Single(OutputSpec),
+    /// Every row goes to each output whose rows hold its `__row`, in one pass over the input.
+    Routed(Vec<RoutedOutput>),
+    /// One output per value of a column, created as values are met; rows without a value are
+    /// counted and left out.
+    ByColumn {
+        /// The column.
+        column: String,
+        /// What names begin with: `{prefix}_{value}.h5ad`, or `{prefix}{value}.h5ad` where it is a
+        /// folder.
+        prefix: PathBuf,
+    },
+}
+
+/// Everything a write needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WriteSpec {
+    /// Where rows go.
+    pub outputs: Outputs,
+    /// Compression of arrays.
+    pub compression: Compression,
+    /// Whether existing outputs may be replaced.
+    pub overwrite: bool,
+    /// Whether outputs are flushed to the device before they get their names.
+    pub fsync: bool,
+    /// Outputs written at a time.
+    pub jobs: usize,
+}
