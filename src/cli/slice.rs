@@ -122,7 +122,7 @@ pub(super) async fn finish(
 }
 
 /// Prints what was done: a line per output of a dry run, a summary otherwise.
-fn print_report(report: &Report, global: Global, dry_run: bool) -> Result<()> {
+pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Result<()> {
     if global.json {
         return print_json(report);
     }

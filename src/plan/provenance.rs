@@ -7,6 +7,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -66,7 +67,6 @@ async fn carry(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
     let Some(child) = with_provenance(child).await? else {
         return Ok(None);
     };
-    let node =
-        datafusion::physical_plan::with_new_children_if_necessary(Arc::clone(plan), vec![child])?;
+    let node = replace_children_if_necessary(Arc::clone(plan), vec![child])?;
     Ok(Some(node))
 }
