@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use async_trait::async_trait;
 
-use crate::element::write::column::{ColumnWriter, Encoder};
+use crate::element::write::column::{ColumnWriter, Encoder, is_text};
 use crate::element::write::place::{Place, encoding, with};
 use crate::error::Result;
 use crate::model::{CategoryRegistry, DType, FieldMeta};
@@ -244,13 +244,6 @@ async fn group(place: &Place, ordered: bool) -> Result<()> {
 /// Whether dictionaries of `values` can be looked up in a set of type `set`.
 fn compatible(set: &DataType, values: &DataType) -> bool {
     set == values || (is_text(set) && is_text(values))
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
 }
 
 /// pandas' rule (`coerce_indexer_dtype`), so that reading back changes nothing.

@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field};
 use async_trait::async_trait;
 
+use crate::element::write::awkward::Awkward;
 use crate::element::write::buffered::Buffered;
 use crate::element::write::cast::Cast;
 use crate::element::write::categorical::Categorical;
@@ -42,6 +43,7 @@ pub(super) trait Encoder: fmt::Debug + Send {
 /// |---|---|
 /// | integers, booleans | `array`; `nullable-integer`, `nullable-boolean` where read as such, or derived and with nulls |
 /// | floats, complex | `array`, nulls as NaN |
+/// | JSON text with an awkward form | `awkward-array` |
 /// | text | `string-array`; `nullable-string-array` where read as such, or derived and with nulls |
 /// | `Dictionary` | `categorical`, codes as narrow as pandas has them |
 /// | `List<Struct<indices, data>>` | `csr_matrix` |
@@ -110,11 +112,15 @@ async fn encoder(place: Place, field: &Field) -> Result<Box<dyn Encoder>> {
         .encoding
         .as_deref()
         .is_some_and(|encoding| encoding.starts_with("nullable-"));
+    if let (Some(form), true) = (&meta.form, is_text(data_type)) {
+        return Ok(Box::new(Awkward::create(place, form)?));
+    }
     Ok(match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => {
+        data_type
+            if is_text(data_type) || data_type.is_integer() || *data_type == DataType::Boolean =>
+        {
             simple(place, field, nullable, &meta).await?
         }
-        data_type if data_type.is_integer() => simple(place, field, nullable, &meta).await?,
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             Box::new(Plain::create(place, field).await?)
         }
@@ -162,6 +168,14 @@ async fn cast(place: Place, field: &Field, to: DataType) -> Result<Box<dyn Encod
     let target = Field::new(field.name(), to, field.is_nullable());
     let inner = Box::pin(encoder(place, &target)).await?;
     Ok(Box::new(Cast::new(inner, target)))
+}
+
+/// Whether values are text, in any of Arrow's layouts.
+pub(super) fn is_text(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
 }
 
 /// The error for a type that no encoding holds.

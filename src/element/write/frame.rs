@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 
-use crate::element::write::column::{ColumnWriter, Encoder};
+use crate::element::write::column::{ColumnWriter, Encoder, is_text};
 use crate::element::write::place::{Place, encoding, with};
 use crate::error::{Error, Result};
 use crate::model::FieldMeta;
@@ -161,13 +161,6 @@ fn check_name(place: &Place, name: &str) -> Result<()> {
         place.writer.url(),
         place.key
     )))
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
 }
 
 /// The index is text whatever the query made of it.

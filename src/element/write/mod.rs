@@ -22,6 +22,7 @@ mod sparse;
 mod indptr;
 mod dense;
 mod frame;
+mod awkward;
 mod tree;
 
 pub use column::{ColumnSize, ColumnWriter};
