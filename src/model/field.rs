@@ -35,6 +35,9 @@ pub struct FieldMeta {
     pub width: Option<u64>,
     /// Categories of a categorical (the id under which the session keeps them).
     pub categories: Option<String>,
+    /// Location of the object that all rows come from (`__object` only): a selection without rows
+    /// has no value that says it.
+    pub object: Option<String>,
 }
 
 const PREFIX: &str = "annfusion.";
@@ -54,6 +57,7 @@ impl FieldMeta {
             na_value: get("na_value"),
             width: get("width").and_then(|v| v.parse().ok()),
             categories: get("categories"),
+            object: get("object"),
         }
     }
 
@@ -76,6 +80,7 @@ impl FieldMeta {
             ("na_value", self.na_value),
             ("width", self.width.map(|v| v.to_string())),
             ("categories", self.categories),
+            ("object", self.object),
         ];
         for (key, value) in pairs {
             if let Some(value) = value {

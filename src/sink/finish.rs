@@ -57,12 +57,12 @@ async fn source(
         let object = AnnData::open(&Location::parse(&object)).await?;
         return Ok((Some(object), Some(positions)));
     }
-    // No row, so no row said where it came from: the genes' own object is the source then.
+    // No row, so no row said where it came from; the schema may.
     if rows == 0
         && layout.provenance.is_some()
-        && let Some((location, _)) = layout.axis.as_ref().and_then(|axis| axis.source())
+        && let Some(object) = &layout.object
     {
-        let object = AnnData::open(location).await?;
+        let object = AnnData::open(&Location::parse(object)).await?;
         let none = Positions::Sorted(RowSelection::default());
         return Ok((Some(object), Some(none)));
     }

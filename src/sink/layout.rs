@@ -20,6 +20,8 @@ pub(super) struct Layout {
     pub(super) elements: Vec<(usize, ElementKey)>,
     /// Where rows say which object and which row of it they are.
     pub(super) provenance: Option<(usize, usize)>,
+    /// The object that all rows come from, where the schema says.
+    pub(super) object: Option<String>,
     /// The genes of `X` and the layers, where a column says.
     pub(super) axis: Option<Arc<VarAxis>>,
     /// How many genes, where a column says.
@@ -47,6 +49,7 @@ impl Layout {
             obs: Vec::new(),
             elements: Vec::new(),
             provenance: None,
+            object: None,
             axis: None,
             n_vars: None,
             raw: None,
@@ -55,7 +58,10 @@ impl Layout {
         let mut over: Option<&Field> = None;
         for (i, field) in schema.fields().iter().enumerate() {
             match field.name().as_str() {
-                OBJECT_COLUMN => object = Some(i),
+                OBJECT_COLUMN => {
+                    object = Some(i);
+                    layout.object = FieldMeta::of(field).object;
+                }
                 ROW_COLUMN => row = Some(i),
                 "obs_names" => layout.index = Some(i),
                 "obs_idx" => {}

@@ -235,8 +235,12 @@ impl Columns {
         if scan.provenance {
             let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
             let location = object.location().to_string();
+            let meta = FieldMeta {
+                object: Some(location.clone()),
+                ..FieldMeta::default()
+            };
             self.push(
-                Arc::new(Field::new(OBJECT_COLUMN, text, false)),
+                Arc::new(meta.apply(Field::new(OBJECT_COLUMN, text, false))),
                 AlignedColumn::Object(location),
             );
             self.push(

@@ -62,7 +62,7 @@ async fn write(
     options: &SinkOptions,
 ) -> FinishedObject {
     let columns = cells(object);
-    let schema = cells_schema(&columns);
+    let schema = cells_schema(object, &columns);
     let size = ObjectSize {
         rows: Some(rows.len()),
         ..ObjectSize::default()
@@ -87,7 +87,11 @@ fn cells(object: &AnnData) -> Vec<(String, Arc<dyn ColumnReader>)> {
     let column =
         |reader: &Arc<dyn ColumnReader>| (reader.field().name().clone(), Arc::clone(reader));
     let mut columns = vec![column(object.obs().index())];
-    columns.extend(object.obs().columns().iter().map(column));
+    for (name, reader) in object.obs().columns().iter().map(column) {
+        let reserved = ["X", "raw_X", "obs_names", "obs_idx"].contains(&name.as_str());
+        let taken = reserved || name.starts_with("layers_") || name.starts_with("obsm_");
+        columns.push((if taken { format!("obs.{name}") } else { name }, reader));
+    }
     if let Some(x) = object.x() {
         columns.push(("X".to_owned(), Arc::clone(x) as Arc<dyn ColumnReader>));
     }
@@ -103,13 +107,22 @@ fn cells(object: &AnnData) -> Vec<(String, Arc<dyn ColumnReader>)> {
     columns
 }
 
-fn cells_schema(columns: &[(String, Arc<dyn ColumnReader>)]) -> SchemaRef {
+fn cells_schema(object: &AnnData, columns: &[(String, Arc<dyn ColumnReader>)]) -> SchemaRef {
     let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let mut fields: Vec<FieldRef> = columns
         .iter()
-        .map(|(name, reader)| Arc::new(reader.field().as_ref().clone().with_name(name)))
+        .map(|(name, reader)| {
+            let field = reader.field().as_ref().clone();
+            let mut meta = FieldMeta::of(&field);
+            meta.name = name.strip_prefix("obs.").map(str::to_owned);
+            Arc::new(meta.apply(field).with_name(name))
+        })
         .collect();
-    fields.push(Arc::new(Field::new(OBJECT_COLUMN, text, false)));
+    let meta = FieldMeta {
+        object: Some(object.location().to_string()),
+        ..FieldMeta::default()
+    };
+    fields.push(Arc::new(meta.apply(Field::new(OBJECT_COLUMN, text, false))));
     fields.push(Arc::new(Field::new(ROW_COLUMN, DataType::Int64, false)));
     Arc::new(Schema::new(fields))
 }

@@ -141,9 +141,18 @@ impl Encoder for FrameWriter {
 /// keeps the metadata but means its own name.
 fn stored_name(field: &Field) -> String {
     match FieldMeta::of(field).name {
-        Some(name) if field.name().ends_with(&format!(".{name}")) => name,
+        Some(name) if is_renamed(field.name(), &name) => name,
         _ => field.name().clone(),
     }
+}
+
+/// Whether a column is called as readers call an element whose own name is taken: `obs.X`, with
+/// underscores behind where that is taken too.
+fn is_renamed(column: &str, name: &str) -> bool {
+    let own = column
+        .split_once('.')
+        .and_then(|(_, own)| own.strip_prefix(name));
+    own.is_some_and(|rest| rest.chars().all(|c| c == '_'))
 }
 
 fn check_name(place: &Place, name: &str) -> Result<()> {
