@@ -231,8 +231,8 @@ async fn selected_rows_are_slices_of_the_whole() {
     let folder = TempDir::new().unwrap();
     let store = open(write(&folder).to_str().unwrap()).await.unwrap();
     let selections: [&[std::ops::Range<u64>]; 6] = [
-        &[0..1],
-        &[1002..1003],
+        &[0..1, 5..7],
+        &[64..65, 1002..1003],
         &[3..64, 64..65, 100..300],
         &[9..11, 19..21, 640..641, 700..702],
         &[63..65, 127..129, 400..1003],
@@ -304,6 +304,48 @@ async fn rows_past_the_end_are_out_of_range() {
         Err(Error::ElementNotFound { .. })
     ));
     assert!(store.node(&"gzip/deeper".into()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn no_more_is_reserved_than_a_file_can_hold() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("claims.h5");
+    let file = hdf5::File::create(&path).unwrap();
+    let new = || file.new_dataset::<i64>();
+    drop(
+        new()
+            .shape(1usize << 50)
+            .chunk(1000)
+            .deflate(1)
+            .create("chunked")
+            .unwrap(),
+    );
+    drop(
+        new()
+            .shape((1usize << 20, 1 << 30))
+            .chunk((1, 1 << 20))
+            .create("grid")
+            .unwrap(),
+    );
+    drop(new().shape(1usize << 50).create("contiguous").unwrap());
+    file.close().unwrap();
+    let store = open(path.to_str().unwrap()).await.unwrap();
+    for name in ["chunked", "grid", "contiguous"] {
+        let reader = store.array(&name.into()).await.unwrap();
+        let all = RowSelection::all(reader.info().len());
+        let result = reader.read(&all, &ReadMetrics::default()).await;
+        assert!(
+            matches!(result, Err(Error::InvalidElement { .. })),
+            "{name}"
+        );
+    }
+    let one = read(
+        &store,
+        "chunked",
+        &RowSelection::range(1 << 40..(1 << 40) + 2),
+    )
+    .await;
+    assert_eq!(one.as_primitive::<Int64Type>().values()[..], [0, 0]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use annfusion::model::{ElementKey, Location, RowSelection};
 use annfusion::store::{self, NodeKind, ReadMetrics, Store};
 use arrow::array::{Array, ArrayRef, AsArray};
-use hdf5::types::{FixedAscii, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::{TypeDescriptor, VarLenAscii, VarLenUnicode};
 
 use crate::shared_objects;
 
@@ -23,7 +23,7 @@ fn files() -> Vec<String> {
     files
 }
 
-pub async fn open(path: &str) -> annfusion::Result<Arc<dyn Store>> {
+pub(crate) async fn open(path: &str) -> annfusion::Result<Arc<dyn Store>> {
     store::open(&Location::parse(path)).await
 }
 
@@ -82,6 +82,11 @@ async fn compare(path: &str, problems: &mut Vec<String>) -> annfusion::Result<us
             "{path} {key}"
         );
         let dataset = library.dataset(key.as_str()).unwrap();
+        assert_eq!(
+            info.null,
+            dataset.space().unwrap().is_null(),
+            "{path} {key}"
+        );
         if let Some(expected) = library_values(&dataset) {
             compared += 1;
             if ours(&values) != expected {
@@ -92,11 +97,25 @@ async fn compare(path: &str, problems: &mut Vec<String>) -> annfusion::Result<us
     Ok(compared)
 }
 
-/// Values in a form that both sides can give: bytes of numbers, or texts.
-#[derive(Debug, PartialEq)]
+/// Values in a form that both sides can give; [`Values::Unknown`] equals everything.
+#[derive(Debug)]
 enum Values {
     Bytes(Vec<u8>),
     Texts(Vec<String>),
+    Members(Vec<Self>),
+    Unknown,
+}
+
+impl PartialEq for Values {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            (Self::Texts(a), Self::Texts(b)) => a == b,
+            (Self::Members(a), Self::Members(b)) => a == b,
+            (Self::Unknown, _) | (_, Self::Unknown) => true,
+            _ => false,
+        }
+    }
 }
 
 fn ours(array: &ArrayRef) -> Values {
@@ -106,63 +125,83 @@ fn ours(array: &ArrayRef) -> Values {
     if let Some(bools) = array.as_boolean_opt() {
         return Values::Bytes(bools.values().iter().map(u8::from).collect());
     }
+    if let Some(records) = array.as_struct_opt() {
+        return Values::Members(records.columns().iter().map(ours).collect());
+    }
+    if let Some(lists) = array.as_fixed_size_list_opt() {
+        return ours(lists.values());
+    }
     let data = array.to_data();
-    Values::Bytes(data.buffers()[0].as_slice().to_vec())
+    let size = data.data_type().primitive_width().unwrap();
+    Values::Bytes(data.buffers()[0].as_slice()[..size * data.len()].to_vec())
 }
 
 fn library_values(dataset: &hdf5::Dataset) -> Option<Values> {
-    let dtype = dataset.dtype().unwrap();
-    let n = dataset.size();
     if dataset.space().ok()?.is_null() {
         return None;
     }
-    Some(match dtype.to_descriptor().ok()? {
-        TypeDescriptor::VarLenUnicode => Values::Texts(
-            dataset
-                .read_raw::<VarLenUnicode>()
-                .unwrap()
-                .iter()
-                .map(|t| t.to_string())
-                .collect(),
-        ),
-        TypeDescriptor::VarLenAscii => Values::Texts(
-            dataset
-                .read_raw::<VarLenAscii>()
-                .unwrap()
-                .iter()
-                .map(|t| t.to_string())
-                .collect(),
-        ),
-        TypeDescriptor::FixedAscii(size) if size <= 64 => Values::Texts(
-            dataset
-                .read_raw::<FixedAscii<64>>()
-                .unwrap()
-                .iter()
-                .map(|t| t.to_string())
-                .collect(),
-        ),
-        TypeDescriptor::Integer(_)
-        | TypeDescriptor::Unsigned(_)
-        | TypeDescriptor::Float(_)
-        | TypeDescriptor::Boolean
-        | TypeDescriptor::Enum(_) => {
-            let mut bytes = vec![0u8; n * dtype.size()];
-            let native = unsafe {
-                hdf5_sys::h5t::H5Tget_native_type(dtype.id(), hdf5_sys::h5t::H5T_DIR_ASCEND)
-            };
-            let status = hdf5::sync::sync(|| unsafe {
-                hdf5_sys::h5d::H5Dread(
-                    dataset.id(),
-                    native,
-                    hdf5_sys::h5s::H5S_ALL,
-                    hdf5_sys::h5s::H5S_ALL,
-                    hdf5_sys::h5p::H5P_DEFAULT,
-                    bytes.as_mut_ptr().cast(),
-                )
-            });
-            assert!(status >= 0);
-            Values::Bytes(bytes)
-        }
-        _ => return None,
+    let descriptor = dataset.dtype().unwrap().to_descriptor().ok()?;
+    Some(match descriptor {
+        TypeDescriptor::VarLenUnicode => texts(dataset.read_raw::<VarLenUnicode>().unwrap()),
+        TypeDescriptor::VarLenAscii => texts(dataset.read_raw::<VarLenAscii>().unwrap()),
+        other => members(&other, &raw(dataset), other.size(), 0),
     })
+}
+
+fn texts<T: ToString>(values: Vec<T>) -> Values {
+    Values::Texts(values.iter().map(ToString::to_string).collect())
+}
+
+/// One member of all records: numbers as bytes, fixed text without its padding.
+fn members(dtype: &TypeDescriptor, bytes: &[u8], record: usize, offset: usize) -> Values {
+    use TypeDescriptor as T;
+    let picked = bytes
+        .chunks_exact(record)
+        .map(|record| &record[offset..offset + dtype.size()]);
+    match dtype {
+        T::Integer(_) | T::Unsigned(_) | T::Float(_) | T::Boolean | T::Enum(_) => {
+            Values::Bytes(picked.flatten().copied().collect())
+        }
+        T::FixedAscii(_) | T::FixedUnicode(_) => Values::Texts(
+            picked
+                .map(|text| {
+                    String::from_utf8_lossy(text)
+                        .trim_end_matches('\0')
+                        .to_owned()
+                })
+                .collect(),
+        ),
+        T::FixedArray(item, _) => {
+            let items: Vec<u8> = picked.flatten().copied().collect();
+            members(item, &items, item.size(), 0)
+        }
+        T::Compound(compound) => Values::Members(
+            compound
+                .fields
+                .iter()
+                .map(|field| members(&field.ty, bytes, record, offset + field.offset))
+                .collect(),
+        ),
+        _ => Values::Unknown,
+    }
+}
+
+/// The bytes of a dataset as they are on disk.
+fn raw(dataset: &hdf5::Dataset) -> Vec<u8> {
+    use hdf5_sys::{h5d::H5Dread, h5p::H5P_DEFAULT, h5s::H5S_ALL};
+    let dtype = dataset.dtype().unwrap();
+    let mut bytes = vec![0u8; dataset.size() * dtype.size()];
+    let status = hdf5::sync::sync(|| unsafe {
+        let target = bytes.as_mut_ptr().cast();
+        H5Dread(
+            dataset.id(),
+            dtype.id(),
+            H5S_ALL,
+            H5S_ALL,
+            H5P_DEFAULT,
+            target,
+        )
+    });
+    assert!(status >= 0);
+    bytes
 }

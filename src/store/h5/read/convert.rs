@@ -186,11 +186,29 @@ impl TextBuilder {
     /// [`Fault::Unsupported`] from 2 GiB of text on, which is what one Arrow array can hold.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.values.extend_from_slice(bytes);
-        let end = i32::try_from(self.values.len()).map_err(|_| {
-            Fault::Unsupported("2 GiB of text or more in one read; read fewer rows".into())
-        })?;
+        let end = i32::try_from(self.values.len()).map_err(|_| too_long())?;
         self.offsets.push(end);
         Ok(())
+    }
+
+    /// One after the other.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub(super) fn join(parts: Vec<Self>) -> Result<Self, Fault> {
+        let values = parts.iter().map(|p| p.offsets.len() - 1).sum();
+        let bytes = parts.iter().map(|p| p.values.len()).sum();
+        let mut all = Self::with_capacity(values, bytes);
+        for part in parts {
+            let base = i32::try_from(all.values.len()).map_err(|_| too_long())?;
+            all.values.extend_from_slice(&part.values);
+            if i32::try_from(all.values.len()).is_err() {
+                return Err(too_long());
+            }
+            all.offsets
+                .extend(part.offsets[1..].iter().map(|at| base + at));
+        }
+        Ok(all)
     }
 
     /// The array; bytes that are not UTF-8 become replacement characters.
@@ -211,4 +229,9 @@ impl TextBuilder {
         let lossy: Vec<_> = ends.map(|r| String::from_utf8_lossy(&values[r])).collect();
         Ok(StringArray::from_iter_values(lossy))
     }
+}
+
+/// The error for more text than one Arrow array can hold.
+pub(super) fn too_long() -> Fault {
+    Fault::Unsupported("2 GiB of text or more in one read; read fewer rows".into())
 }

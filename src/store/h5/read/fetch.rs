@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::array::Core;
 use super::fault::Fault;
 use super::filter::with_scratch;
+use super::grid::read_grid;
 use super::output::{Bytes, Initialised, zeroed};
 use super::source::{ByteSource, check_range};
 use super::storage::{Chunked, Entry, Storage};
@@ -112,7 +113,7 @@ pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched)
                     let tasks = split_chunks(rows, core.row_bytes, chunked, table, out)?;
                     run(core, tasks, total, &mut fetched)
                 } else {
-                    grid(core, chunked, table, rows, out, &mut fetched)
+                    read_grid(core, chunked, table, rows, out, &mut fetched)
                 }
             })?
         }
@@ -126,7 +127,7 @@ pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched)
     Ok((bytes, fetched))
 }
 
-fn byte_range(rows: &Range<u64>, row_bytes: u64) -> Result<Range<u64>, Fault> {
+pub(super) fn byte_range(rows: &Range<u64>, row_bytes: u64) -> Result<Range<u64>, Fault> {
     match (
         rows.start.checked_mul(row_bytes),
         rows.end.checked_mul(row_bytes),
@@ -137,7 +138,7 @@ fn byte_range(rows: &Range<u64>, row_bytes: u64) -> Result<Range<u64>, Fault> {
 }
 
 /// A part of bytes at hand.
-fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], Fault> {
+pub(super) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], Fault> {
     let ends = (usize::try_from(range.start), usize::try_from(range.end));
     let (Ok(start), Ok(end)) = ends else {
         return Err(Fault::Corrupt("a range overflows".into()));
@@ -148,7 +149,7 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], Fault> {
 }
 
 /// Cuts `len` bytes off the front of what is left of the result.
-fn cut<'a>(
+pub(super) fn cut<'a>(
     rest: &mut &'a mut [MaybeUninit<u8>],
     len: u64,
 ) -> Result<&'a mut [MaybeUninit<u8>], Fault> {
@@ -224,7 +225,7 @@ fn split_chunks<'a>(
 }
 
 /// The selected rows by band of `height` rows, counted from the band's first.
-fn bands(rows: &RowSelection, height: u64) -> Vec<(u64, Vec<Range<u64>>)> {
+pub(super) fn bands(rows: &RowSelection, height: u64) -> Vec<(u64, Vec<Range<u64>>)> {
     let mut bands: Vec<(u64, Vec<Range<u64>>)> = Vec::new();
     for range in rows.ranges() {
         let mut start = range.start;
@@ -294,7 +295,7 @@ fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
 
 /// Shows a decoded chunk to `take`. `ranges`, bytes of it, tell whether more of it is likely to be
 /// wanted by the next batch.
-fn with_chunk(
+pub(super) fn with_chunk(
     core: &Core,
     chunked: &Chunked,
     entry: Entry,
@@ -376,7 +377,7 @@ fn read_ranges(
 }
 
 /// Repeats an element over the whole target.
-fn fill<'a>(target: &'a mut [MaybeUninit<u8>], element: &[u8]) -> &'a mut [u8] {
+pub(super) fn fill<'a>(target: &'a mut [MaybeUninit<u8>], element: &[u8]) -> &'a mut [u8] {
     let bytes = zeroed(target);
     if element.iter().any(|b| *b != 0) {
         for part in bytes.chunks_mut(element.len()) {
@@ -384,136 +385,4 @@ fn fill<'a>(target: &'a mut [MaybeUninit<u8>], element: &[u8]) -> &'a mut [u8] {
         }
     }
     bytes
-}
-
-/// Chunks that hold parts of rows, in any number of dimensions: every band of rows is laid out with
-/// the fill value and the chunks' runs are copied over it.
-fn grid(
-    core: &Core,
-    chunked: &Chunked,
-    table: &[Entry],
-    rows: &RowSelection,
-    out: &mut [MaybeUninit<u8>],
-    fetched: &mut Fetched,
-) -> Result<Initialised, Fault> {
-    let mut rest = out;
-    let mut done = Initialised::default();
-    let workers = rayon::current_num_threads() * 2;
-    for (band, ranges) in bands(rows, chunked.chunk_shape[0]) {
-        let n_rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-        let target = cut(&mut rest, n_rows.saturating_mul(core.row_bytes))?;
-        // Cannot overflow: the grid's places were counted.
-        let first = band * chunked.per_band;
-        let from = table.partition_point(|e| e.index < first);
-        let to = table.partition_point(|e| e.index < first + chunked.per_band);
-        let entries = &table[from..to];
-        let missing = entries.len() as u64 != chunked.per_band;
-        let target = if missing {
-            let gap = (first..)
-                .zip(entries)
-                .find_map(|(i, e)| (e.index != i).then_some(i))
-                .unwrap_or(first + entries.len() as u64);
-            fill(target, core.fill(band, gap - first)?)
-        } else {
-            zeroed(target)
-        };
-        for wave in entries.chunks(workers) {
-            let parts: Vec<Result<(Vec<u8>, Fetched), Fault>> = wave
-                .par_iter()
-                .map(|entry| chunk_rows(core, chunked, *entry, &ranges))
-                .collect();
-            for (entry, part) in wave.iter().zip(parts) {
-                let (bytes, took) = part?;
-                *fetched += took;
-                scatter(core, chunked, entry.index, &bytes, target)?;
-            }
-        }
-        done = done.and(Initialised::of(target));
-    }
-    Ok(done)
-}
-
-/// The selected rows of one chunk, one after the other.
-fn chunk_rows(
-    core: &Core,
-    chunked: &Chunked,
-    entry: Entry,
-    rows: &[Range<u64>],
-) -> Result<(Vec<u8>, Fetched), Fault> {
-    let row = chunked.chunk_bytes as u64 / chunked.chunk_shape[0];
-    let ranges = rows
-        .iter()
-        .map(|r| byte_range(r, row))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut picked = Vec::new();
-    if chunked.pipeline.is_empty() {
-        let mut took = Fetched {
-            bytes: 0,
-            chunks: 1,
-        };
-        for range in &ranges {
-            let at = entry.address.saturating_add(range.start);
-            let len = range.end - range.start;
-            took.bytes += len;
-            picked.extend(super::source::read_vec(core.source.as_ref(), at, len)?);
-        }
-        return Ok((picked, took));
-    }
-    let took = with_chunk(core, chunked, entry, &ranges, |bytes| {
-        for range in &ranges {
-            picked.extend_from_slice(slice(bytes, range)?);
-        }
-        Ok(())
-    })?;
-    Ok((picked, took))
-}
-
-/// Copies a chunk's rows to their place in a band of whole rows.
-fn scatter(
-    core: &Core,
-    chunked: &Chunked,
-    index: u64,
-    bytes: &[u8],
-    band: &mut [u8],
-) -> Result<(), Fault> {
-    let overflow = || Fault::Corrupt("a chunk's rows overflow".into());
-    let shape = &core.info.shape[1..];
-    let chunk = &chunked.chunk_shape[1..];
-    let place = chunked.inner_place(index);
-    let to_usize = |n: u64| usize::try_from(n).map_err(|_| overflow());
-    // Per axis: where the chunk starts, how far it reaches, strides of both sides in elements.
-    let rank = shape.len();
-    let element = core.element;
-    let (mut start, mut extent) = (vec![0; rank], vec![0; rank]);
-    let (mut chunk_stride, mut row_stride) = (vec![element; rank], vec![element; rank]);
-    for axis in (0..rank).rev() {
-        let first = place[axis] * chunk[axis];
-        start[axis] = to_usize(first)?;
-        extent[axis] = to_usize(chunk[axis].min(shape[axis] - first))?;
-        if axis + 1 < rank {
-            chunk_stride[axis] = chunk_stride[axis + 1] * to_usize(chunk[axis + 1])?;
-            row_stride[axis] = row_stride[axis + 1] * to_usize(shape[axis + 1])?;
-        }
-    }
-    let chunk_row = chunk_stride[0] * to_usize(chunk[0])?;
-    let row_bytes = to_usize(core.row_bytes)?;
-    let run = extent[rank - 1] * element;
-    let lines: usize = extent[..rank - 1].iter().product();
-    for (row, values) in bytes.chunks_exact(chunk_row).enumerate() {
-        for line in 0..lines {
-            let (mut from, mut to) = (0, row * row_bytes + start[rank - 1] * element);
-            let mut rest = line;
-            for axis in (0..rank - 1).rev() {
-                let at = rest % extent[axis];
-                rest /= extent[axis];
-                from += at * chunk_stride[axis];
-                to += (start[axis] + at) * row_stride[axis];
-            }
-            match (values.get(from..from + run), band.get_mut(to..to + run)) {
-                (Some(values), Some(target)) => target.copy_from_slice(values),
-                _ => return Err(overflow()),
-            }
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use arrow::array::StringArray;
 use rayon::prelude::*;
 
 use super::array::FileInfo;
-use super::convert::TextBuilder;
+use super::convert::{TextBuilder, too_long};
 use super::fault::Fault;
 use super::fetch::check_size;
 use super::source::read_vec;
@@ -17,6 +17,9 @@ const COLLECTION: u64 = 4096;
 const GAP: u64 = 16 << 10;
 /// The length at which a run ends.
 const RUN: u64 = 1 << 20;
+
+/// How many values one task puts together.
+const BLOCK: usize = 32 << 10;
 
 /// The heap of one file, during one read.
 pub(super) struct Heap<'a> {
@@ -51,6 +54,52 @@ impl Objects {
 struct Run {
     bytes: Vec<u8>,
     collections: Vec<Objects>,
+}
+
+/// All collections of a read: their addresses in the file, sorted, and the run and the number in it
+/// of each.
+struct Found {
+    addresses: Vec<u64>,
+    place: Vec<(usize, usize)>,
+    runs: Vec<Run>,
+}
+
+impl Found {
+    fn text(&self, references: &[[u8; 16]]) -> Result<TextBuilder, Fault> {
+        let bytes = references.iter().map(|r| Reference::parse(r).len as usize);
+        let mut text = TextBuilder::with_capacity(references.len(), bytes.sum());
+        let mut at = 0;
+        for reference in references.iter().map(Reference::parse) {
+            if reference.len == 0 {
+                text.push(&[])?;
+                continue;
+            }
+            // Values mostly lie in the order of their rows, so the collection is the last one.
+            if self.addresses.get(at) != Some(&reference.address) {
+                at = self.addresses.partition_point(|a| *a < reference.address);
+            }
+            let value = self.value(at, reference).ok_or_else(|| {
+                Fault::Corrupt(format!(
+                    "object {} of {} bytes is not in the heap collection at {}",
+                    reference.object, reference.len, reference.address
+                ))
+            })?;
+            // The library hands text to C programs, for which the first zero ends it.
+            let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
+            text.push(&value[..end])?;
+        }
+        Ok(text)
+    }
+
+    fn value(&self, at: usize, reference: Reference) -> Option<&[u8]> {
+        let (run, collection) = *self.place.get(at)?;
+        let run = self.runs.get(run)?;
+        let object = run.collections.get(collection)?.get(reference.object)?;
+        let start = object.start as usize;
+        (reference.len <= object.len)
+            .then(|| run.bytes.get(start..start + reference.len as usize))
+            .flatten()
+    }
 }
 
 /// A value's place: length, collection, object.
@@ -106,6 +155,10 @@ impl<'a> Heap<'a> {
             }
         }
         check_size(self.file.source.as_ref(), total)?;
+        // Also before memory is reserved by lengths that no collection has confirmed yet.
+        if total > i32::MAX as u64 {
+            return Err(too_long());
+        }
         if !addresses.is_sorted() {
             addresses.sort_unstable();
         }
@@ -121,38 +174,16 @@ impl<'a> Heap<'a> {
             place.extend((0..run.collections.len()).map(|c| (r, c)));
         }
 
-        let total = usize::try_from(total).unwrap_or(0).min(i32::MAX as usize);
-        let mut text = TextBuilder::with_capacity(references.len(), total);
-        let mut at = 0;
-        for reference in references.iter().map(Reference::parse) {
-            if reference.len == 0 {
-                text.push(&[])?;
-                continue;
-            }
-            // Values mostly lie in the order of their rows, so the collection is the last one.
-            if addresses.get(at) != Some(&reference.address) {
-                at = addresses.partition_point(|a| *a < reference.address);
-            }
-            let (run, collection) = place[at];
-            let run = &runs[run];
-            let value = run.collections[collection]
-                .get(reference.object)
-                .filter(|object| reference.len <= object.len)
-                .and_then(|object| {
-                    let start = object.start as usize;
-                    run.bytes.get(start..start + reference.len as usize)
-                })
-                .ok_or_else(|| {
-                    Fault::Corrupt(format!(
-                        "object {} of {} bytes is not in the heap collection at {}",
-                        reference.object, reference.len, reference.address
-                    ))
-                })?;
-            // The library hands text to C programs, for which the first zero ends it.
-            let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
-            text.push(&value[..end])?;
-        }
-        text.finish()
+        let found = Found {
+            addresses,
+            place,
+            runs,
+        };
+        let parts: Vec<TextBuilder> = references
+            .par_chunks(BLOCK)
+            .map(|block| found.text(block))
+            .collect::<Result<_, Fault>>()?;
+        TextBuilder::join(parts)?.finish()
     }
 
     /// Collections in order of address, as absolute positions, cut into runs.

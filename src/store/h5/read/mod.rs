@@ -2,7 +2,7 @@
 //!
 //! [`tree::H5Store`] walks groups and attributes through `hdf5-pure` and hands out
 //! [`array::H5Array`]s. An array knows where its bytes are ([`storage`]), fetches those of the
-//! selected rows ([`fetch`]), undoes the filters on all cores ([`filter`], [`lzf`]) and wraps them
+//! selected rows ([`fetch`], [`grid`]), undoes the filters on all cores ([`filter`], [`lzf`]) and wraps them
 //! as Arrow ([`convert`], [`heap`]). What the parser cannot do is asked of the reference library
 //! ([`library`]): object references, soft links, rare filters and the newest layouts.
 //!
@@ -22,6 +22,7 @@ mod output;
 mod filter;
 mod lzf;
 mod fetch;
+mod grid;
 mod array;
 mod convert;
 mod heap;
