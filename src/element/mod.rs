@@ -27,12 +27,14 @@ mod legacy;
 mod info;
 mod uns;
 mod json;
+mod scratch;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
 pub use frame::Frame;
 pub use info::inspect_elements;
 pub use object::{AnnData, Raw};
+pub use scratch::set_tmpdir;
 pub use uns::{UnsLeaf, uns_leaves};
 pub use write::{ColumnSize, ColumnWriter, CopyOptions, copy_tree};
 pub(crate) use write::{FrameWriter, Place, encoding};

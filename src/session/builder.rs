@@ -69,6 +69,7 @@ impl SessionBuilder {
             runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
         }
         if let Some(path) = self.tmpdir {
+            crate::element::set_tmpdir(&path);
             runtime = runtime.with_temp_file_path(path);
         }
         let state = SessionStateBuilder::new()

@@ -1,5 +1,13 @@
 //! Objects that break AnnData's rules are refused with the place and both values, never read wrong.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers made here; helpers fail the test"
+)]
+
 use std::sync::Arc;
 
 use annfusion::element::{AnnData, inspect_elements};

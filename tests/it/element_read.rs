@@ -1,6 +1,12 @@
 //! Reading every element of real files: ranges give what the whole gives, and broken objects are
 //! refused with a message that names the place.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "small numbers; helpers fail the test"
+)]
+
 use std::sync::Arc;
 
 use annfusion::element::{AnnData, ColumnReader, EntryParts, MatrixReader};

@@ -1,5 +1,7 @@
 //! A store in memory, to hand readers objects that no writer would make.
 
+#![expect(clippy::unwrap_used, reason = "a fixture fails the test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Groups and arrays by path.
 #[derive(Debug, Default)]
-pub struct MemoryStore {
+pub(crate) struct MemoryStore {
     nodes: BTreeMap<String, (Arc<Attributes>, Option<Arc<Held>>)>,
 }
 
@@ -24,7 +26,7 @@ struct Held {
 
 impl MemoryStore {
     /// An object of the given size: named rows and columns, nothing else.
-    pub fn object(n_obs: usize, n_vars: usize) -> Self {
+    pub(crate) fn object(n_obs: usize, n_vars: usize) -> Self {
         let frame = json!({"encoding-type": "dataframe", "encoding-version": "0.2.0",
             "_index": "_index", "column-order": []});
         let mut store = Self::default();
@@ -42,14 +44,14 @@ impl MemoryStore {
     }
 
     /// Adds a group.
-    pub fn group(&mut self, path: &str, attributes: Value) -> &mut Self {
+    pub(crate) fn group(&mut self, path: &str, attributes: Value) -> &mut Self {
         let attributes = Arc::new(attributes.as_object().unwrap().clone());
         self.nodes.insert(path.to_owned(), (attributes, None));
         self
     }
 
     /// Adds an array of one axis.
-    pub fn dataset(&mut self, path: &str, values: ArrayRef, attributes: Value) -> &mut Self {
+    pub(crate) fn dataset(&mut self, path: &str, values: ArrayRef, attributes: Value) -> &mut Self {
         let info = ArrayInfo {
             key: ElementKey::new(path),
             dtype: DType::from_arrow(values.data_type()).unwrap(),
@@ -67,7 +69,7 @@ impl MemoryStore {
     }
 
     /// Adds a sparse matrix of Float32.
-    pub fn sparse(
+    pub(crate) fn sparse(
         &mut self,
         path: &str,
         kind: &str,
@@ -85,7 +87,7 @@ impl MemoryStore {
     }
 
     /// Sets an attribute of a node that is there.
-    pub fn attribute(&mut self, path: &str, name: &str, value: Value) -> &mut Self {
+    pub(crate) fn attribute(&mut self, path: &str, name: &str, value: Value) -> &mut Self {
         let (attributes, _) = self.nodes.get_mut(path).unwrap();
         Arc::make_mut(attributes).insert(name.to_owned(), value);
         self

@@ -15,12 +15,12 @@ use std::os::unix::fs::FileExt;
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::MutableBuffer;
 
-use crate::element::EntryParts;
 use crate::element::matrix::compressed::{Compressed, index_type};
 use crate::element::matrix::packed::Packed;
 use crate::element::matrix::scatter::{
     Block, Bucket, Entries, ROW_WIDTH, Scatter, cut_buckets, io_error, u64_of,
 };
+use crate::element::{EntryParts, scratch};
 use crate::error::Result;
 use crate::model::RowSelection;
 use crate::store::ReadMetrics;
@@ -87,7 +87,7 @@ impl Transposed {
             };
             (vec![whole], None)
         } else {
-            let file = tempfile::tempfile().map_err(|e| io_error(matrix, e))?;
+            let file = scratch::file().map_err(|e| io_error(matrix, e))?;
             (cut_buckets(&offsets, record, limits.bucket), Some(file))
         };
         let mut scatter = Scatter::try_new(matrix, &offsets, buckets, file, column, value)?;

@@ -63,7 +63,7 @@ fn matrix(n_rows: i32, n_cols: i32, booleans: bool) -> (Compressed, Vec<(i32, i3
         false => Arc::new(
             indices
                 .iter()
-                .map(|i| f64::from(*i) as f32)
+                .map(|i| f32::from(u16::try_from(*i).unwrap()))
                 .collect::<Float32Array>(),
         ),
     };
