@@ -48,7 +48,10 @@ fn run(file: &Path) -> Result<(), Failure> {
             return Err(Failure::Skipped(object));
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let out = tempfile::tempdir().unwrap();
     let session = Session::builder().target_partitions(4).build().unwrap();
     let out_dir = out.path().to_path_buf();
@@ -79,7 +82,9 @@ fn run(file: &Path) -> Result<(), Failure> {
 fn objects(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let opens = text.lines().filter_map(|line| line.strip_prefix("open "));
-    opens.map(|o| o.rsplit('=').next().unwrap().trim().to_owned()).collect()
+    opens
+        .map(|o| o.rsplit('=').next().unwrap().trim().to_owned())
+        .collect()
 }
 
 /// The location of an object by the name a file gives it.
@@ -92,7 +97,9 @@ fn resolve(object: &str) -> Option<PathBuf> {
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
     };
     let folders = ["data/encodings", "data/found"];
-    let paths = folders.iter().map(|f| shared.join(f).join(format!("{object}.h5ad")));
+    let paths = folders
+        .iter()
+        .map(|f| shared.join(f).join(format!("{object}.h5ad")));
     paths.into_iter().find(|path| path.exists())
 }
 
@@ -110,14 +117,18 @@ fn demo() -> Option<PathBuf> {
             ..annfusion::ops::SynthOptions::new(folder.path().join("demo.h5ad"))
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(annfusion::ops::synth(&options, &annfusion::ops::Quiet)).unwrap();
+        runtime
+            .block_on(annfusion::ops::synth(&options, &annfusion::ops::Quiet))
+            .unwrap();
         folder
     });
     Some(folder.path().join("demo.h5ad"))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -178,7 +189,11 @@ impl AsyncDB for Db {
             return Ok(DBOutput::StatementComplete(0));
         };
         let schema = first.schema();
-        let types = schema.fields().iter().map(|field| kind(field.data_type())).collect();
+        let types = schema
+            .fields()
+            .iter()
+            .map(|field| kind(field.data_type()))
+            .collect();
         let mut rows = Vec::new();
         for batch in &batches {
             for row in 0..batch.num_rows() {
@@ -218,14 +233,27 @@ fn cell(column: &ArrayRef, row: usize) -> String {
             let key = column.normalized_keys()[row];
             return cell(column.values(), key);
         }
-        DataType::Float32 => column.as_primitive::<arrow::datatypes::Float32Type>().value(row).to_string(),
-        DataType::Float64 => column.as_primitive::<arrow::datatypes::Float64Type>().value(row).to_string(),
+        DataType::Float32 => column
+            .as_primitive::<arrow::datatypes::Float32Type>()
+            .value(row)
+            .to_string(),
+        DataType::Float64 => column
+            .as_primitive::<arrow::datatypes::Float64Type>()
+            .value(row)
+            .to_string(),
         _ => {
             let options = FormatOptions::default().with_null("NULL");
-            ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string()
+            ArrayFormatter::try_new(column, &options)
+                .unwrap()
+                .value(row)
+                .to_string()
         }
     };
-    if text.is_empty() { "(empty)".to_owned() } else { text }
+    if text.is_empty() {
+        "(empty)".to_owned()
+    } else {
+        text
+    }
 }
 
 fn kind(data_type: &DataType) -> DefaultColumnType {

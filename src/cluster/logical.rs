@@ -86,7 +86,9 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         ctx: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
         let Some(bytes) = buf.strip_prefix(TABLE) else {
-            return self.inner.try_decode_table_provider(buf, table_ref, schema, ctx);
+            return self
+                .inner
+                .try_decode_table_provider(buf, table_ref, schema, ctx);
         };
         let message: TableMessage = read(bytes)?;
         let description = serde_json::from_str(&message.description).map_err(external)?;

@@ -50,7 +50,11 @@ impl GroupMessage {
     }
 
     pub(super) fn ranges(&self) -> Vec<Range<u64>> {
-        self.starts.iter().zip(&self.ends).map(|(start, end)| *start..*end).collect()
+        self.starts
+            .iter()
+            .zip(&self.ends)
+            .map(|(start, end)| *start..*end)
+            .collect()
     }
 }
 
@@ -76,8 +80,6 @@ pub(super) fn read<M: Message + Default>(bytes: &[u8]) -> Result<M> {
     M::decode(bytes).map_err(external)
 }
 
-pub(super) fn external(
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> DataFusionError {
+pub(super) fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

@@ -12,9 +12,9 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, WindowUDF};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_expr_common::physical_expr::proto_decode::PhysicalExprDecodeCtx;
 use datafusion::physical_expr_common::physical_expr::proto_encode::PhysicalExprEncodeCtx;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{
     DefaultPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalPlanDecodeContext,
     PhysicalProtoConverterExtension,
@@ -93,9 +93,15 @@ impl AnnDataPhysicalCodec {
         Ok(ScanMessage {
             description: serde_json::to_string(source.description()).map_err(external)?,
             schema: Some(config.file_schema().as_ref().try_into()?),
-            conjuncts: source.conjuncts().iter().map(encode).collect::<Result<_>>()?,
+            conjuncts: source
+                .conjuncts()
+                .iter()
+                .map(encode)
+                .collect::<Result<_>>()?,
             projection: projection.collect::<Result<_>>()?,
-            groups: groups.map(|g| GroupMessage::new(g.files().iter().map(|f| f.range()))).collect(),
+            groups: groups
+                .map(|g| GroupMessage::new(g.files().iter().map(|f| f.range())))
+                .collect(),
             n_rows: n_rows.and_then(|n| u64::try_from(n).ok()),
             limit: config.limit.and_then(|n| u64::try_from(n).ok()),
         })
@@ -115,14 +121,24 @@ impl AnnDataPhysicalCodec {
         let decoding = PhysicalPlanDecodeContext::new(context, self);
         let decode = |expr| converter.proto_to_physical_expr(expr, &schema, &decoding);
         let projection = message.projection.iter().map(|projected| {
-            let expr = projected.expr.as_ref().ok_or_else(|| missing("expression"))?;
+            let expr = projected
+                .expr
+                .as_ref()
+                .ok_or_else(|| missing("expression"))?;
             Ok(ProjectionExpr::new(decode(expr)?, projected.alias.clone()))
         });
         let projection = ProjectionExprs::new(projection.collect::<Result<Vec<_>>>()?);
-        let conjuncts = message.conjuncts.iter().map(decode).collect::<Result<Vec<_>>>()?;
-        let source = AnnDataSource::new(Arc::new(description), TableSchema::from(Arc::clone(&schema)))
-            .with_projection(projection)
-            .with_conjuncts(conjuncts);
+        let conjuncts = message
+            .conjuncts
+            .iter()
+            .map(decode)
+            .collect::<Result<Vec<_>>>()?;
+        let source = AnnDataSource::new(
+            Arc::new(description),
+            TableSchema::from(Arc::clone(&schema)),
+        )
+        .with_projection(projection)
+        .with_conjuncts(conjuncts);
         let groups: Vec<_> = message.groups.iter().map(GroupMessage::ranges).collect();
         let limit = message.limit.and_then(|n| usize::try_from(n).ok());
         let config = scan_config(source, &groups, message.n_rows, limit)?;
@@ -159,7 +175,11 @@ impl PhysicalExtensionCodec for AnnDataPhysicalCodec {
         if let Some((config, source)) =
             leaf.and_then(DataSourceExec::downcast_to_file_source::<AnnDataSource>)
         {
-            return write(SCAN, &self.encode_scan(config, source, proto_converter)?, buf);
+            return write(
+                SCAN,
+                &self.encode_scan(config, source, proto_converter)?,
+                buf,
+            );
         }
         for codec in &self.nodes {
             if codec.try_encode(&node, buf)? {

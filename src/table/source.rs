@@ -141,11 +141,20 @@ pub(crate) fn scan_config(
             return exec_err!("rows {range:?} of {label} are beyond what a plan can carry");
         };
         let size = range.end.saturating_sub(range.start);
-        Ok(PartitionedFile::new_with_range(label.clone(), size, start, end))
+        Ok(PartitionedFile::new_with_range(
+            label.clone(),
+            size,
+            start,
+            end,
+        ))
     };
     let groups = partitions
         .iter()
-        .map(|ranges| Ok(FileGroup::new(ranges.iter().map(file).collect::<Result<_>>()?)))
+        .map(|ranges| {
+            Ok(FileGroup::new(
+                ranges.iter().map(file).collect::<Result<_>>()?,
+            ))
+        })
         .collect::<Result<Vec<_>>>()?;
     // The order of positions is the order of rows, so sorting by it costs nothing.
     let ordering = match schema.fields().first() {

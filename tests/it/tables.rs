@@ -32,7 +32,10 @@ async fn every_table_of_every_object_runs_and_counts_its_rows() {
             let all = all.unwrap_or_else(|error| panic!("{location} {table}: {error}"));
             let n_rows: usize = all.iter().map(RecordBatch::num_rows).sum();
             let counted = text(&session, &format!("SELECT count(*) FROM \"{table}\"")).await;
-            assert!(counted.contains(&format!("| {n_rows} ")), "{location} {table}: {n_rows}\n{counted}");
+            assert!(
+                counted.contains(&format!("| {n_rows} ")),
+                "{location} {table}: {n_rows}\n{counted}"
+            );
         }
     }
 }
@@ -65,10 +68,19 @@ async fn pushdowns_read_less() {
 async fn matrix_functions_in_the_scan_equal_those_above_it() {
     let session = demo().await;
     let calls = "n_genes(X) a, total_counts(X) b, gene(X, 'CD3D') c";
-    let inside = session.collect(&format!("SELECT {calls} FROM cells")).await.unwrap();
+    let inside = session
+        .collect(&format!("SELECT {calls} FROM cells"))
+        .await
+        .unwrap();
     // Where the rows are wanted too, the functions run on them.
-    let above = session.collect(&format!("SELECT {calls}, X FROM cells")).await.unwrap();
-    let above: Vec<_> = above.iter().map(|batch| batch.project(&[0, 1, 2]).unwrap()).collect();
+    let above = session
+        .collect(&format!("SELECT {calls}, X FROM cells"))
+        .await
+        .unwrap();
+    let above: Vec<_> = above
+        .iter()
+        .map(|batch| batch.project(&[0, 1, 2]).unwrap())
+        .collect();
     let one = |batches: &[RecordBatch]| concat_batches(&batches[0].schema(), batches).unwrap();
     assert_eq!(one(&inside), one(&above));
 }
@@ -76,7 +88,10 @@ async fn matrix_functions_in_the_scan_equal_those_above_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_survive_protobuf_and_give_the_same_rows() {
     let session = demo().await;
-    let opened = session.open(&format!("again={}", demo_path().await)).await.unwrap();
+    let opened = session
+        .open(&format!("again={}", demo_path().await))
+        .await
+        .unwrap();
     let mut queries: Vec<String> = TableKind::all(&opened.object)
         .iter()
         .map(|table| format!("SELECT * FROM \"{table}\" ORDER BY 1, 2, 3 LIMIT 50"))
@@ -125,7 +140,12 @@ fn session_of_another_machine() -> Session {
 }
 
 async fn text(session: &Session, sql: &str) -> String {
-    show(&session.collect(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}")))
+    show(
+        &session
+            .collect(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}")),
+    )
 }
 
 fn show(batches: &[RecordBatch]) -> String {
@@ -134,8 +154,16 @@ fn show(batches: &[RecordBatch]) -> String {
 
 /// What EXPLAIN ANALYZE says that the scans of a query read.
 async fn bytes_read(session: &Session, sql: &str) -> usize {
-    let plan = session.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
-    collect(std::sync::Arc::clone(&plan), session.context().task_ctx()).await.unwrap();
+    let plan = session
+        .sql(sql)
+        .await
+        .unwrap()
+        .create_physical_plan()
+        .await
+        .unwrap();
+    collect(std::sync::Arc::clone(&plan), session.context().task_ctx())
+        .await
+        .unwrap();
     let mut total = 0;
     let mut todo = vec![plan];
     while let Some(node) = todo.pop() {
@@ -148,7 +176,10 @@ async fn bytes_read(session: &Session, sql: &str) -> usize {
 
 async fn demo() -> Session {
     let session = session();
-    session.open(&format!("demo={}", demo_path().await)).await.unwrap();
+    session
+        .open(&format!("demo={}", demo_path().await))
+        .await
+        .unwrap();
     session
 }
 
@@ -170,5 +201,10 @@ async fn demo_path() -> String {
         synth(&options, &Quiet).await.unwrap();
         DEMO.set(folder).unwrap();
     }
-    DEMO.get().unwrap().path().join("demo.h5ad").display().to_string()
+    DEMO.get()
+        .unwrap()
+        .path()
+        .join("demo.h5ad")
+        .display()
+        .to_string()
 }
