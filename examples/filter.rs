@@ -18,6 +18,9 @@ async fn main() -> annfusion::Result<()> {
         run: RunOptions::default(),
     };
     let report = filter(&options).await?.run(Arc::new(Quiet)).await?;
-    println!("{} cells kept", report.outputs.iter().map(|o| o.n_obs).sum::<u64>());
+    println!(
+        "{} cells kept",
+        report.outputs.iter().map(|o| o.n_obs).sum::<u64>()
+    );
     Ok(())
 }

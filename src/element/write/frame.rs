@@ -1,5 +1,7 @@
 //! `dataframe`: an index and columns, each an element of its own.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -88,7 +90,7 @@ impl FrameWriter {
     /// the index is, but is not equal to it.
     pub(crate) async fn append(&mut self, index: &ArrayRef, columns: &[ArrayRef]) -> Result<()> {
         let index = if is_text(index.data_type()) {
-            index.clone()
+            Arc::clone(index)
         } else {
             cast(index, &DataType::Utf8)?
         };

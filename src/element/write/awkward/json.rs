@@ -148,7 +148,7 @@ impl<'a> Parser<'a> {
             .ok_or("a name or text without its quote")?;
         let mut escaped = false;
         let mut plain = true;
-        while let Some((i, c)) = self.chars.next() {
+        for (i, c) in self.chars.by_ref() {
             match c {
                 _ if escaped => escaped = false,
                 '\\' => (escaped, plain) = (true, false),

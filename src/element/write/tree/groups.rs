@@ -19,7 +19,7 @@ impl TreeCopy {
         let tag = text(attributes, "encoding-type");
         match (tag, text(attributes, "encoding-version")) {
             ("" | "csr_matrix" | "csc_matrix", _)
-                if tag != "" || attributes.contains_key("h5sparse_format") =>
+                if !tag.is_empty() || attributes.contains_key("h5sparse_format") =>
             {
                 self.sparse(from, to, attributes).await
             }
