@@ -40,7 +40,7 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
         kept = kept.intersect(&rows::matching(&session, predicate).await?);
     }
     let genes = match &options.genes {
-        Some(list) => Some(genes::positions(&object, list).await?),
+        Some(list) => Some(genes::chosen(&object, list).await?),
         None => None,
     };
     let shard = Shard {

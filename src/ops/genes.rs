@@ -3,16 +3,28 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::array::StringArray;
+
 use super::options::GeneList;
 use crate::element::AnnData;
 use crate::error::{Error, Result};
+use crate::model::{AxisRegistry, VarAxis};
 
-/// Positions of the listed genes, in the order of `var`. A name that stands more than once in
+/// Chosen genes.
+#[derive(Debug, Clone)]
+pub(super) struct Genes {
+    /// Their positions in `var`.
+    pub(super) positions: Arc<[u64]>,
+    /// Id of their axis.
+    pub(super) axis: String,
+}
+
+/// The listed genes, in the order of `var`. A name that stands more than once in
 /// `var_names` selects every gene of that name, as a mask in Python would.
 ///
 /// # Errors
 /// [`Error::InvalidOption`] that names an unknown gene and the nearest known one.
-pub(super) async fn positions(object: &AnnData, genes: &GeneList) -> Result<Arc<[u64]>> {
+pub(super) async fn chosen(object: &AnnData, genes: &GeneList) -> Result<Genes> {
     let axis = object.var_axis().await?;
     let wanted: HashSet<&str> = genes.0.iter().map(String::as_str).collect();
     let mut found = HashSet::with_capacity(wanted.len());
@@ -25,7 +37,23 @@ pub(super) async fn positions(object: &AnnData, genes: &GeneList) -> Result<Arc<
         }
     }
     match genes.0.iter().find(|name| !found.contains(name.as_str())) {
-        None => Ok(positions.into()),
+        None => {
+            let names = positions
+                .iter()
+                .filter_map(|at| usize::try_from(*at).ok())
+                .map(|at| axis.names().value(at))
+                .collect::<Vec<_>>();
+            let chosen = VarAxis::new(
+                StringArray::from(names),
+                axis.source().cloned(),
+                Some(positions.clone()),
+            );
+            let chosen = AxisRegistry::global().register(Arc::new(chosen));
+            Ok(Genes {
+                positions: positions.into(),
+                axis: chosen.id().to_owned(),
+            })
+        }
         Some(unknown) => {
             let reason = match axis.position(unknown) {
                 Err(reason) => reason,

@@ -9,6 +9,7 @@ use crate::model::{MatrixKind, RowSelection};
 use crate::plan::OutputSpec;
 use crate::store::ReadMetrics;
 
+use super::genes::Genes;
 use super::options::OutputNames;
 
 /// Row lengths are summed in steps of so many rows, to bound memory.
@@ -142,11 +143,15 @@ fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
 
 /// The sizes of an output, from `indptr` alone. With a gene selection the entries of `X` and
 /// layers are not known before they are read.
-pub(super) async fn size(object: &AnnData, shard: &Shard, genes: bool) -> Result<OutputSpec> {
+pub(super) async fn size(
+    object: &AnnData,
+    shard: &Shard,
+    genes: Option<&Genes>,
+) -> Result<OutputSpec> {
     let metrics = ReadMetrics::default();
     let mut nnz = BTreeMap::new();
     for (name, matrix) in sparse(object) {
-        if genes && (name == "X" || name.starts_with("layers_")) {
+        if genes.is_some() && (name == "X" || name.starts_with("layers_")) {
             continue;
         }
         let mut entries = 0;
@@ -167,5 +172,6 @@ pub(super) async fn size(object: &AnnData, shard: &Shard, genes: bool) -> Result
         path: shard.path.clone(),
         n_obs: Some(shard.rows.len()),
         nnz,
+        axis: genes.map(|genes| genes.axis.clone()),
     })
 }

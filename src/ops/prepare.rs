@@ -10,6 +10,7 @@ use arrow::datatypes::FieldRef;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
+use super::genes::Genes;
 use super::options::RunOptions;
 use super::outputs::{self, Shard};
 use super::progress::Progress;
@@ -81,7 +82,7 @@ pub(super) struct Work {
     pub(super) session: Session,
     pub(super) object: Arc<AnnData>,
     pub(super) shards: Vec<Shard>,
-    pub(super) genes: Option<Arc<[u64]>>,
+    pub(super) genes: Option<Genes>,
     pub(super) attached: Option<Attached>,
     pub(super) what: String,
     pub(super) warnings: Vec<String>,
@@ -94,7 +95,7 @@ impl Prepared {
         outputs::check(&paths, work.object.location().path(), options.overwrite)?;
         let mut sizes = Vec::with_capacity(work.shards.len());
         for shard in &work.shards {
-            sizes.push(outputs::size(&work.object, shard, work.genes.is_some()).await?);
+            sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
         }
         let jobs = jobs(options);
         let spec = WriteSpec {
@@ -105,7 +106,7 @@ impl Prepared {
             jobs,
         };
         let n_vars = match &work.genes {
-            Some(genes) => u64::try_from(genes.len()).unwrap_or(u64::MAX),
+            Some(genes) => u64::try_from(genes.positions.len()).unwrap_or(u64::MAX),
             None => work.object.n_vars(),
         };
         let report = Report {
@@ -223,7 +224,10 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
         object: Arc::clone(&work.object),
         rows,
         partitions,
-        genes: work.genes.clone(),
+        genes: work
+            .genes
+            .as_ref()
+            .map(|genes| Arc::clone(&genes.positions)),
         provenance: true,
         columns: None,
         batch_bytes: DEFAULT_BATCH_BYTES,

@@ -33,7 +33,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         None => RowSelection::all(object.n_obs()),
     };
     let genes = match &options.genes {
-        Some(list) => Some(genes::positions(&object, list).await?),
+        Some(list) => Some(genes::chosen(&object, list).await?),
         None => None,
     };
     let mut warnings = Vec::new();

@@ -221,6 +221,7 @@ impl Job {
         let size = ObjectSize {
             rows: output.n_obs,
             nnz: output.nnz.clone().into_iter().collect(),
+            axis: output.axis.clone(),
         };
         let options = SinkOptions {
             compression: self.spec.compression,

@@ -17,6 +17,8 @@ pub struct OutputSpec {
     pub n_obs: Option<u64>,
     /// Stored entries per matrix column (`X`, `layers_counts`), where the plan knows them.
     pub nnz: BTreeMap<String, u64>,
+    /// Id of the axis of genes, for an output without a matrix to say it.
+    pub axis: Option<String>,
 }
 
 impl OutputSpec {
@@ -26,6 +28,7 @@ impl OutputSpec {
             path: path.into(),
             n_obs: None,
             nnz: BTreeMap::new(),
+            axis: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, try_join_all};
 
 use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, encoding};
 use crate::error::{Error, Result};
-use crate::model::ElementKey;
+use crate::model::{AxisRegistry, ElementKey};
 use crate::sink::finish::write_rest;
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
@@ -48,7 +48,10 @@ impl ObjectSink {
         size: &ObjectSize,
         options: &SinkOptions,
     ) -> Result<Self> {
-        let layout = Layout::of(schema)?;
+        let mut layout = Layout::of(schema)?;
+        if let (None, Some(id)) = (&layout.axis, &size.axis) {
+            layout.axis = AxisRegistry::global().get(id);
+        }
         let writer = store::create(&WriteTarget {
             path: path.to_owned(),
             overwrite: options.overwrite,

@@ -23,6 +23,9 @@ pub struct ObjectSize {
     pub rows: Option<u64>,
     /// Stored entries of sparse columns (`X`, `layers_counts`), where known.
     pub nnz: HashMap<String, u64>,
+    /// Id of the axis of genes (see [`AxisRegistry`](crate::model::AxisRegistry)), for objects
+    /// that have no matrix to say it.
+    pub axis: Option<String>,
 }
 
 impl ObjectSize {
