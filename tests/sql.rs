@@ -2,7 +2,11 @@
 //!
 //! Each file runs in a session of its own. `open NAME` and `open alias=NAME` (statements of this
 //! runner) open an object: `demo` is made by `synth`, others are found in the shared data, whose
-//! absence skips the file with a visible line.
+//! absence skips the file with a visible line. `$OUT` is an empty folder, `$FILE(NAME)` an
+//! object's path. `SQL_ONLY=text` runs the files whose path holds the text; `SQL_UPDATE=1` writes
+//! the answers into the files, to be read before they are committed.
+
+#![expect(clippy::unwrap_used, reason = "a fixture fails the test")]
 
 use std::fmt;
 use std::path::{Path, PathBuf};

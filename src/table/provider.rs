@@ -32,7 +32,6 @@ pub struct AnnDataTable {
     schema: SchemaRef,
     /// Absent where the table came from another machine: the scan opens it.
     layout: Option<Arc<Layout>>,
-    object: Option<Arc<AnnData>>,
     n_rows: Option<u64>,
     axis_len: u64,
 }
@@ -57,7 +56,6 @@ impl AnnDataTable {
             n_rows: layout.n_rows(),
             axis_len: layout.axis_len(),
             layout: Some(layout),
-            object: Some(Arc::clone(object)),
         })
     }
 
@@ -72,7 +70,6 @@ impl AnnDataTable {
             description: Arc::new(description),
             schema,
             layout: None,
-            object: None,
             n_rows,
             axis_len,
         }
@@ -97,22 +94,6 @@ impl AnnDataTable {
             description: Arc::new(description),
             ..self.clone()
         }
-    }
-
-    /// The same table with the hidden columns `__object` and `__row` at its end, which a sink
-    /// needs to find what belongs to a row besides its columns.
-    ///
-    /// # Errors
-    /// [`Error::NotImplemented`](crate::Error::NotImplemented) for a table whose object is not
-    /// open here.
-    pub fn with_provenance(&self) -> crate::Result<Self> {
-        let Some(object) = &self.object else {
-            let what = "provenance of a table that was opened on another machine".to_owned();
-            return Err(crate::Error::NotImplemented(what));
-        };
-        let mut description = self.description.as_ref().clone();
-        description.provenance = true;
-        Self::of(object, description)
     }
 
     /// The source of an unfiltered scan of all columns.
@@ -158,7 +139,11 @@ impl TableProvider for AnnDataTable {
             state.config().target_partitions()
         };
         let partitions = even_partitions(self.axis_len, target, LEAST_PARTITION);
-        scan_plan(source, &partitions, self.n_rows, limit)
+        let n_rows = match (self.n_rows, limit) {
+            (Some(n_rows), Some(limit)) => Some(n_rows.min(u64::try_from(limit).unwrap_or(n_rows))),
+            (n_rows, _) => n_rows,
+        };
+        scan_plan(source, &partitions, n_rows, limit)
     }
 
     fn supports_filters_pushdown(

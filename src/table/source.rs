@@ -100,6 +100,18 @@ impl AnnDataSource {
             .map_or(0, |layout| layout.matrix_row_bytes())
     }
 
+    /// Bytes that a row of the columns projected takes on the average, where the object is open.
+    fn row_bytes(&self) -> Option<u64> {
+        let layout = self.layout.get()?;
+        let columns = self.projection.column_indices();
+        Some(
+            columns
+                .into_iter()
+                .map(|c| layout.row_bytes(c))
+                .fold(0, u64::saturating_add),
+        )
+    }
+
     /// The output's expressions over the table's schema.
     pub fn projection_exprs(&self) -> &ProjectionExprs {
         &self.projection
@@ -132,8 +144,14 @@ pub(crate) fn scan_config(
         Ok(rows) => Precision::Exact(rows),
         Err(_) => Precision::Absent,
     };
+    // What rows weigh decides which side of a join is held in memory.
+    let bytes = source
+        .row_bytes()
+        .zip(n_rows)
+        .and_then(|(row, n)| usize::try_from(row.checked_mul(n)?).ok());
     let statistics = |num_rows| Statistics {
         num_rows,
+        total_byte_size: bytes.map_or(Precision::Absent, Precision::Inexact),
         ..Statistics::new_unknown(&schema)
     };
     let file = |range: &Range<u64>| {

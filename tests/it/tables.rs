@@ -1,5 +1,11 @@
 //! Tables of real and made objects: every one runs, pushdowns read less, plans survive protobuf.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a fixture fails the test"
+)]
+
 use std::sync::OnceLock;
 
 use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};

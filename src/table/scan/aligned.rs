@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::{
@@ -231,15 +231,18 @@ async fn keep(
         .cloned()
         .partition(|slot| reader.is_heavy(slot));
     block.load(&light, reader).await?;
+    if heavy.is_empty() {
+        let values = conjunct
+            .slots
+            .iter()
+            .filter_map(|slot| block.get(slot).cloned());
+        let mask = conjunct.mask(values.collect(), n_rows)?;
+        return block.keep(&mask);
+    }
     let (rows, max_bytes) = (block.rows().clone(), scan.batch_bytes as u64);
-    let cuts = match heavy.is_empty() {
-        true => vec![0..n_rows],
-        false => {
-            reader
-                .cuts(&heavy, &rows, n_rows, usize::MAX, max_bytes)
-                .await?
-        }
-    };
+    let cuts = reader
+        .cuts(&heavy, &rows, n_rows, usize::MAX, max_bytes)
+        .await?;
     let mut masks = Vec::with_capacity(cuts.len());
     for cut in cuts {
         let cut_rows = rows.slice(cut.start as u64..cut.end as u64);
@@ -253,12 +256,7 @@ async fn keep(
             });
         masks.push(conjunct.mask(values.collect(), cut.len())?);
     }
-    match masks.as_slice() {
-        [mask] => block.keep(mask),
-        masks => {
-            let masks: Vec<&dyn arrow::array::Array> = masks.iter().map(|m| m as _).collect();
-            let mask = concat(&masks)?;
-            block.keep(arrow::array::AsArray::as_boolean(&mask) as &BooleanArray)
-        }
-    }
+    let masks: Vec<&dyn Array> = masks.iter().map(|mask| mask as _).collect();
+    let mask = concat(&masks)?;
+    block.keep(mask.as_boolean())
 }

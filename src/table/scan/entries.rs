@@ -1,6 +1,5 @@
 //! Scanning a table of stored entries.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,18 +8,17 @@ use arrow::array::{
 };
 use arrow::compute::{cast, filter_record_batch, take};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema};
-use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, InListExpr, Literal};
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 
 use crate::element::EntryParts;
 use crate::error::{Error, Result};
 use crate::kernel::sums;
-use crate::model::{MatrixKind, RowSelection, VarAxis};
+use crate::model::{MatrixKind, RowSelection};
 use crate::table::layout::{EntriesLayout, EntryColumn};
 use crate::table::scan::calls::{Hits, offsets_of, runs};
 use crate::table::scan::expr::Compiled;
+use crate::table::scan::named::named;
 use crate::table::scan::prune::rows_allowed;
 use crate::table::scan::{Output, Scan};
 
@@ -42,13 +40,7 @@ pub(super) async fn run(table: &EntriesLayout, scan: &Scan, mut output: Output) 
             continue;
         }
         let of_cols = at(EntryColumn::Col).and_then(|c| rows_allowed(expr, c, shape.n_cols));
-        let of_names = || {
-            Some(named(
-                expr,
-                at(EntryColumn::ColName)?,
-                table.axis.as_deref()?,
-            )?)
-        };
+        let of_names = || named(expr, at(EntryColumn::ColName)?, table.axis.as_deref()?);
         match of_cols.or_else(of_names) {
             Some(allowed) => cols = Some(cols.map_or(allowed.clone(), |c| c.intersect(&allowed))),
             None => rest.push(Arc::clone(expr)),
@@ -363,60 +355,4 @@ fn dense_cols(places: &[usize], n_cols: u64) -> ArrayRef {
         .iter()
         .map(|p| i64::try_from(*p as u64 % n_cols.max(1)).unwrap_or(i64::MAX));
     Arc::new(Int64Array::from_iter_values(cols))
-}
-
-/// The genes that a condition on `var_names` allows, where it is an equality, an IN list, or an OR
-/// of such. Names may repeat; all positions count.
-fn named(expr: &Arc<dyn PhysicalExpr>, column: usize, axis: &VarAxis) -> Option<RowSelection> {
-    let mut names = HashSet::new();
-    collect_names(expr, column, &mut names)?;
-    let all = axis.names().iter().enumerate();
-    let hits = all.filter(|(_, name)| name.is_some_and(|name| names.contains(name)));
-    RowSelection::from_sorted(hits.map(|(at, _)| at as u64))
-}
-
-fn collect_names(
-    expr: &Arc<dyn PhysicalExpr>,
-    column: usize,
-    names: &mut HashSet<String>,
-) -> Option<()> {
-    if let Some(list) = expr.downcast_ref::<InListExpr>() {
-        if list.negated() || !is_column(list.expr(), column) {
-            return None;
-        }
-        for item in list.list() {
-            names.insert(text(item)?);
-        }
-        return Some(());
-    }
-    let binary = expr.downcast_ref::<BinaryExpr>()?;
-    match binary.op() {
-        Operator::Or => {
-            collect_names(binary.left(), column, names)?;
-            collect_names(binary.right(), column, names)
-        }
-        Operator::Eq if is_column(binary.left(), column) => {
-            names.insert(text(binary.right())?);
-            Some(())
-        }
-        Operator::Eq if is_column(binary.right(), column) => {
-            names.insert(text(binary.left())?);
-            Some(())
-        }
-        _ => None,
-    }
-}
-
-fn is_column(expr: &Arc<dyn PhysicalExpr>, column: usize) -> bool {
-    match expr.downcast_ref::<CastExpr>() {
-        Some(cast) => is_column(cast.expr(), column),
-        None => expr
-            .downcast_ref::<Column>()
-            .is_some_and(|c| c.index() == column),
-    }
-}
-
-fn text(expr: &Arc<dyn PhysicalExpr>) -> Option<String> {
-    let literal = expr.downcast_ref::<Literal>()?;
-    Some(literal.value().try_as_str()??.to_owned())
 }

@@ -7,6 +7,7 @@
 
 mod expr;
 mod prune;
+mod named;
 mod metrics;
 mod pieces;
 mod calls;
