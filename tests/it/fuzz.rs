@@ -9,15 +9,19 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::DataType;
+use futures::StreamExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use annfusion::model::Location;
-use annfusion::ops::{self, Quiet, VerifyOptions};
+use annfusion::ops::{self, Cut, Quiet, RunOptions, SliceOptions, VerifyOptions};
+use annfusion::session::Session;
 
 const FILE: &str = "ANNFUSION_FUZZ_FILE";
 const CUTS: u64 = 20;
@@ -124,7 +128,7 @@ fn worker() {
             .write_all(&bytes)
             .unwrap();
         *AT.lock().unwrap() = format!("{name} {what}");
-        BEGAN_AT.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+        BEGAN_AT.store(millis(start), Ordering::Relaxed);
         runtime.block_on(exercise(&path, folder.path()));
         BEGAN_AT.store(u64::MAX, Ordering::Relaxed);
         for entry in std::fs::read_dir(folder.path()).unwrap() {
@@ -135,12 +139,16 @@ fn worker() {
     assert!(panics.is_empty(), "FUZZ {} panics", panics.len());
 }
 
+fn millis(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap()
+}
+
 /// Ends the process where one variant takes too long: a thread that hangs cannot be stopped.
 fn watch(start: Instant) {
     loop {
         std::thread::sleep(Duration::from_millis(200));
         let began = BEGAN_AT.load(Ordering::Relaxed);
-        let now = start.elapsed().as_millis() as u64;
+        let now = millis(start);
         if began != u64::MAX && now.saturating_sub(began) > SECONDS * 1000 {
             eprintln!("FUZZ {}: more than {SECONDS} s", AT.lock().unwrap());
             std::process::abort();
@@ -159,10 +167,13 @@ fn variants<'a>(
             // Spread over the file, at odd places; the first cuts fall into the superblock.
             let cut = (len * i / CUTS + rng.next_u64() % (len / CUTS).max(1)).min(len - 1);
             let cut = if i == 0 { cut % 100 } else { cut };
-            (format!("cut at {cut}"), original[..cut as usize].to_vec())
+            (
+                format!("cut at {cut}"),
+                original[..usize::try_from(cut).unwrap()].to_vec(),
+            )
         } else {
             let mut bytes = original.to_vec();
-            let at = (rng.next_u64() % len) as usize;
+            let at = usize::try_from(rng.next_u64() % len).unwrap();
             let bit = rng.next_u64() % 8;
             bytes[at] ^= 1 << bit;
             (format!("bit {bit} of byte {at} flipped"), bytes)
@@ -175,5 +186,41 @@ async fn exercise(path: &Path, folder: &Path) {
     let location = Location::parse(path.to_str().unwrap());
     let _ = ops::inspect(&location).await;
     let _ = ops::verify(&location, &VerifyOptions::default(), &Quiet).await;
-    let _ = folder;
+    let _ = select_all(path.to_str().unwrap()).await;
+    let options = SliceOptions {
+        input: location,
+        prefix: folder.join("out"),
+        cut: Cut::Size(1000),
+        csv: None,
+        predicate: None,
+        genes: None,
+        output_names: None,
+        run: RunOptions::default(),
+    };
+    if let Ok(prepared) = Box::pin(ops::slice(&options)).await {
+        let _ = prepared.run(Arc::new(Quiet)).await;
+    }
+}
+
+async fn select_all(path: &str) -> annfusion::Result<()> {
+    let session = Session::builder().target_partitions(2).build()?;
+    let schema = session.open(&format!("damaged={path}")).await?.schema;
+    let names = session
+        .collect(&format!(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}'"
+        ))
+        .await?;
+    for batch in names {
+        let names = arrow::compute::cast(batch.column(0), &DataType::Utf8)?;
+        for name in names.as_string::<i32>().iter().flatten() {
+            let name = name.replace('"', "\"\"");
+            let frame = session.sql(&format!("SELECT * FROM \"{name}\"")).await;
+            let Ok(frame) = frame else { continue };
+            let Ok(mut stream) = session.stream(frame).await else {
+                continue;
+            };
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    }
+    Ok(())
 }

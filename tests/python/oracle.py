@@ -14,7 +14,7 @@ from anndata.tests.helpers import assert_equal
 # (pattern of a difference, why it is meant). A pattern is matched against "<object>: <difference>".
 DESIGNED = [
     (
-        r": (X|layers/.*|raw/X|obsm/.*|obsp/.*): kind csr_matrix != csc_matrix",
+        r": (X|layers/.*|raw/X|obsm/.*|obsp/.*|varp/.*): kind csr_matrix != csc_matrix",
         "rows are what moves: a matrix stored by column is transposed on the way and written by row",
     ),
     (

@@ -21,7 +21,7 @@ seen = {}
 for path in sys.argv[1:]:
     try:
         a = anndata.read_h5ad(path)
-        x = a.X if a.X is None else float(np.nansum(np.abs(a.X.sum() if hasattr(a.X, "sum") else 0)))
+        x = a.X if a.X is None else float(f"{float(np.nan_to_num(a.X.sum())):.4g}") + 0.0 if abs(float(np.nan_to_num(a.X.sum()))) > 1e-3 else 0.0
         seen[path] = [list(a.shape), x, sorted(map(str, a.obs.columns)), sorted(a.obsm), sorted(a.uns)]
     except Exception as e:
         seen[path] = f"{type(e).__name__}: {e}"[:300]
