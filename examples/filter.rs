@@ -1,5 +1,7 @@
 //! Keeps some cells and genes: `cargo run --example filter -- cells.h5ad b.h5ad`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::sync::Arc;
 
 use annfusion::model::Location;

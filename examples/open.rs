@@ -1,5 +1,7 @@
 //! Opens an object and says what is in it: `cargo run --example open -- cells.h5ad`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
+
 use annfusion::element::AnnData;
 use annfusion::model::Location;
 

@@ -1,5 +1,7 @@
 //! Cuts an object into shards of 1,000 cells: `cargo run --example slice -- cells.h5ad part`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
+
 use std::sync::Arc;
 
 use annfusion::model::Location;

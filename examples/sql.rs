@@ -1,5 +1,7 @@
 //! SQL to Arrow batches: `cargo run --example sql -- cells.h5ad`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
+
 use annfusion::session::Session;
 use arrow::util::pretty::pretty_format_batches;
 

@@ -1,7 +1,7 @@
 //! `annfusion query`.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use datafusion::sql::parser::DFParser;
 
@@ -83,7 +83,7 @@ fn inputs(mut inputs: Vec<String>, file: Option<&Path>) -> Result<(Vec<String>, 
 
 fn read_sql(path: &Path) -> Result<String> {
     let failed = |e: std::io::Error| Error::option("--file", format!("{}: {e}", path.display()));
-    if path == PathBuf::from("-") {
+    if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(failed)?;
         Ok(text)

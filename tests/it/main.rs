@@ -1,5 +1,12 @@
 //! Integration tests, in one binary so that DataFusion is linked once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::panic,
+    reason = "a test that cannot go on fails; one that is skipped says so"
+)]
+
 mod h5_write;
 mod h5_layouts;
 mod h5_read;

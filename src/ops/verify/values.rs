@@ -127,10 +127,12 @@ fn sparse_row(a: &ArrayRef, b: &ArrayRef, row: usize) -> Result<Option<String>> 
         );
         match (at_a, at_b) {
             (Some(p), Some(q)) if p == q => {
-                if x.slice(k, 1).to_data() != y.slice(k, 1).to_data() {
-                    let (x, y) = (show(&x, k), show(&y, k));
-                    return Ok(Some(format!("column {p}: {x} here, {y} there")));
+                let equal = x.slice(k, 1).to_data() == y.slice(k, 1).to_data();
+                if equal {
+                    continue;
                 }
+                let (x, y) = (show(&x, k), show(&y, k));
+                return Ok(Some(format!("column {p}: {x} here, {y} there")));
             }
             (Some(p), q) if q.is_none_or(|q| p < q) => {
                 let x = show(&x, k);
