@@ -1,6 +1,5 @@
 //! Logical plans.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -15,30 +14,16 @@ use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtens
 
 use crate::cluster::message::{TableMessage, external, read, write};
 use crate::functions;
+use crate::plan::H5adFormatFactory;
 use crate::table::AnnDataTable;
 
 const TABLE: &[u8] = b"annfusion.table.1:";
+const FORMAT: &[u8] = b"annfusion.format.h5ad.1";
 
-/// A file format of another module that can be sent.
-pub trait FormatCodec: fmt::Debug + Send + Sync {
-    /// Writes the format, tag first; false where it is not this codec's.
-    ///
-    /// # Errors
-    /// What the format's options meet when they are encoded.
-    fn try_encode(&self, format: &Arc<dyn FileFormatFactory>, buf: &mut Vec<u8>) -> Result<bool>;
-
-    /// Reads a format; [`None`] where the bytes do not begin with the codec's tag.
-    ///
-    /// # Errors
-    /// What the format's options meet when they are decoded.
-    fn try_decode(&self, bytes: &[u8]) -> Result<Option<Arc<dyn FileFormatFactory>>>;
-}
-
-/// Sends tables of objects, and what was added by [`with_format`](Self::with_format).
+/// Sends tables of objects and the format that writes them.
 #[derive(Debug)]
 pub struct AnnDataLogicalCodec {
     inner: Arc<dyn LogicalExtensionCodec>,
-    formats: Vec<Arc<dyn FormatCodec>>,
 }
 
 impl Default for AnnDataLogicalCodec {
@@ -50,17 +35,7 @@ impl Default for AnnDataLogicalCodec {
 impl AnnDataLogicalCodec {
     /// Around a codec that gets what is not ours.
     pub fn wrap(inner: Arc<dyn LogicalExtensionCodec>) -> Self {
-        Self {
-            inner,
-            formats: Vec::new(),
-        }
-    }
-
-    /// The same codec, which also sends this format.
-    #[must_use]
-    pub fn with_format(mut self, format: Arc<dyn FormatCodec>) -> Self {
-        self.formats.push(format);
-        self
+        Self { inner }
     }
 }
 
@@ -123,10 +98,8 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         buf: &[u8],
         ctx: &TaskContext,
     ) -> Result<Arc<dyn FileFormatFactory>> {
-        for codec in &self.formats {
-            if let Some(format) = codec.try_decode(buf)? {
-                return Ok(format);
-            }
+        if buf == FORMAT {
+            return Ok(Arc::new(H5adFormatFactory));
         }
         self.inner.try_decode_file_format(buf, ctx)
     }
@@ -136,10 +109,10 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         buf: &mut Vec<u8>,
         node: Arc<dyn FileFormatFactory>,
     ) -> Result<()> {
-        for codec in &self.formats {
-            if codec.try_encode(&node, buf)? {
-                return Ok(());
-            }
+        // Its options travel with the COPY statement.
+        if node.is::<H5adFormatFactory>() {
+            buf.extend_from_slice(FORMAT);
+            return Ok(());
         }
         self.inner.try_encode_file_format(buf, node)
     }

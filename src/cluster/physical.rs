@@ -1,6 +1,5 @@
 //! Physical plans.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -21,36 +20,16 @@ use datafusion_proto::physical_plan::{
 };
 
 use crate::cluster::message::{GroupMessage, ProjectedMessage, ScanMessage, external, read, write};
+use crate::cluster::nodes;
 use crate::functions;
 use crate::table::{AnnDataSource, ScanDescription, scan_config};
 
 const SCAN: &[u8] = b"annfusion.scan.1:";
 
-/// A node of another module that can be sent.
-pub trait NodeCodec: fmt::Debug + Send + Sync {
-    /// Writes the node, tag first; false where it is not one of this codec's.
-    ///
-    /// # Errors
-    /// What the node's parts meet when they are encoded.
-    fn try_encode(&self, node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<bool>;
-
-    /// Reads a node over its inputs; [`None`] where the bytes do not begin with the codec's tag.
-    ///
-    /// # Errors
-    /// What the node's parts meet when they are decoded.
-    fn try_decode(
-        &self,
-        bytes: &[u8],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: &TaskContext,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>>;
-}
-
-/// Sends scans of objects, and what was added by [`with_node`](Self::with_node).
+/// Sends scans of objects and the nodes of [`crate::plan`].
 #[derive(Debug)]
 pub struct AnnDataPhysicalCodec {
     inner: Arc<dyn PhysicalExtensionCodec>,
-    nodes: Vec<Arc<dyn NodeCodec>>,
 }
 
 impl Default for AnnDataPhysicalCodec {
@@ -62,17 +41,7 @@ impl Default for AnnDataPhysicalCodec {
 impl AnnDataPhysicalCodec {
     /// Around a codec that gets what is not ours.
     pub fn wrap(inner: Arc<dyn PhysicalExtensionCodec>) -> Self {
-        Self {
-            inner,
-            nodes: Vec::new(),
-        }
-    }
-
-    /// The same codec, which also sends these nodes.
-    #[must_use]
-    pub fn with_node(mut self, node: Arc<dyn NodeCodec>) -> Self {
-        self.nodes.push(node);
-        self
+        Self { inner }
     }
 
     fn encode_scan(
@@ -157,10 +126,8 @@ impl PhysicalExtensionCodec for AnnDataPhysicalCodec {
         if let Some(bytes) = buf.strip_prefix(SCAN) {
             return self.decode_scan(&read(bytes)?, ctx, proto_converter);
         }
-        for codec in &self.nodes {
-            if let Some(node) = codec.try_decode(buf, inputs, ctx)? {
-                return Ok(node);
-            }
+        if let Some(node) = nodes::decode(buf, inputs)? {
+            return Ok(node);
         }
         self.inner.try_decode(buf, inputs, ctx, proto_converter)
     }
@@ -181,10 +148,8 @@ impl PhysicalExtensionCodec for AnnDataPhysicalCodec {
                 buf,
             );
         }
-        for codec in &self.nodes {
-            if codec.try_encode(&node, buf)? {
-                return Ok(());
-            }
+        if nodes::encode(&node, buf)? {
+            return Ok(());
         }
         self.inner.try_encode(node, buf, proto_converter)
     }

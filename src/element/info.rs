@@ -9,7 +9,7 @@ use crate::element::ElementInfo;
 use crate::element::node::{Encoding, Node};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
-use crate::store::{ArrayInfo, NodeKind, Store};
+use crate::store::{ArrayInfo, ArrayReader, NodeKind, Store};
 
 /// Groups may be nested this deep.
 pub(super) const MAX_DEPTH: usize = 64;
@@ -101,7 +101,7 @@ async fn describe(node: &Node, encoding: Option<Encoding>, key: ElementKey) -> E
     };
     let arrays = match node.kind {
         NodeKind::Array => match node.array().await {
-            Ok(array) => vec![(String::new(), array.info().clone())],
+            Ok(array) => vec![(String::new(), sized(array.as_ref()).await)],
             Err(_) => Vec::new(),
         },
         NodeKind::Group if is_composite(encoding) => members(node).await,
@@ -175,6 +175,15 @@ async fn describe(node: &Node, encoding: Option<Encoding>, key: ElementKey) -> E
     info
 }
 
+/// An array's description with its bytes on disk, where these can be told.
+async fn sized(array: &dyn ArrayReader) -> ArrayInfo {
+    let mut info = array.info().clone();
+    if let Ok(bytes) = array.stored_bytes().await {
+        info.stored_bytes = bytes;
+    }
+    info
+}
+
 /// Descriptions of the arrays inside an element, those of one nested group (categories that are a
 /// nullable string array) included.
 async fn members(node: &Node) -> Vec<(String, ArrayInfo)> {
@@ -185,13 +194,13 @@ async fn members(node: &Node) -> Vec<(String, ArrayInfo)> {
         };
         if child.kind == NodeKind::Array {
             if let Ok(array) = child.array().await {
-                found.push((name, array.info().clone()));
+                found.push((name, sized(array.as_ref()).await));
             }
             continue;
         }
         for inner in child.children().await.unwrap_or_default() {
             if let Ok(array) = child.member(&inner).await {
-                found.push((format!("{name}/{inner}"), array.info().clone()));
+                found.push((format!("{name}/{inner}"), sized(array.as_ref()).await));
             }
         }
     }

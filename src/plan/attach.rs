@@ -65,6 +65,16 @@ impl AttachColumnExec {
             properties: Arc::new(properties),
         })
     }
+
+    /// The column's field.
+    pub fn field(&self) -> &FieldRef {
+        &self.field
+    }
+
+    /// One value per row of the source.
+    pub fn values(&self) -> &ArrayRef {
+        &self.values
+    }
 }
 
 fn with_field(schema: &SchemaRef, at: usize, field: &FieldRef) -> SchemaRef {

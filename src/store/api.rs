@@ -133,6 +133,12 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     /// What is known of it.
     fn info(&self) -> &ArrayInfo;
 
+    /// Bytes on disk, text on a heap aside; [`None`] where the store cannot tell. Reads the chunk
+    /// table of an array with filters, once.
+    async fn stored_bytes(&self) -> Result<Option<u64>> {
+        Ok(self.info().stored_bytes)
+    }
+
     /// Reads the selected rows of the first axis (all of the others), flattened row-major into one
     /// owned, right-sized array of `info().dtype.arrow()` without nulls. A scalar has one row.
     ///

@@ -15,6 +15,7 @@ mod element_read;
 mod fuzz;
 mod memory;
 mod layering;
+mod ops;
 mod sink;
 mod tables;
 

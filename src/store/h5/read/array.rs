@@ -202,6 +202,17 @@ impl ArrayReader for H5Array {
         &self.0.info
     }
 
+    async fn stored_bytes(&self) -> Result<Option<u64>> {
+        let core = &self.0;
+        let Storage::Chunked(chunked) = &core.storage else {
+            return Ok(core.info.stored_bytes);
+        };
+        chunked
+            .stored_bytes(&core.dataset, core.source.as_ref())
+            .map(Some)
+            .map_err(|fault| fault.at(&core.file.url, &core.info.key))
+    }
+
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
         let core = &self.0;
         core.check(rows)?;

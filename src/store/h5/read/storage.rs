@@ -180,6 +180,22 @@ impl Chunked {
             .map_err(|reason| Fault::Corrupt(reason.clone()))
     }
 
+    /// Bytes of all chunks. Without filters every chunk has its full size, so the table is not
+    /// needed: chunks that were never written are counted as if they were there.
+    pub(super) fn stored_bytes(
+        &self,
+        dataset: &Dataset,
+        source: &dyn ByteSource,
+    ) -> Result<u64, Fault> {
+        if self.pipeline.is_empty() {
+            let chunks = self.grid.iter().product::<u64>();
+            let bytes = u64::try_from(self.chunk_bytes).unwrap_or(u64::MAX);
+            return Ok(chunks.saturating_mul(bytes).min(source.len()));
+        }
+        let entries = self.table(dataset, source)?;
+        Ok(entries.iter().map(|entry| entry.size).sum())
+    }
+
     fn load(&self, chunks: Vec<Chunk>, source: &dyn ByteSource) -> Result<Vec<Entry>, Fault> {
         let whole = u64::try_from(self.chunk_bytes).unwrap_or(u64::MAX);
         let mut stored = 0u64;
