@@ -174,6 +174,7 @@ impl Job {
             }))?;
             if has_text {
                 return Ok(Body::Records(Records::new(
+                    self.shared.bytes(),
                     dataset,
                     spec.dtype.clone(),
                     shape,
@@ -206,6 +207,7 @@ impl Job {
         }
         if has_text {
             return Ok(Body::Records(Records::new(
+                self.shared.bytes(),
                 dataset,
                 spec.dtype.clone(),
                 shape,
@@ -234,6 +236,7 @@ impl Job {
         Ok(if spec.dtype.size().is_none() {
             let shape = grid.shape(0);
             Body::Records(Records::new(
+                self.shared.bytes(),
                 dataset,
                 spec.dtype.clone(),
                 Some(&shape),

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_uint, c_void};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use hdf5_sys::h5::{haddr_t, hsize_t};
 use hdf5_sys::h5d::{H5Dchunk_iter, H5Dget_offset};
 
+use super::descriptor::Descriptor;
 use super::grid::Grid;
 use super::raw::{Handle, RawResult, check, locked};
 
@@ -27,13 +26,17 @@ struct Run {
 /// The places of an array's bytes, in order.
 #[derive(Debug)]
 pub(super) struct Direct {
-    file: Arc<File>,
+    file: Arc<Descriptor>,
     runs: VecDeque<Run>,
 }
 
 impl Direct {
     /// The place of a contiguous dataset of `bytes` bytes whose room is reserved.
-    pub(super) fn contiguous(file: Arc<File>, dataset: &Handle, bytes: u64) -> RawResult<Self> {
+    pub(super) fn contiguous(
+        file: Arc<Descriptor>,
+        dataset: &Handle,
+        bytes: u64,
+    ) -> RawResult<Self> {
         let mut runs = VecDeque::new();
         if bytes > 0 {
             // SAFETY: the identifier is an open dataset.
@@ -52,7 +55,7 @@ impl Direct {
 
     /// The places of the chunks of a dataset of `rows` rows whose room is reserved.
     pub(super) fn chunked(
-        file: Arc<File>,
+        file: Arc<Descriptor>,
         dataset: &Handle,
         grid: &Grid,
         rows: u64,

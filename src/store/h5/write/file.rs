@@ -21,6 +21,7 @@ use hdf5_sys::h5t::H5T_cset_t;
 
 use super::array::{H5ArrayWriter, in_background};
 use super::attributes::AttributeTypes;
+use super::descriptor::Descriptor;
 use super::names::{EXISTS, Names, directory_of, remove_stale};
 use super::raw::{Handle, RawResult, c_name, check, locked};
 use crate::error::{BoxedError, Error, Result};
@@ -61,7 +62,7 @@ pub(super) struct Shared {
     /// The library's file, negative once it is closed.
     file: AtomicI64,
     /// Our own descriptor of it.
-    bytes: Arc<File>,
+    bytes: Arc<Descriptor>,
     /// How links are named.
     links: Handle,
     /// How groups are made.
@@ -84,7 +85,7 @@ impl Shared {
             let shared = Self {
                 url: names.url.clone(),
                 file: AtomicI64::new(file.id()),
-                bytes: Arc::new(bytes),
+                bytes: Arc::new(Descriptor::new(bytes)),
                 links,
                 groups,
                 attributes: AttributeTypes::new()?,
@@ -109,7 +110,7 @@ impl Shared {
     }
 
     /// A descriptor for writing at places the library has given.
-    pub(super) fn bytes(&self) -> Arc<File> {
+    pub(super) fn bytes(&self) -> Arc<Descriptor> {
         Arc::clone(&self.bytes)
     }
 

@@ -23,6 +23,7 @@ mod dataset;
 
 mod records;
 mod chunks;
+mod descriptor;
 mod direct;
 
 mod encode;

@@ -1,13 +1,15 @@
 //! Text, and records that hold text: written by the library, which keeps text on its heap.
 
 use std::ptr;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, StructArray};
 use hdf5::globals as h5;
 use hdf5_sys::h5d::{H5Dget_space, H5Dset_extent, H5Dwrite};
-use hdf5_sys::h5p::{H5Pclose, H5Pcreate, H5Pset_buffer};
+use hdf5_sys::h5p::{H5P_DEFAULT, H5Pclose, H5Pcreate, H5Pset_buffer};
 use hdf5_sys::h5s::{H5S_seloper_t, H5Sclose, H5Screate_simple, H5Sselect_hyperslab};
 
+use super::descriptor::Descriptor;
 use super::encode::{Texts, encode, mismatch};
 use super::raw::{Handle, RawResult, check, disk_size, locked, memory_size, memory_type};
 use crate::model::DType;
@@ -15,13 +17,17 @@ use crate::model::DType;
 /// Elements written under one hold of the lock.
 const BLOCK: u64 = 8192;
 
+/// Room on the disk from which on a block is converted in one go, which takes half the time.
+const PLENTY: u64 = 256 << 20;
+
 /// The rest of an array with text.
 #[derive(Debug)]
 pub(super) struct Records {
+    file: Arc<Descriptor>,
     dataset: Handle,
     memory: Handle,
-    /// How the library transfers: see [`one_by_one`].
-    transfer: Handle,
+    /// How the library transfers where the disk is nearly full: see [`one_by_one`].
+    careful: Handle,
     dtype: DType,
     /// Lengths after the first axis.
     tail: Vec<u64>,
@@ -35,15 +41,17 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(
+        file: Arc<Descriptor>,
         dataset: Handle,
         dtype: DType,
         shape: Option<&[u64]>,
         growing: bool,
     ) -> RawResult<Self> {
         Ok(Self {
+            file,
             dataset,
             memory: memory_type(&dtype)?,
-            transfer: one_by_one(&dtype)?,
+            careful: one_by_one(&dtype)?,
             dtype,
             tail: shape.and_then(|s| s.get(1..)).unwrap_or_default().to_vec(),
             growing,
@@ -82,6 +90,10 @@ impl Records {
     /// Writes the next `n` rows.
     fn write(&self, image: &Image, n: u64) -> RawResult<()> {
         let pointer = image.bytes.as_ptr().cast();
+        let transfer = match self.file.room() {
+            room if room < PLENTY => self.careful.id(),
+            _ => H5P_DEFAULT,
+        };
         // SAFETY: the image has as many elements, in the memory type's layout, as are selected;
         // its pointers stay valid as long as it is borrowed. All lengths have the dataset's rank.
         unsafe {
@@ -91,7 +103,7 @@ impl Records {
                     self.memory.id(),
                     0,
                     0,
-                    self.transfer.id(),
+                    transfer,
                     pointer,
                 ));
             }
@@ -122,7 +134,7 @@ impl Records {
                 self.memory.id(),
                 memory.id(),
                 file.id(),
-                self.transfer.id(),
+                transfer,
                 pointer,
             ))
         }
