@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use super::options::CsvColumn;
 use crate::error::{Error, Result};
 use crate::model::{CategoryRegistry, FieldMeta};
+use crate::table::cells_name;
 
 /// Reads `column`, matched on `obs_names`, as a categorical whose categories are sorted.
 ///
@@ -36,13 +37,15 @@ pub(super) fn categorical(
     let (codes, categories) = factorize(&values)?;
     let id = CategoryRegistry::global().register(&categories);
     let array = DictionaryArray::try_new(codes, categories)?;
+    let name = cells_name(column);
     let meta = FieldMeta {
+        name: (name != column).then(|| column.to_owned()),
         encoding: Some("categorical".to_owned()),
         ordered: Some(false),
         categories: Some(id),
         ..FieldMeta::default()
     };
-    let field = meta.apply(Field::new(column, array.data_type().clone(), true));
+    let field = meta.apply(Field::new(name, array.data_type().clone(), true));
     Ok((Arc::new(field), Arc::new(array)))
 }
 

@@ -91,7 +91,7 @@ pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()>
     let input = Path::new(input).canonicalize().ok();
     let mut seen = HashSet::new();
     for path in paths {
-        if !seen.insert(*path) {
+        if !seen.insert(place(path)) {
             return Err(refuse(path, "two outputs have this name"));
         }
         if path.extension().is_none_or(|e| e != "h5ad") {
@@ -107,6 +107,18 @@ pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// A path as the file system has it, however it is spelt; the last name need not exist.
+fn place(path: &Path) -> PathBuf {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// Makes the folders that outputs lie in.

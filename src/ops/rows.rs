@@ -17,8 +17,10 @@ use crate::store::ReadMetrics;
 const BLOCK: u64 = 1 << 16;
 
 /// The cells that fulfil a SQL expression over `cells`. Reads the columns it names, nothing else.
+///
+/// The expression stands in parentheses on lines of its own, so that it is one, whatever it holds.
 pub(super) async fn matching(session: &Session, predicate: &str) -> Result<RowSelection> {
-    let query = format!("SELECT obs_idx FROM cells WHERE {predicate}");
+    let query = format!("SELECT obs_idx FROM cells WHERE (\n{predicate}\n)");
     let frame = session.sql(&query).await?;
     let streams = frame.execute_stream_partitioned().await?;
     let mut positions = PositionRanges::default();
@@ -50,7 +52,7 @@ impl PositionRanges {
 }
 
 /// The cells for which an obs column is true: booleans, non-zero numbers, or the texts true, false,
-/// 1, 0 in any case. A missing boolean or number is not true.
+/// 1, 0 in any case. A null is not true; a NaN is a number that is not zero, as it is in numpy.
 ///
 /// # Errors
 /// [`Error::InvalidOption`] that lists texts which are neither.

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Int32Type};
 
 use super::options::{Cut, SliceOptions};
 use super::outputs::{self, Shard};
-use super::prepare::{Attached, Prepared, Work};
+use super::prepare::{Prepared, Work};
 use super::{csv, genes, prepare, rows};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         object,
         shards,
         genes,
-        attached: attached as Option<Attached>,
+        attached,
         what: "slice".to_owned(),
         warnings,
     };
@@ -205,11 +205,12 @@ fn by_column(
             ));
         }
     }
-    let n_cells: u64 = categories.cells.iter().map(RowSelection::len).sum();
+    let mut n_cells = 0;
     let mut always = Vec::new();
     let mut own = Vec::new();
     for (name, cells) in categories.names.into_iter().zip(categories.cells) {
         let cells = cells.intersect(kept);
+        n_cells += cells.len();
         if always_include.contains(&name) {
             always.extend(cells.ranges().iter().cloned());
         } else {

@@ -11,6 +11,7 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::Count;
+use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::names::{file_name, object_path};
@@ -19,6 +20,7 @@ use super::write::{Written, WrittenObject};
 use crate::error::{Error, Result};
 use crate::model::{ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
+use crate::store::Compression;
 
 /// Metrics of a run.
 #[derive(Debug, Clone)]
@@ -109,7 +111,25 @@ impl Job {
         self.finish(sink).await
     }
 
+    /// Each pass over the input feeds as many outputs as may be open at a time.
     async fn routed(&self, outputs: &[RoutedOutput]) -> Result<Vec<FinishedObject>> {
+        let mut objects = Vec::with_capacity(outputs.len());
+        for group in outputs.chunks(self.open_outputs()) {
+            objects.extend(self.pass(group).await?);
+        }
+        Ok(objects)
+    }
+
+    /// How many outputs may be open: each has two descriptors, and with compression a few chunks
+    /// that wait to be full.
+    fn open_outputs(&self) -> usize {
+        match self.spec.compression {
+            Compression::None => 256,
+            Compression::Gzip(_) | Compression::Lzf => 64,
+        }
+    }
+
+    async fn pass(&self, outputs: &[RoutedOutput]) -> Result<Vec<FinishedObject>> {
         let mut sinks = Vec::with_capacity(outputs.len());
         for routed in outputs {
             sinks.push(self.sink(&routed.output).await?);
@@ -118,19 +138,17 @@ impl Job {
             let mut rows = self.rows(partition)?;
             while let Some(batch) = rows.try_next().await? {
                 let positions = row_positions(&batch)?;
-                for (sink, routed) in sinks.iter_mut().zip(outputs) {
+                let appends = sinks.iter_mut().zip(outputs).map(async |(sink, routed)| {
                     if let Some(part) = select_rows(&batch, &positions, &routed.rows)? {
                         sink.append(&part).await?;
                         self.counters.rows.add(part.num_rows());
                     }
-                }
+                    Ok::<_, Error>(())
+                });
+                try_join_all(appends).await?;
             }
         }
-        let mut objects = Vec::with_capacity(sinks.len());
-        for sink in sinks {
-            objects.push(self.finish(sink).await?);
-        }
-        Ok(objects)
+        self.finish_all(sinks).await
     }
 
     async fn by_column(
@@ -157,6 +175,16 @@ impl Job {
                     };
                     let place = match places.get(value) {
                         Some(place) => *place,
+                        None if sinks.len() >= self.open_outputs() => {
+                            return Err(Error::option(
+                                "PARTITIONED BY",
+                                format!(
+                                    "{column} has more than {} values; slice --obs-column \
+                                     writes any number of them",
+                                    sinks.len()
+                                ),
+                            ));
+                        }
                         None => {
                             let path = self.path_of(value, column, prefix, &mut names)?;
                             let sink = self.sink(&OutputSpec::unsized_at(path)).await?;
@@ -185,11 +213,8 @@ impl Job {
             ));
         }
         sinks.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut objects = Vec::with_capacity(sinks.len());
-        for (_, sink) in sinks {
-            objects.push(self.finish(sink).await?);
-        }
-        Ok(objects)
+        self.finish_all(sinks.into_iter().map(|(_, sink)| sink))
+            .await
     }
 
     fn path_of(
@@ -241,6 +266,18 @@ impl Job {
             self.counters.rows.add(batch.num_rows());
         }
         Ok(())
+    }
+
+    /// Finishes outputs side by side.
+    async fn finish_all(
+        &self,
+        sinks: impl IntoIterator<Item = ObjectSink>,
+    ) -> Result<Vec<FinishedObject>> {
+        stream::iter(sinks)
+            .map(|sink| self.finish(sink))
+            .buffered(self.spec.jobs.max(1))
+            .try_collect()
+            .await
     }
 
     async fn finish(&self, sink: ObjectSink) -> Result<FinishedObject> {

@@ -29,6 +29,7 @@ mod provenance;
 pub use cells::{CellsScan, scan_cells};
 pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
 pub use kind::TableKind;
+pub(crate) use layout::cells_name;
 pub(crate) use provenance::add_provenance;
 pub use provider::AnnDataTable;
 pub use schema::AnnDataSchema;

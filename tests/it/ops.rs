@@ -12,7 +12,7 @@ use annfusion::ops::{
 use annfusion::session::Session;
 use arrow::array::AsArray;
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::physical_plan::collect;
 use datafusion_proto::bytes::{
     logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
@@ -108,6 +108,39 @@ async fn a_csv_column_cuts_and_goes_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_csv_column_called_x_leaves_the_matrix_alone() {
+    let folder = made().await;
+    let names = names(folder.path()).await;
+    let text =
+        "cell,X\n".to_owned() + &names.iter().map(|n| format!("{n},a\n")).collect::<String>();
+    std::fs::write(folder.path().join("x.csv"), text).unwrap();
+    let cut = Cut::Column {
+        column: "X".to_owned(),
+        always_include: Vec::new(),
+    };
+    let options = SliceOptions {
+        csv: Some(CsvColumn {
+            file: folder.path().join("x.csv"),
+            join_column: None,
+        }),
+        ..options(folder.path(), cut)
+    };
+    run_slice(&options).await;
+    let session = Session::try_new().unwrap();
+    session
+        .open(&path(folder.path(), "s_a.h5ad"))
+        .await
+        .unwrap();
+    let sums = "SELECT sum(total_counts(X)) AS n, count(\"obs.X\") AS m FROM cells";
+    let batches = session.collect(sums).await.unwrap();
+    assert!(batches[0].column(0).as_primitive::<Float64Type>().value(0) > 0.0);
+    assert_eq!(
+        batches[0].column(1).as_primitive::<Int64Type>().value(0),
+        300
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn copy_writes_what_filter_writes_and_travels() {
     let folder = made().await;
     run_filter(folder.path(), "f.h5ad", "cell_type = 'B'").await;
@@ -192,6 +225,12 @@ async fn refusals_name_what_is_wrong() {
         message.contains("cell_typ") && message.contains("cell_type"),
         "{message}"
     );
+    let message = refused(SliceOptions {
+        predicate: Some("true LIMIT 5".to_owned()),
+        ..base.clone()
+    })
+    .await;
+    assert!(!message.is_empty());
     let cut = Cut::Column {
         column: "celltype".to_owned(),
         always_include: Vec::new(),

@@ -115,6 +115,15 @@ fn reserved(name: &str) -> bool {
         || name.starts_with("obsm_")
 }
 
+/// What an obs column is called in `cells`.
+pub(crate) fn cells_name(column: &str) -> String {
+    if reserved(column) {
+        format!("obs.{column}")
+    } else {
+        column.to_owned()
+    }
+}
+
 pub(super) fn cells(object: &Arc<AnnData>, scan: &ScanDescription) -> Result<Columns> {
     let mut columns = Columns::axis("obs", object.obs());
     for column in object.obs().columns() {

@@ -13,6 +13,7 @@ use crate::kernel::genes::GeneSelection;
 use crate::model::{MatrixKind, VarAxis};
 use crate::table::description::ScanDescription;
 use crate::table::kind::TableKind;
+pub(crate) use crate::table::layout::columns::cells_name;
 use crate::table::layout::columns::{cells, frame, mapping, matrix};
 use crate::table::layout::entries::{coo, pairs};
 

@@ -17,8 +17,9 @@ use crate::model::DType;
 /// Elements written under one hold of the lock.
 const BLOCK: u64 = 8192;
 
-/// Room on the disk from which on a block is converted in one go, which takes half the time.
-const PLENTY: u64 = 256 << 20;
+/// Room on the disk from which on a block is converted in one go, which takes half the time: more
+/// than other outputs are likely to fill meanwhile.
+const PLENTY: u64 = 4 << 30;
 
 /// The rest of an array with text.
 #[derive(Debug)]
