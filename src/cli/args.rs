@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::size::parse_size;
 
@@ -72,6 +72,9 @@ pub(super) struct QueryArgs {
     /// Write the result to a file.
     #[arg(long, short, value_name = "FILE")]
     pub(super) output: Option<PathBuf>,
+    /// Replace the file of --output if it exists.
+    #[arg(long, requires = "output")]
+    pub(super) overwrite: bool,
     /// Show at most so many rows in a table; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(super) rows: usize,
@@ -122,11 +125,11 @@ pub(super) struct CompressionArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct CsvArgs {
-    /// A CSV file with one row per cell, joined to obs.
-    #[arg(long, value_name = "PATH")]
+    /// A CSV file with one row per cell, joined to obs: where the column of --obs-column is.
+    #[arg(long, value_name = "PATH", requires = "obs_column")]
     pub(super) csv_file: Option<PathBuf>,
     /// The CSV's column that holds the cell names (its first).
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "csv_file")]
     pub(super) join_column: Option<String>,
 }
 
@@ -195,6 +198,12 @@ pub(super) struct SliceArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("kept")
+        .args(["obs_column", "predicate", "genes"])
+        .multiple(true)
+        .required(true)
+))]
 pub(super) struct FilterArgs {
     /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
     pub(super) input: String,
@@ -267,5 +276,24 @@ mod tests {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
         assert!(Cli::try_parse_from(["annfusion", "slice", "in.h5ad"]).is_err());
+    }
+
+    #[test]
+    fn arguments_that_would_be_ignored_are_refused() {
+        for line in [
+            "annfusion slice in.h5ad out --csv-file m.csv",
+            "annfusion slice in.h5ad out --obs-column g --join-column c",
+            "annfusion slice in.h5ad out --always-include a",
+            "annfusion filter in.h5ad out.h5ad --genes a --csv-file m.csv",
+            "annfusion filter in.h5ad out.h5ad",
+            "annfusion query in.h5ad q --overwrite",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+        for keep in ["--obs-column k", "--where true", "--genes a,b"] {
+            let line = format!("annfusion filter in.h5ad out.h5ad {keep}");
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
     }
 }

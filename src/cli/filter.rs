@@ -6,7 +6,7 @@ use super::args::{FilterArgs, Global};
 use super::progress::Reporter;
 use super::run::Outcome;
 use super::slice::{Mode, csv, finish, genes, run_options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, FilterOptions};
 
@@ -22,12 +22,6 @@ pub(super) async fn run(
 }
 
 fn options(args: FilterArgs) -> Result<FilterOptions> {
-    if args.obs_column.is_none() && args.write.predicate.is_none() && args.write.genes.is_none() {
-        return Err(Error::option(
-            "filter",
-            "says nothing to keep: give --obs-column, --where or --genes",
-        ));
-    }
     Ok(FilterOptions {
         input: Location::parse(&args.input),
         output: args.output,

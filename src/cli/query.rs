@@ -3,10 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use datafusion::sql::parser::DFParser;
-
 use super::args::{Format, Global, QueryArgs};
-use super::output::Output;
+use super::output::{Output, Target};
 use super::print::print_error;
 use super::run::Outcome;
 use crate::error::{Error, Result};
@@ -24,14 +22,25 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
         builder = builder.memory_limit(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
     let session = builder.build()?;
+    let mut opened = Vec::with_capacity(files.len());
     for file in &files {
-        if let Some(notice) = session.open(file).await?.notice {
+        let object = session.open(file).await?;
+        if let Some(notice) = object.notice {
             print_error(&format!("note: {notice}"));
         }
+        opened.push(object.object.location().clone());
     }
-    let mut output = Output::new(format, args.output.as_deref(), args.rows)?;
-    for statement in statements(&sql) {
-        let frame = session.sql(&statement).await?;
+    let to = match &args.output {
+        Some(path) => Target::file(path, args.overwrite, &opened)?,
+        None => Target::Stdout,
+    };
+    let statements = session.parse(&sql)?;
+    if statements.is_empty() {
+        return Err(Error::option("query", "the SQL holds no statement"));
+    }
+    let mut output = Output::new(format, to, args.rows)?;
+    for statement in statements {
+        let frame = session.run_statement(statement).await?;
         output.write(session.stream(frame).await?).await?;
     }
     output.finish()?;
@@ -89,14 +98,5 @@ fn read_sql(path: &Path) -> Result<String> {
         Ok(text)
     } else {
         std::fs::read_to_string(path).map_err(failed)
-    }
-}
-
-/// The statements of a script, one by one. What does not parse is handed on as it is, so that the
-/// session says what is wrong with it.
-fn statements(sql: &str) -> Vec<String> {
-    match DFParser::parse_sql(sql) {
-        Ok(parsed) if parsed.len() > 1 => parsed.iter().map(ToString::to_string).collect(),
-        _ => vec![sql.to_owned()],
     }
 }

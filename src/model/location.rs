@@ -12,18 +12,24 @@ pub struct Location {
 }
 
 impl Location {
-    /// Splits `path#group`; an existing file whose own name holds `#` is taken as it is.
+    /// Splits `path#group`. Names of files and of groups may hold `#`: the path is the longest that
+    /// exists, and where none does, what stands before the first `#`.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix("file://").unwrap_or(text);
-        match text.split_once('#') {
-            Some((path, group)) if !std::path::Path::new(text).exists() => Self {
-                path: path.to_owned(),
-                group: group.trim_matches('/').to_owned(),
-            },
-            _ => Self {
-                path: text.to_owned(),
-                group: String::new(),
-            },
+        let exists = |path: &str| std::path::Path::new(path).exists();
+        let splits = text.rmatch_indices('#').map(|(at, _)| text.split_at(at));
+        let split = match exists(text) {
+            true => None,
+            false => splits
+                .filter(|(path, _)| !path.is_empty() && exists(path))
+                .map(|(path, group)| (path, &group[1..]))
+                .next()
+                .or_else(|| text.split_once('#')),
+        };
+        let (path, group) = split.unwrap_or((text, ""));
+        Self {
+            path: path.to_owned(),
+            group: group.trim_matches('/').to_owned(),
         }
     }
 
@@ -64,5 +70,27 @@ impl fmt::Display for Location {
             write!(f, "#{}", self.group)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_the_longest_that_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a#b.h5mu").display().to_string();
+        std::fs::write(&file, "").unwrap();
+        let split = |text: &str| {
+            let location = Location::parse(text);
+            (location.path().to_owned(), location.group().to_owned())
+        };
+        assert_eq!(split(&file), (file.clone(), String::new()));
+        for group in ["mod/rna", "mod/r#na"] {
+            let found = split(&format!("{file}#{group}"));
+            assert_eq!(found, (file.clone(), group.to_owned()));
+        }
+        assert_eq!(split("no#such#file"), ("no".into(), "such#file".into()));
     }
 }

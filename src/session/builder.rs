@@ -8,6 +8,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParser, Statement};
 
 use crate::error::{Error, Result};
 use crate::session::{hint, register, stream};
@@ -137,6 +138,29 @@ impl Session {
             Ok(frame) => Ok(frame),
             Err(error) => Err(hint::explain(Error::from(error), &self.context)),
         }
+    }
+
+    /// The statements of a script, in their order. Plans nothing.
+    ///
+    /// # Errors
+    /// [`Error::DataFusion`] where the text does not parse.
+    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
+        Ok(DFParser::parse_sql(sql)?.into())
+    }
+
+    /// Plans a statement as [`Session::sql`] does, from what was parsed and not from its text:
+    /// `COPY` and `CREATE EXTERNAL TABLE` are not printed as they are read.
+    ///
+    /// # Errors
+    /// As [`Session::sql`].
+    pub async fn run_statement(&self, statement: Statement) -> Result<DataFrame> {
+        let planned = async {
+            let plan = self.context.state().statement_to_plan(statement).await?;
+            self.context.execute_logical_plan(plan).await
+        };
+        planned
+            .await
+            .map_err(|error| hint::explain(Error::from(error), &self.context))
     }
 
     /// Runs a query. Rows of a plain selection come in the order of the object, batches are sized

@@ -92,12 +92,17 @@ impl AnnDataSource {
         &self.conjuncts
     }
 
-    /// Bytes that a row of the table's matrices takes on the average; 0 where the object is not
+    /// Bytes that a row of the matrices projected takes on the average; 0 where the object is not
     /// open here.
     pub fn matrix_row_bytes(&self) -> u64 {
-        self.layout
-            .get()
-            .map_or(0, |layout| layout.matrix_row_bytes())
+        let Some(layout) = self.layout.get() else {
+            return 0;
+        };
+        let projected = self.projection.iter();
+        projected
+            .filter_map(|output| output.expr.downcast_ref::<Column>())
+            .map(|column| layout.matrix_row_bytes(column.index()))
+            .fold(0, u64::saturating_add)
     }
 
     /// Bytes that a row of the columns projected takes on the average, where the object is open.

@@ -6,15 +6,16 @@
     reason = "a fixture fails the test"
 )]
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
 use annfusion::ops::{Quiet, SynthOptions, synth};
 use annfusion::session::Session;
-use annfusion::table::TableKind;
+use annfusion::table::{AnnDataSource, TableKind};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::collect;
 use datafusion_proto::bytes::{
     logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
@@ -134,6 +135,78 @@ async fn plans_survive_protobuf_and_give_the_same_rows() {
         let frame = other.context().execute_logical_plan(logical).await.unwrap();
         assert_eq!(expected, show(&frame.collect().await.unwrap()), "{sql}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_of_a_script_run_as_they_were_parsed() {
+    let session = demo().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = |name: &str| folder.path().join(name).display().to_string();
+    let script = format!(
+        "CREATE EXTERNAL TABLE few STORED AS H5AD LOCATION '{}' OPTIONS ('h5ad.table' 'var');
+         COPY (SELECT * FROM cells LIMIT 5) TO '{}' STORED AS H5AD
+           OPTIONS ('h5ad.compression' 'gzip');
+         SELECT count(*) AS n FROM few;",
+        demo_path().await,
+        to("five.h5ad"),
+    );
+    let mut last = String::new();
+    for statement in session.parse(&script).unwrap() {
+        let frame = session.run_statement(statement).await.unwrap();
+        last = show(&frame.collect().await.unwrap());
+    }
+    assert!(last.contains("| 500 |"), "{last}");
+    session
+        .open(&format!("five={}", to("five.h5ad")))
+        .await
+        .unwrap();
+    let sql = "SELECT count(*) AS n FROM five.elements WHERE compression LIKE '%gzip%'";
+    assert!(!text(&session, sql).await.contains("| 0 "));
+    let typo = session
+        .parse("SELECT 1 FROM cell; SELECT 2")
+        .unwrap()
+        .remove(0);
+    let error = session.run_statement(typo).await.unwrap_err().to_string();
+    assert!(error.contains("did you mean cells?"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_weigh_what_is_projected() {
+    let session = demo().await;
+    let bytes = async |sql: &str| {
+        let frame = session.sql(sql).await.unwrap();
+        let mut plan = frame.create_physical_plan().await.unwrap();
+        while let Some(child) = plan.children().first().map(|c| Arc::clone(c)) {
+            plan = child;
+        }
+        let leaf = plan.downcast_ref::<DataSourceExec>().unwrap();
+        let (_, source) = leaf.downcast_to_file_source::<AnnDataSource>().unwrap();
+        source.matrix_row_bytes()
+    };
+    let x = bytes("SELECT X FROM cells").await;
+    let pca = bytes("SELECT \"obsm_X_pca\" FROM cells").await;
+    assert!(0 < pca && pca < x, "{pca} of {x}");
+    assert_eq!(bytes("SELECT X, \"obsm_X_pca\" FROM cells").await, x + pca);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_frame_is_read_once_for_all_its_columns() {
+    let Some(path) = crate::shared("data/encodings/p3.h5ad") else {
+        return;
+    };
+    let session = session();
+    session
+        .open(&format!("p={}", path.display()))
+        .await
+        .unwrap();
+    let one = bytes_read(&session, "SELECT a FROM obsm_df").await;
+    let all = bytes_read(
+        &session,
+        "SELECT * EXCLUDE (obs_names, obs_idx) FROM obsm_df",
+    )
+    .await;
+    assert!(one > 0);
+    assert_eq!(one, all);
 }
 
 fn session() -> Session {

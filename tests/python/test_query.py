@@ -263,3 +263,30 @@ def test_usage_errors_exit_with_2(annfusion):
     assert annfusion("query", check=False).returncode == 2
     assert annfusion("nonsense", check=False).returncode == 2
     assert annfusion("--help").returncode == 0
+
+
+def test_a_script_copies_and_reads_what_it_wrote(annfusion, synth, tmp_path):
+    out = tmp_path / "few.h5ad"
+    script = tmp_path / "s.sql"
+    script.write_text(
+        f"COPY (SELECT * FROM cells LIMIT 7) TO '{out}' STORED AS H5AD OPTIONS ('h5ad.compression' 'gzip');\n"
+        f"SELECT count(*) AS n FROM read_anndata('{out}');"
+    )
+    done = annfusion("query", synth, "-f", script, "--format", "csv")
+    assert done.stdout.splitlines()[-1] == "7"
+    assert objects.read(out).n_obs == 7
+
+
+def test_an_output_is_replaced_only_where_that_is_said(annfusion, synth, tmp_path):
+    out = tmp_path / "out.csv"
+    annfusion("query", synth, "SELECT 1 AS a", "-o", out)
+    before = out.read_bytes()
+    done = annfusion("query", synth, "SELECT 2 AS a", "-o", out, check=False)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+    assert out.read_bytes() == before
+    annfusion("query", synth, "SELECT 2 AS a", "-o", out, "--overwrite")
+    assert out.read_bytes() != before
+    args = ["-o", synth, "--format", "csv", "--overwrite"]
+    done = annfusion("query", synth, "SELECT 1 AS a", *args, check=False)
+    assert done.returncode == 1 and "it is also an input" in done.stderr
+    assert objects.read(synth).n_obs == 3000

@@ -7,8 +7,6 @@ mod cells;
 mod sink;
 mod table;
 
-use std::path::Path;
-
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::SchemaRef;
@@ -26,6 +24,7 @@ use super::print::print_error;
 use super::size::show_count;
 use crate::error::{Error, Result};
 use sink::Sink;
+pub(super) use sink::Target;
 
 /// Writes results, one after another, to standard output or a file.
 #[derive(Debug)]
@@ -38,10 +37,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(format: Format, path: Option<&Path>, rows: usize) -> Result<Self> {
+    pub(super) fn new(format: Format, to: Target, rows: usize) -> Result<Self> {
         Ok(Self {
             format,
-            sink: Sink::new(path)?,
+            sink: Sink::new(to)?,
             rows,
             results: 0,
         })

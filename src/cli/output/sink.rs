@@ -5,6 +5,53 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::model::Location;
+
+/// Where a result shall go.
+#[derive(Debug)]
+pub(in crate::cli) enum Target {
+    Stdout,
+    File { path: PathBuf, overwrite: bool },
+}
+
+impl Target {
+    /// A file that is not there yet or may be replaced, and that no input lies in.
+    ///
+    /// # Errors
+    /// [`Error::OutputRefused`] for any other.
+    pub(in crate::cli) fn file(path: &Path, overwrite: bool, inputs: &[Location]) -> Result<Self> {
+        if let Ok(there) = path.canonicalize() {
+            let is_output = |input: &Location| {
+                Path::new(input.path())
+                    .canonicalize()
+                    .is_ok_and(|input| input == there)
+            };
+            if inputs.iter().any(is_output) {
+                return Err(refuse(path, "it is also an input"));
+            }
+        }
+        check_absent(path, overwrite)?;
+        Ok(Self::File {
+            path: path.to_owned(),
+            overwrite,
+        })
+    }
+}
+
+fn refuse(path: &Path, reason: &str) -> Error {
+    Error::OutputRefused {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn check_absent(path: &Path, overwrite: bool) -> Result<()> {
+    let there = std::fs::symlink_metadata(path).is_ok();
+    if there && !overwrite {
+        return Err(refuse(path, "it exists already; --overwrite replaces it"));
+    }
+    Ok(())
+}
 
 /// Where bytes go. A file that is dropped unfinished is removed.
 #[derive(Debug)]
@@ -19,15 +66,16 @@ enum To {
         file: BufWriter<File>,
         partial: PathBuf,
         path: PathBuf,
+        overwrite: bool,
     },
     Done,
 }
 
 impl Sink {
-    pub(super) fn new(path: Option<&Path>) -> Result<Self> {
-        let to = match path {
-            None => To::Stdout(BufWriter::with_capacity(1 << 16, io::stdout())),
-            Some(path) => {
+    pub(super) fn new(to: Target) -> Result<Self> {
+        let to = match to {
+            Target::Stdout => To::Stdout(BufWriter::with_capacity(1 << 16, io::stdout())),
+            Target::File { path, overwrite } => {
                 let mut name = path.file_name().unwrap_or_default().to_owned();
                 name.push(format!(".partial-{}", std::process::id()));
                 let partial = path.with_file_name(name);
@@ -36,7 +84,8 @@ impl Sink {
                 To::File {
                     file: BufWriter::with_capacity(1 << 16, file),
                     partial,
-                    path: path.to_owned(),
+                    path,
+                    overwrite,
                 }
             }
         };
@@ -49,7 +98,17 @@ impl Sink {
 
     pub(super) fn finish(mut self) -> Result<()> {
         self.flush().map_err(failed)?;
-        if let To::File { partial, path, .. } = std::mem::replace(&mut self.to, To::Done) {
+        if let To::File {
+            partial,
+            path,
+            overwrite,
+            ..
+        } = &self.to
+        {
+            // Somebody else's file may have appeared meanwhile.
+            check_absent(path, *overwrite)?;
+            let (partial, path) = (partial.clone(), path.clone());
+            self.to = To::Done;
             std::fs::rename(&partial, &path)
                 .map_err(|e| Error::store("output", path.display().to_string(), e))?;
         }

@@ -179,20 +179,19 @@ impl Layout {
         }
     }
 
-    /// Bytes that a row of all matrix columns takes on the average.
-    pub(crate) fn matrix_row_bytes(&self) -> u64 {
+    /// Bytes that a row of a column takes on the average, where that is a matrix; else 0.
+    pub(crate) fn matrix_row_bytes(&self, column: usize) -> u64 {
         let Self::Aligned(aligned) = self else {
             return 0;
         };
-        let bytes = aligned.columns.iter().map(|column| match column {
-            AlignedColumn::Element(element) | AlignedColumn::Genes(element, _)
+        match aligned.columns.get(column) {
+            Some(AlignedColumn::Element(element) | AlignedColumn::Genes(element, _))
                 if element.as_matrix().is_some() =>
             {
                 element.row_bytes()
             }
             _ => 0,
-        });
-        bytes.fold(0, u64::saturating_add)
+        }
     }
 }
 

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr_common::physical_expr::{
-    snapshot_generation, snapshot_physical_expr,
-};
+use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 
 use crate::error::Result;
 use crate::model::RowSelection;
@@ -16,7 +14,7 @@ use crate::table::layout::{AlignedColumn, AlignedLayout};
 use crate::table::scan::block::{Block, Reader};
 use crate::table::scan::expr::{Compiled, Slot};
 use crate::table::scan::prune::rows_allowed;
-use crate::table::scan::{Output, Scan, pieces};
+use crate::table::scan::{Output, Scan, is_dynamic, pieces};
 
 /// Rows of a block, unless columns are wide.
 const BLOCK_ROWS: u64 = 1 << 16;
@@ -36,21 +34,22 @@ pub(super) async fn run(table: &AlignedLayout, scan: &Scan, mut output: Output) 
     let mut block_rows = plan.block_rows;
     if let Some(limit) = output.remaining {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        if !plan.filters() {
+        if plan.conjuncts.is_empty() {
             rows = rows.slice(0..limit);
         }
         block_rows = block_rows.min(limit.saturating_mul(2).max(LEAST_BLOCK));
     }
     let (mut start, end) = (0, rows.len());
-    while start < end {
+    while start < end && !output.is_full() {
         let stop = end.min(start.saturating_add(block_rows));
         let mut block = Block::new(rows.slice(start..stop))?;
-        plan.filter(&mut block, &reader, scan).await?;
-        if let Some(remaining) = output.remaining {
-            block.truncate(remaining);
+        for conjunct in &plan.conjuncts {
+            keep(&mut block, conjunct, &reader, scan).await?;
         }
+        block.truncate(output.take(block.n_rows()));
+        plan.filter_dynamic(&mut block, &reader, scan).await?;
         scan.metrics.add_rows(block.n_rows());
-        let wanted = plan.emit(&mut block, &reader, scan, &mut output).await?;
+        let wanted = plan.emit(&mut block, &reader, scan, &output).await?;
         scan.metrics.report();
         if !wanted {
             break;
@@ -88,7 +87,7 @@ impl<'a> Plan<'a> {
         for expr in &scan.conjuncts {
             if let Some(allowed) = position.and_then(|p| rows_allowed(expr, p, table.n_rows)) {
                 rows = rows.intersect(&allowed);
-            } else if snapshot_generation(expr) != 0 {
+            } else if is_dynamic(expr) {
                 dynamic.push(Arc::clone(expr));
             } else {
                 conjuncts.push(compile(table, reader, [Arc::clone(expr)])?);
@@ -116,14 +115,13 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn filters(&self) -> bool {
-        !(self.conjuncts.is_empty() && self.dynamic.is_empty())
-    }
-
-    async fn filter(&self, block: &mut Block, reader: &Reader<'_>, scan: &Scan) -> Result<()> {
-        for conjunct in &self.conjuncts {
-            keep(block, conjunct, reader, scan).await?;
-        }
+    /// Applies what the plan has learnt so far.
+    async fn filter_dynamic(
+        &self,
+        block: &mut Block,
+        reader: &Reader<'_>,
+        scan: &Scan,
+    ) -> Result<()> {
         for expr in &self.dynamic {
             let now = snapshot_physical_expr(Arc::clone(expr))?;
             let conjunct = compile(self.table, reader, [now])?;
@@ -139,7 +137,7 @@ impl<'a> Plan<'a> {
         block: &mut Block,
         reader: &Reader<'_>,
         scan: &Scan,
-        output: &mut Output,
+        output: &Output,
     ) -> Result<bool> {
         if block.n_rows() == 0 {
             return Ok(true);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array, StringArray,
 };
 use arrow::compute::filter;
 use arrow::util::bit_iterator::BitSliceIterator;
@@ -124,6 +124,9 @@ fn select(rows: &RowSelection, mask: &BooleanArray) -> RowSelection {
     RowSelection::from_ranges(selected)
 }
 
+/// A data frame's element and what was read of it.
+type ReadFrame<'a> = (&'a Arc<dyn ColumnReader>, ArrayRef);
+
 /// Reads slots of a table.
 pub(super) struct Reader<'a> {
     pub(super) table: &'a AlignedLayout,
@@ -227,7 +230,9 @@ impl Reader<'_> {
                 },
             }
         }
-        let read = try_join_all(columns.iter().map(|column| self.column(*column, rows))).await?;
+        let frames = self.frames(&columns, rows).await?;
+        let read = columns.iter().map(|c| self.column(*c, rows, &frames));
+        let read = try_join_all(read).await?;
         let mut values: HashMap<Slot, ArrayRef> =
             columns.into_iter().map(Slot::Column).zip(read).collect();
         for (column, calls) in calls {
@@ -248,7 +253,27 @@ impl Reader<'_> {
             .collect()
     }
 
-    async fn column(&self, column: usize, rows: &RowSelection) -> Result<ArrayRef> {
+    /// The data frames that columns are members of, each read once.
+    async fn frames(&self, columns: &[usize], rows: &RowSelection) -> Result<Vec<ReadFrame<'_>>> {
+        let mut frames: Vec<&Arc<dyn ColumnReader>> = Vec::new();
+        for column in columns {
+            if let Some(AlignedColumn::Member(frame, _)) = self.table.columns.get(*column)
+                && !frames.iter().any(|known| Arc::ptr_eq(known, frame))
+            {
+                frames.push(frame);
+            }
+        }
+        let read = frames.iter().map(|frame| self.element(frame, rows));
+        let read = try_join_all(read).await?;
+        Ok(frames.into_iter().zip(read).collect())
+    }
+
+    async fn column(
+        &self,
+        column: usize,
+        rows: &RowSelection,
+        frames: &[ReadFrame<'_>],
+    ) -> Result<ArrayRef> {
         let source = self
             .table
             .columns
@@ -269,8 +294,8 @@ impl Reader<'_> {
             }
             AlignedColumn::Element(element) => self.element(element, rows).await,
             AlignedColumn::Member(element, member) => {
-                let frame = self.element(element, rows).await?;
-                let frame = arrow::array::AsArray::as_struct_opt(&frame);
+                let frame = frames.iter().find(|(known, _)| Arc::ptr_eq(known, element));
+                let frame = frame.and_then(|(_, values)| values.as_struct_opt());
                 let member = frame.and_then(|frame| frame.columns().get(*member));
                 member.cloned().ok_or_else(|| not_read(column))
             }

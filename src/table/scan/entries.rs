@@ -20,7 +20,7 @@ use crate::table::scan::calls::{Hits, offsets_of, runs};
 use crate::table::scan::expr::Compiled;
 use crate::table::scan::named::named;
 use crate::table::scan::prune::rows_allowed;
-use crate::table::scan::{Output, Scan};
+use crate::table::scan::{Output, Scan, is_dynamic};
 
 /// Rows whose lengths are looked at together.
 const BLOCK_ROWS: u64 = 1 << 16;
@@ -50,6 +50,7 @@ pub(super) async fn run(table: &EntriesLayout, scan: &Scan, mut output: Output) 
         return Ok(());
     }
     let entries = Entries::new(table, scan, cols, &rest)?;
+    let (dynamic, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_dynamic);
     let metrics = &scan.metrics.reads;
     let (mut start, end) = (0, rows.len());
     while start < end {
@@ -60,11 +61,15 @@ pub(super) async fn run(table: &EntriesLayout, scan: &Scan, mut output: Output) 
             let run_rows = block.slice(run.start as u64..run.end as u64);
             let run_offsets = offsets_of(&offsets, &run)?;
             let batch = entries.read(&run_rows, &run_offsets, scan).await?;
-            let Some(batch) = entries.finish(batch, &rest, scan)? else {
-                continue;
+            let batch = entries.filter(batch, &rest)?;
+            let batch = batch.slice(0, output.take(batch.num_rows()));
+            let batch = entries.filter(batch, &dynamic)?;
+            let wanted = match entries.project(&batch, scan)? {
+                Some(batch) => output.send(batch).await?,
+                None => true,
             };
             scan.metrics.report();
-            if !output.send(batch).await? {
+            if !wanted || output.is_full() {
                 return Ok(());
             }
         }
@@ -301,20 +306,24 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Applies the rest of the predicate and the projection; [`None`] where nothing is left.
-    fn finish(
+    /// The rows that satisfy what has not pruned rows and entries already.
+    fn filter(
         &self,
         mut batch: RecordBatch,
-        rest: &[Arc<dyn PhysicalExpr>],
-        scan: &Scan,
-    ) -> Result<Option<RecordBatch>> {
-        for expr in rest {
+        conjuncts: &[Arc<dyn PhysicalExpr>],
+    ) -> Result<RecordBatch> {
+        for expr in conjuncts {
             let now = snapshot_physical_expr(Arc::clone(expr))?;
             let conjunct = compile([now], &self.table.schema)?;
             let values = slots(&conjunct, &batch);
             let mask = conjunct.mask(values, batch.num_rows())?;
             batch = filter_record_batch(&batch, &mask)?;
         }
+        Ok(batch)
+    }
+
+    /// Applies the projection; [`None`] where no row is left.
+    fn project(&self, batch: &RecordBatch, scan: &Scan) -> Result<Option<RecordBatch>> {
         let n_rows = batch.num_rows();
         if n_rows == 0 {
             return Ok(None);
@@ -322,7 +331,7 @@ impl<'a> Entries<'a> {
         scan.metrics.add_rows(n_rows);
         let columns = self
             .projection
-            .evaluate(slots(&self.projection, &batch), n_rows)?;
+            .evaluate(slots(&self.projection, batch), n_rows)?;
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
         let schema = Arc::clone(&scan.schema);
         Ok(Some(RecordBatch::try_new_with_options(

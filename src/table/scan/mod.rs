@@ -27,6 +27,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr_common::physical_expr::snapshot_generation;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -85,7 +86,13 @@ pub(crate) fn open(scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
     builder.build().boxed()
 }
 
-/// Where batches go, and how many rows may follow.
+/// Whether a predicate is one that a plan tightens while it runs (of a top-k or a join). Those come
+/// from above a `LIMIT` that was pushed into the scan, so rows are counted before they are asked.
+fn is_dynamic(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    snapshot_generation(expr) != 0
+}
+
+/// Where batches go, and how many rows of the limit are left.
 struct Output {
     batches: Sender<Result<RecordBatch>>,
     remaining: Option<usize>,
@@ -93,13 +100,25 @@ struct Output {
 }
 
 impl Output {
+    /// Counts rows that satisfy what stands below the limit; how many of them, from the first, are
+    /// within it.
+    fn take(&mut self, n_rows: usize) -> usize {
+        let Some(remaining) = &mut self.remaining else {
+            return n_rows;
+        };
+        let taken = n_rows.min(*remaining);
+        *remaining -= taken;
+        taken
+    }
+
+    /// Whether the limit is reached.
+    fn is_full(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
     /// Hands a batch over, in pieces of at most `batch_size` rows; false when nobody wants more.
-    async fn send(&mut self, batch: RecordBatch) -> crate::Result<bool> {
-        let mut n_rows = batch.num_rows();
-        if let Some(remaining) = &mut self.remaining {
-            n_rows = n_rows.min(*remaining);
-            *remaining -= n_rows;
-        }
+    async fn send(&self, batch: RecordBatch) -> crate::Result<bool> {
+        let n_rows = batch.num_rows();
         let mut start = 0;
         while start < n_rows {
             let end = n_rows.min(start + self.batch_size);
@@ -109,6 +128,6 @@ impl Output {
             }
             start = end;
         }
-        Ok(self.remaining != Some(0))
+        Ok(true)
     }
 }
