@@ -82,7 +82,7 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 }
 
 /// Checks names before work begins: all different, none an input, none there unless it may be
-/// replaced; makes their folders.
+/// replaced.
 pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()> {
     let refuse = |path: &Path, reason: &str| Error::OutputRefused {
         path: path.display().to_string(),
@@ -119,17 +119,6 @@ fn place(path: &Path) -> PathBuf {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => path.to_owned(),
     }
-}
-
-/// Makes the folders that outputs lie in.
-pub(super) fn make_folders(paths: &[&Path]) -> Result<()> {
-    for path in paths {
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .map_err(|e| Error::store("file system", folder.display().to_string(), e))?;
-        }
-    }
-    Ok(())
 }
 
 /// Sparse matrices that move with cells, under the names of their columns.

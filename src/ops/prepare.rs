@@ -158,8 +158,6 @@ impl Prepared {
     /// Whatever reading or writing meets; no output has its final name then.
     pub async fn run(self, progress: Arc<dyn Progress>) -> Result<Report> {
         let begun = Instant::now();
-        let paths: Vec<&Path> = self.shards.iter().map(|s| s.path.as_path()).collect();
-        outputs::make_folders(&paths)?;
         let total = self.shards.iter().map(|s| s.rows.len()).sum();
         progress.start(&self.what, total);
         let ticker = watch(Arc::clone(&self.plan), Arc::clone(&progress));

@@ -1,4 +1,4 @@
-//! Names of outputs that are named after a category.
+//! Names of outputs that are named after a category, and the folders of outputs.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -52,6 +52,15 @@ pub(super) fn object_path(prefix: &Path, name: &str) -> PathBuf {
     path.push(name);
     path.push(".h5ad");
     PathBuf::from(path)
+}
+
+/// Makes the folder that an output lies in.
+pub(super) fn make_folder(path: &Path) -> Result<()> {
+    match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(folder) => std::fs::create_dir_all(folder)
+            .map_err(|e| Error::store("file system", folder.display().to_string(), e)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -14,13 +14,14 @@ use datafusion::physical_plan::metrics::Count;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::names::{file_name, object_path};
+use super::names::{file_name, make_folder, object_path};
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 use super::write::{Written, WrittenObject};
 use crate::error::{Error, Result};
 use crate::model::{ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
 use crate::store::Compression;
+use crate::table::locations;
 
 /// Metrics of a run.
 #[derive(Debug, Clone)]
@@ -36,8 +37,11 @@ pub(super) async fn write(
     context: Arc<TaskContext>,
     counters: Counters,
 ) -> Result<Written> {
+    let inputs = locations(&input);
+    let inputs = inputs.iter().map(|input| Path::new(input.path()));
     let job = Job {
         schema: input.schema(),
+        inputs: inputs.filter_map(|path| path.canonicalize().ok()).collect(),
         input,
         spec: Arc::clone(&spec),
         context,
@@ -74,6 +78,8 @@ pub(super) async fn write(
 #[derive(Clone)]
 struct Job {
     input: Arc<dyn ExecutionPlan>,
+    /// The files that are read, which no output may replace.
+    inputs: Arc<[PathBuf]>,
     schema: SchemaRef,
     spec: Arc<WriteSpec>,
     context: Arc<TaskContext>,
@@ -243,6 +249,14 @@ impl Job {
     }
 
     async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {
+        let there = output.path.canonicalize();
+        if there.is_ok_and(|there| self.inputs.contains(&there)) {
+            return Err(Error::OutputRefused {
+                path: output.path.display().to_string(),
+                reason: "it is also an input".to_owned(),
+            });
+        }
+        make_folder(&output.path)?;
         let size = ObjectSize {
             rows: output.n_obs,
             nnz: output.nnz.clone().into_iter().collect(),

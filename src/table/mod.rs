@@ -25,9 +25,11 @@ mod provider;
 mod schema;
 mod cells;
 mod provenance;
+mod inputs;
 
 pub use cells::{CellsScan, scan_cells};
 pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
+pub(crate) use inputs::locations;
 pub use kind::TableKind;
 pub(crate) use layout::cells_name;
 pub(crate) use provenance::add_provenance;
