@@ -6,21 +6,23 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::element::ElementInfo;
+use crate::element::frame::column_names;
+use crate::element::matrix::last_pointer;
 use crate::element::node::{Encoding, Node};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
 use crate::store::{ArrayInfo, ArrayReader, NodeKind, Store};
 
 /// Groups may be nested this deep.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 /// An object may have this many nodes.
-pub(super) const MAX_NODES: usize = 1_000_000;
+pub(crate) const MAX_NODES: usize = 1_000_000;
 
 /// Lists the elements below `root`, by their paths below it, in path order: groups (`obs`, `uns`,
 /// …), the elements in them, and every leaf of `uns`. The arrays inside a sparse matrix, a
 /// categorical and the like belong to their element; the bytes of a group are those of all below.
 ///
-/// Reads attributes and descriptions, no values.
+/// Reads attributes and descriptions; of values only the last pointer of a sparse matrix.
 ///
 /// # Errors
 /// [`Error::InvalidElement`] where groups are nested more than 64 deep or there are more than a
@@ -121,7 +123,7 @@ async fn describe(node: &Node, encoding: Option<Encoding>, key: ElementKey) -> E
             info.dtype = data
                 .map(|array| array.dtype.to_string())
                 .unwrap_or_default();
-            info.nnz = data.map(ArrayInfo::len);
+            info.nnz = stored_entries(node).await.or(data.map(ArrayInfo::len));
         }
         Some(Encoding::Categorical) => {
             info.shape = member("codes")
@@ -207,13 +209,21 @@ async fn members(node: &Node) -> Vec<(String, ArrayInfo)> {
     found
 }
 
+/// What the last pointer of a sparse matrix says; [`None`] where it cannot be read, or be true.
+async fn stored_entries(node: &Node) -> Option<u64> {
+    let (indptr, data) = (node.member("indptr").await, node.member("data").await);
+    let last = last_pointer(indptr.ok()?.as_ref()).await.ok()?;
+    let most = data.ok()?.info().len();
+    u64::try_from(last).ok().filter(|nnz| *nnz <= most)
+}
+
 /// Rows and columns of a data frame; rows are unknown where the index cannot be found.
 async fn frame_shape(node: &Node) -> Vec<u64> {
     let n_columns = node
         .attributes
         .get("column-order")
-        .and_then(Value::as_array)
-        .map_or(0, Vec::len);
+        .and_then(column_names)
+        .map_or(0, |names| names.len());
     let n_columns = u64::try_from(n_columns).unwrap_or(u64::MAX);
     let index = match node.text("_index") {
         Some(name) => node.find_child(name).await.ok().flatten(),

@@ -45,7 +45,8 @@ impl Compressed {
     /// Opens the group at `node`, whose major axis is its rows or (`csc`) its columns.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] where `indptr`, `indices`, `data` and `shape` disagree.
+    /// [`Error::LengthMismatch`] where `indptr` and `shape` disagree, [`Error::InvalidElement`]
+    /// where the last pointer leads beyond `indices` or `data`.
     pub(crate) async fn open(node: &Node, csc: bool) -> Result<Self> {
         let [n_rows, n_cols] = node.sparse_shape()?;
         let (n_major, n_minor) = if csc {
@@ -67,23 +68,31 @@ impl Compressed {
                 return Err(node.invalid(format!("{name} are {}, not integers", info.dtype)));
             }
         }
-        let mismatch = |what: &str, actual, expected_by: &str, expected| Error::LengthMismatch {
-            url: node.store.url().to_owned(),
-            element: node.key.clone(),
-            what: what.to_owned(),
-            actual,
-            expected_by: expected_by.to_owned(),
-            expected,
-        };
         let pointers = n_major.saturating_add(1);
         if indptr.info().len() != pointers {
-            let actual = indptr.info().len();
-            return Err(mismatch("the length of indptr", actual, "shape", pointers));
+            return Err(Error::LengthMismatch {
+                url: node.store.url().to_owned(),
+                element: node.key.clone(),
+                what: "the length of indptr".to_owned(),
+                actual: indptr.info().len(),
+                expected_by: "shape".to_owned(),
+                expected: pointers,
+            });
         }
-        let nnz = data.info().len();
-        if indices.info().len() != nnz {
-            let actual = indices.info().len();
-            return Err(mismatch("the length of indices", actual, "data", nnz));
+        // What stands behind the last pointer belongs to no row: scipy does not look at it either.
+        let last = last_pointer(indptr.as_ref()).await?;
+        let nnz = u64::try_from(last).map_err(|_| {
+            node.invalid(format!(
+                "indptr of row {n_major} is {last}, neither 0 nor above"
+            ))
+        })?;
+        for (name, array) in [("data", &data), ("indices", &indices)] {
+            let len = array.info().len();
+            if nnz > len {
+                return Err(node.invalid(format!(
+                    "indptr at {n_major} is {nnz}, but {name} hold {len} entries"
+                )));
+            }
         }
         Ok(Self {
             url: node.store.url().to_owned(),
@@ -180,7 +189,7 @@ impl Compressed {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a row beyond the axis, [`Error::InvalidElement`] where `indptr`
-    /// decreases, starts below 0 or leads beyond the data.
+    /// decreases, starts below 0 or leads beyond its last pointer.
     pub(crate) async fn spans(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Spans> {
         if rows.end() > self.n_major {
             return Err(self.out_of_range(i128::from(rows.end()) - 1, self.n_major));
@@ -224,7 +233,7 @@ impl Compressed {
         })
     }
 
-    /// Pointers that never decrease and never lead beyond the data.
+    /// Pointers that never decrease and never lead beyond the last one.
     fn checked_indptr(&self, rows: &RowSelection, indptr: &ArrayRef) -> Result<Vec<u64>> {
         // Values beyond i64 become null, which the loop below meets as a value beyond the data.
         let wide = cast(indptr, &DataType::Int64)?;
@@ -238,7 +247,7 @@ impl Compressed {
             if checked > self.nnz {
                 let nnz = self.nnz;
                 return Err(self.invalid(format!(
-                    "indptr at {row} is {checked}, but data and indices hold {nnz} entries"
+                    "indptr at {row} is {checked}, but the last pointer is {nnz}"
                 )));
             }
             if checked < previous {
@@ -314,6 +323,21 @@ impl Compressed {
             len,
         }
     }
+}
+
+/// The last of the pointers of a sparse matrix; beyond 2^63 they are taken as 2^63 - 1.
+///
+/// # Errors
+/// The store's, and [`Error::Arrow`] for pointers that are no numbers.
+pub(crate) async fn last_pointer(indptr: &dyn ArrayReader) -> Result<i64> {
+    let Some(last) = indptr.info().len().checked_sub(1) else {
+        return Ok(0);
+    };
+    let rows = RowSelection::range(last..last + 1);
+    let pointer = indptr.read(&rows, &ReadMetrics::default()).await?;
+    let wide = cast(&pointer, &DataType::Int64)?;
+    let wide = wide.as_primitive::<Int64Type>();
+    Ok(wide.iter().next().flatten().unwrap_or(i64::MAX))
 }
 
 /// The Arrow type of indices below `n_cols`.

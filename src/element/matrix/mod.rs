@@ -10,5 +10,6 @@ mod packed;
 mod dense;
 mod open;
 
+pub(crate) use compressed::last_pointer;
 pub(crate) use dense::DenseMatrix;
 pub(crate) use open::open;
