@@ -144,7 +144,8 @@ async fn array(node: &Node) -> Result<Option<Vec<Value>>> {
     let per_row = values
         .dims()
         .iter()
-        .fold(1u64, |product, n| product.saturating_mul(*n));
+        // An axis without values still has a list for each place along the axes before it.
+        .fold(1u64, |product, n| product.saturating_mul((*n).max(1)));
     let (Some(dims), true) = (dims, values.len().saturating_mul(per_row) <= MAX_VALUES) else {
         return Ok(None);
     };

@@ -328,9 +328,21 @@ async fn no_more_is_reserved_than_a_file_can_hold() {
             .unwrap(),
     );
     drop(new().shape(1usize << 50).create("contiguous").unwrap());
+    // Values of another array are no reason to give more fill values.
+    let others = vec![1i64; 1 << 17];
+    let dataset = new().shape(others.len()).create("others").unwrap();
+    dataset.write_raw(&others).unwrap();
+    drop(dataset);
+    let many = 1usize << 25;
+    drop(new().shape(many).chunk(1000).create("fill").unwrap());
+    drop(new().shape(many).create("fill_run").unwrap());
+    drop(new().shape((1usize << 40, 0)).create("uns/a").unwrap());
+    drop(new().shape((1, 1usize << 40, 0)).create("uns/b").unwrap());
     file.close().unwrap();
     let store = open(path.to_str().unwrap()).await.unwrap();
-    for name in ["chunked", "grid", "contiguous"] {
+    let leaves = annfusion::element::uns_leaves(&store, &"uns".into()).await;
+    assert!(leaves.unwrap().iter().all(|leaf| leaf.value == "null"));
+    for name in ["chunked", "grid", "contiguous", "fill", "fill_run"] {
         let reader = store.array(&name.into()).await.unwrap();
         let all = RowSelection::all(reader.info().len());
         let result = reader.read(&all, &ReadMetrics::default()).await;

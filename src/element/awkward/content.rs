@@ -242,12 +242,10 @@ impl Content {
     /// # Errors
     /// Where a row would take more than 64 MiB.
     pub(super) fn write(&self, at: usize, out: &mut String) -> Result<(), String> {
-        if out.len() > MAX_ROW_BYTES {
-            return Err("a row takes more than 64 MiB as text".to_owned());
-        }
+        check_row(out)?;
         match self {
             Self::Empty => out.push_str("null"),
-            Self::Numbers(numbers, inner) => write_numbers(numbers, inner, at, out),
+            Self::Numbers(numbers, inner) => write_numbers(numbers, inner, at, out)?,
             Self::List {
                 starts,
                 stops,
@@ -358,19 +356,35 @@ impl Numbers {
     }
 }
 
-fn write_numbers(numbers: &Numbers, inner: &[usize], at: usize, out: &mut String) {
+fn check_row(out: &str) -> Result<(), String> {
+    match out.len() > MAX_ROW_BYTES {
+        true => Err("a row takes more than 64 MiB as text".to_owned()),
+        false => Ok(()),
+    }
+}
+
+fn write_numbers(
+    numbers: &Numbers,
+    inner: &[usize],
+    at: usize,
+    out: &mut String,
+) -> Result<(), String> {
     let [len, rest @ ..] = inner else {
         numbers.write(at, out);
-        return;
+        return Ok(());
     };
     out.push('[');
     for i in 0..*len {
+        // Lengths before one of 0 are as large as one likes: no value stands behind them.
+        check_row(out)?;
         if i > 0 {
             out.push(',');
         }
-        write_numbers(numbers, rest, at * len + i, out);
+        let at = at.saturating_mul(*len).saturating_add(i);
+        write_numbers(numbers, rest, at, out)?;
     }
     out.push(']');
+    Ok(())
 }
 
 /// The shortest text that names the float; JSON has no word for those that are no numbers.
@@ -438,6 +452,14 @@ mod tests {
 
     fn ints(values: &[i64]) -> ArrayRef {
         Arc::new(Int64Array::from(values.to_vec()))
+    }
+
+    #[test]
+    fn lengths_before_one_of_zero_are_bounded_by_the_text() {
+        let form = r#"{"class": "NumpyArray", "primitive": "int64", "form_key": "node0",
+            "inner_shape": [1099511627776, 0]}"#;
+        let error = rows(form, 1, vec![("node0-data", ints(&[]))]).unwrap_err();
+        assert_eq!(error, "a row takes more than 64 MiB as text");
     }
 
     #[test]

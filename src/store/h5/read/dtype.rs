@@ -138,6 +138,8 @@ fn known(datatype: &Datatype, depth: usize) -> Option<(DType, Disk)> {
             }
             number(dtype, *byte_order)?
         }
+        // Text of no width is nothing that could be cut into elements.
+        Datatype::String { size: 0, .. } => return None,
         Datatype::String { size, padding, .. } => {
             let size = usize::try_from(*size).ok()?;
             let padding = match padding {
@@ -252,4 +254,19 @@ fn complex(members: &[Member], size: usize) -> Option<(DType, Disk)> {
         swap: *swap,
     };
     Some((whole, disk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_no_width_has_no_meaning() {
+        let text = Datatype::String {
+            size: 0,
+            padding: StringPadding::NullPad,
+            charset: hdf5_pure::CharacterSet::Utf8,
+        };
+        assert_eq!(translate(&text).1, Disk::Opaque { size: 0 });
+    }
 }

@@ -20,7 +20,7 @@ const RUN: u64 = 1 << 20;
 const GAP: u64 = 4 << 10;
 /// Below this, a read is not worth the pool's while.
 pub(super) const SMALL: u64 = 256 << 10;
-/// What a read may ask for whatever the file's size: fill values take no space in a file.
+/// What a read may ask for beyond what the file holds: fill values take no space in a file.
 const FREE: u64 = 64 << 20;
 
 /// What a read took from the store.
@@ -54,13 +54,26 @@ enum Piece {
 /// Refuses a result that the file cannot have in it.
 pub(super) fn check_size(source: &dyn ByteSource, bytes: u64) -> Result<(), Fault> {
     let bound = source.len().saturating_mul(1100).max(FREE);
-    if bytes > bound {
-        return Err(Fault::Corrupt(format!(
-            "{bytes} bytes are asked for, a file of {} bytes holds no more than {bound}",
-            source.len()
-        )));
+    check_bound(bytes, bound, || {
+        format!("a file of {} bytes holds no more than", source.len())
+    })
+}
+
+/// Refuses a result of which more than [`FREE`] would be fill values.
+fn check_fill(bytes: u64, stored: u64) -> Result<(), Fault> {
+    check_bound(bytes, stored.saturating_add(FREE), || {
+        format!("with {stored} bytes stored a read gives no more than")
+    })
+}
+
+fn check_bound(bytes: u64, bound: u64, reason: impl Fn() -> String) -> Result<(), Fault> {
+    match bytes > bound {
+        true => Err(Fault::Corrupt(format!(
+            "{bytes} bytes are asked for, {} {bound}",
+            reason()
+        ))),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// Reads the elements of the selected rows, as they are on disk.
@@ -70,7 +83,12 @@ pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched)
         .len()
         .checked_mul(core.row_bytes)
         .ok_or_else(|| Fault::Corrupt("the selected rows overflow 64 bits".into()))?;
-    check_size(source, total)?;
+    match &core.storage {
+        Storage::Unallocated => check_fill(total, 0)?,
+        // Which chunks there are bounds it better than the file's size, below.
+        Storage::Chunked(_) => {}
+        _ => check_size(source, total)?,
+    }
     let len = usize::try_from(total)
         .map_err(|_| Fault::Corrupt(format!("{total} bytes in one array")))?;
     if len == 0 {
@@ -108,6 +126,8 @@ pub(super) fn fetch(core: &Core, rows: &RowSelection) -> Result<(Bytes, Fetched)
         }
         Storage::Chunked(chunked) => {
             let table = chunked.table(&core.dataset, source)?;
+            let stored = u64::try_from(table.len().saturating_mul(chunked.chunk_bytes));
+            check_fill(total, stored.unwrap_or(u64::MAX))?;
             Bytes::try_fill(len, |out| {
                 if chunked.whole_rows {
                     let tasks = split_chunks(rows, core.row_bytes, chunked, table, out)?;
