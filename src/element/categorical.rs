@@ -168,7 +168,7 @@ async fn linked_categories(node: &Node) -> Result<Node> {
 }
 
 /// A boolean attribute; some writers give 0 and 1.
-fn truth(value: Option<&Value>) -> bool {
+pub(crate) fn truth(value: Option<&Value>) -> bool {
     match value {
         Some(Value::Bool(value)) => *value,
         Some(Value::Number(number)) => number.as_i64() == Some(1),

@@ -146,23 +146,28 @@ impl Frame {
     }
 }
 
-/// Names of the columns. For a frame without columns h5py writes an empty float64 array.
+/// The names in a `column-order`, [`None`] where it holds something else. For a frame without
+/// columns h5py writes an empty float64 array, for one of one column writers in R a scalar.
+pub(crate) fn column_names(attribute: &Value) -> Option<Vec<String>> {
+    match attribute {
+        Value::Array(list) => {
+            let names = list.iter().map(|name| name.as_str().map(str::to_owned));
+            names.collect()
+        }
+        Value::String(name) => Some(vec![name.clone()]),
+        Value::Null => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// Names of the columns.
 fn column_order(node: &Node) -> Result<Vec<String>> {
     let attribute = node
         .attributes
         .get("column-order")
         .ok_or_else(|| node.invalid("attribute column-order is missing"))?;
     let wrong = || node.invalid(format!("attribute column-order is {attribute}, not names"));
-    let names: Vec<String> = match attribute {
-        Value::Array(list) => list
-            .iter()
-            .map(|name| name.as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .ok_or_else(wrong)?,
-        Value::String(name) => vec![name.clone()],
-        Value::Null => Vec::new(),
-        _ => return Err(wrong()),
-    };
+    let names = column_names(attribute).ok_or_else(wrong)?;
     let mut seen = HashSet::with_capacity(names.len());
     match names.iter().find(|name| !seen.insert(name.as_str())) {
         Some(name) => Err(node.invalid(format!("column-order names {name:?} twice"))),

@@ -59,7 +59,7 @@ impl Encoding {
 
     /// The encoding of a tag, [`None`] where AnnData knows no such type and version. A tag without
     /// a version is taken at its word.
-    fn of(encoding_type: &str, version: &str) -> Option<Self> {
+    pub(crate) fn of(encoding_type: &str, version: &str) -> Option<Self> {
         let all = [
             (Self::AnnData, &["0.1.0"][..]),
             (Self::Raw, &["0.1.0"]),

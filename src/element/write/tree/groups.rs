@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use crate::element::categorical::truth;
+use crate::element::frame::column_names;
+use crate::element::node::Encoding;
 use crate::element::write::place::{encoding, with};
 use crate::element::write::tree::{TreeCopy, text};
 use crate::error::Result;
@@ -14,39 +17,43 @@ impl TreeCopy {
         from: &ElementKey,
         to: &ElementKey,
         attributes: &Attributes,
-        depth: u32,
+        depth: usize,
     ) -> Result<()> {
         let tag = text(attributes, "encoding-type");
-        match (tag, text(attributes, "encoding-version")) {
-            ("" | "csr_matrix" | "csc_matrix", _)
-                if !tag.is_empty() || attributes.contains_key("h5sparse_format") =>
-            {
-                self.sparse(from, to, attributes).await
+        let version = text(attributes, "encoding-version");
+        let known = match (tag, attributes.contains_key("h5sparse_format")) {
+            ("", true) => Encoding::Csr,
+            ("", false) => Encoding::Dict,
+            _ => Encoding::of(tag, version).ok_or_else(|| self.unsupported(from, attributes))?,
+        };
+        match known {
+            Encoding::Csr | Encoding::Csc => self.sparse(from, to, attributes).await,
+            Encoding::Dict => self.dict(from, to, encoding("dict", "0.1.0"), depth).await,
+            Encoding::DataFrame => {
+                let legacy = version != "0.2.0";
+                self.frame(from, to, attributes, depth, legacy).await
             }
-            ("" | "dict", _) => self.dict(from, to, encoding("dict", "0.1.0"), depth).await,
-            ("dataframe", "0.1.0") => self.frame(from, to, attributes, depth, true).await,
-            ("dataframe", "0.2.0") => self.frame(from, to, attributes, depth, false).await,
-            ("categorical", "0.2.0") => {
-                let ordered = attributes.get("ordered").is_some_and(truth);
+            Encoding::Categorical => {
+                let ordered = truth(attributes.get("ordered"));
                 let header = with(encoding(tag, "0.2.0"), "ordered", ordered);
                 let members = ["codes", "categories"];
                 self.members(from, to, header, &members, depth).await
             }
-            ("nullable-integer" | "nullable-boolean", "0.1.0") => {
+            Encoding::NullableInteger | Encoding::NullableBoolean => {
                 let header = encoding(tag, "0.1.0");
                 let members = ["values", "mask"];
                 self.members(from, to, header, &members, depth).await
             }
-            ("nullable-string-array", "0.1.0") => {
+            Encoding::NullableString => {
                 let header = keep(encoding(tag, "0.1.0"), attributes, &["na-value"]);
                 let members = ["values", "mask"];
                 self.members(from, to, header, &members, depth).await
             }
-            ("awkward-array", "0.1.0") => {
+            Encoding::Awkward => {
                 let header = keep(encoding(tag, "0.1.0"), attributes, &["form", "length"]);
                 self.dict(from, to, header, depth).await
             }
-            ("anndata" | "raw", "0.1.0") => {
+            Encoding::AnnData | Encoding::Raw => {
                 self.dict(from, to, encoding(tag, "0.1.0"), depth).await
             }
             _ => Err(self.unsupported(from, attributes)),
@@ -59,7 +66,7 @@ impl TreeCopy {
         from: &ElementKey,
         to: &ElementKey,
         header: Attributes,
-        depth: u32,
+        depth: usize,
     ) -> Result<()> {
         self.create(to, &header).await?;
         for name in self.store.children(from).await? {
@@ -77,7 +84,7 @@ impl TreeCopy {
         to: &ElementKey,
         header: Attributes,
         members: &[&str],
-        depth: u32,
+        depth: usize,
     ) -> Result<()> {
         self.create(to, &header).await?;
         for name in members {
@@ -124,14 +131,22 @@ impl TreeCopy {
         from: &ElementKey,
         to: &ElementKey,
         attributes: &Attributes,
-        depth: u32,
+        depth: usize,
         legacy: bool,
     ) -> Result<()> {
         let index = match text(attributes, "_index") {
             "" => return Err(self.invalid(from, "a data frame without _index")),
             index => index.to_owned(),
         };
-        let order = column_order(attributes);
+        let order = match attributes.get("column-order") {
+            Some(order) => column_names(order).ok_or_else(|| {
+                self.invalid(
+                    from,
+                    format!("attribute column-order is {order}, not names"),
+                )
+            })?,
+            None => Vec::new(),
+        };
         let header = with(encoding("dataframe", "0.2.0"), "_index", index.as_str());
         let header = with(header, "column-order", order.clone());
         self.create(to, &header).await?;
@@ -156,7 +171,7 @@ impl TreeCopy {
         codes: &ElementKey,
         to: &ElementKey,
         path: &str,
-        depth: u32,
+        depth: usize,
     ) -> Result<()> {
         // An object reference is a path from the root; zarr wrote a path from the frame.
         let absolute = ElementKey::new(path);
@@ -165,7 +180,7 @@ impl TreeCopy {
             None => ElementKey::new(format!("{}/{path}", frame.as_str())),
         };
         let ordered = self.store.attributes(&categories).await?;
-        let ordered = ordered.get("ordered").is_some_and(truth);
+        let ordered = truth(ordered.get("ordered"));
         let header = with(encoding("categorical", "0.2.0"), "ordered", ordered);
         self.create(to, &header).await?;
         self.node(codes.clone(), to.child("codes"), depth + 1)
@@ -177,21 +192,6 @@ impl TreeCopy {
     async fn create(&self, to: &ElementKey, header: &Attributes) -> Result<()> {
         self.writer.create_group(to, header).await
     }
-}
-
-/// Names of the columns; without any, h5py wrote an empty array of floats.
-fn column_order(attributes: &Attributes) -> Vec<String> {
-    let names = attributes.get("column-order").and_then(Value::as_array);
-    names
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect()
-}
-
-/// A boolean attribute, which some writers store as a number.
-fn truth(value: &Value) -> bool {
-    value.as_bool().unwrap_or(value.as_i64() == Some(1))
 }
 
 fn keep(mut header: Attributes, attributes: &Attributes, names: &[&str]) -> Attributes {

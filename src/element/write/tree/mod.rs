@@ -7,10 +7,11 @@ mod arrays;
 mod groups;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 
+use crate::element::info::{MAX_DEPTH, MAX_NODES};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
 use crate::store::{Attributes, Compression, NodeKind, ReadMetrics, Store, StoreWriter};
@@ -23,11 +24,6 @@ pub struct CopyOptions {
     /// Elements of the source that are left out, with all below them.
     pub skip: Vec<ElementKey>,
 }
-
-/// Deeper nesting is a loop of hard links, or meant to hurt.
-const MAX_DEPTH: u32 = 64;
-/// More nodes are links that fan out.
-const MAX_NODES: u64 = 1_000_000;
 
 /// Copies an element and everything below it.
 ///
@@ -47,7 +43,7 @@ pub async fn copy_tree(
         store: Arc::clone(store),
         writer: Arc::clone(writer),
         options: options.clone(),
-        nodes: AtomicU64::new(0),
+        nodes: AtomicUsize::new(0),
         metrics: ReadMetrics::default(),
     };
     copy.node(from.clone(), to.clone(), 0).await
@@ -57,12 +53,12 @@ struct TreeCopy {
     store: Arc<dyn Store>,
     writer: Arc<dyn StoreWriter>,
     options: CopyOptions,
-    nodes: AtomicU64,
+    nodes: AtomicUsize,
     metrics: ReadMetrics,
 }
 
 impl TreeCopy {
-    fn node(&self, from: ElementKey, to: ElementKey, depth: u32) -> BoxFuture<'_, Result<()>> {
+    fn node(&self, from: ElementKey, to: ElementKey, depth: usize) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             if depth > MAX_DEPTH || self.nodes.fetch_add(1, Ordering::Relaxed) > MAX_NODES {
                 return Err(self.invalid(&from, "elements nest without end"));
