@@ -10,9 +10,10 @@
 
 use std::sync::Arc;
 
-use annfusion::element::{AnnData, inspect_elements};
+use annfusion::element::{AnnData, CopyOptions, copy_tree, inspect_elements};
 use annfusion::model::{ElementKey, Location, RowSelection};
-use annfusion::store::{ReadMetrics, Store};
+use annfusion::ops::{Quiet, VerifyOptions, compare};
+use annfusion::store::{ReadMetrics, Store, WriteTarget, create};
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Int8Array, Int32Array, Int64Array, StringArray,
     UInt16Array, UInt64Array,
@@ -32,7 +33,7 @@ async fn pointers_that_decrease_or_lead_beyond_the_data_are_named() {
         ),
         (
             [0, 1, 2, 9],
-            "element X: indptr at 3 is 9, but data and indices hold 4 entries",
+            "element X: indptr at 3 is 9, but data hold 4 entries",
         ),
         ([1, 1, 2, 4], "element X: indptr starts at 1, not at 0"),
         ([0, -1, 2, 4], "element X: indptr of row 1 is -1, below 0"),
@@ -42,6 +43,25 @@ async fn pointers_that_decrease_or_lead_beyond_the_data_are_named() {
             .unwrap_err();
         assert!(found.contains(message), "{found}");
     }
+}
+
+/// scipy does not look at what stands behind the last pointer.
+#[tokio::test]
+async fn entries_behind_the_last_pointer_belong_to_no_row() {
+    let (mut store, mut tight) = (MemoryStore::object(3, 2), MemoryStore::object(3, 2));
+    let data = |n| Arc::new(Float32Array::from(vec![1.0; n])) as ArrayRef;
+    let indices = [2, 0, 1, 1, 1];
+    let slack = [ints(&[0, 1, 3]), ints(&indices), data(4)];
+    store.sparse("X", "csc_matrix", [3, 2], slack);
+    let exact = [ints(&[0, 1, 3]), ints(&indices[..3]), data(3)];
+    tight.sparse("X", "csc_matrix", [3, 2], exact);
+    let (loose, tight) = (read_x(store.clone()).await, read_x(tight).await);
+    assert_eq!(&loose.unwrap(), &tight.unwrap());
+    let object = open(store).await.unwrap();
+    assert_eq!(object.x().unwrap().shape().nnz, Some(3));
+    let elements = object.elements().await.unwrap();
+    let x = elements.iter().find(|e| e.key.as_str() == "X").unwrap();
+    assert_eq!(x.nnz, Some(3));
 }
 
 #[tokio::test]
@@ -69,7 +89,7 @@ async fn lengths_that_disagree_are_named() {
         .await
         .unwrap_err();
     assert!(
-        found.contains("the length of indices is 4, but data says 3"),
+        found.contains("element X: indptr at 3 is 4, but data hold 3 entries"),
         "{found}"
     );
     let found = read_x(csr(ints(&[0, 1, 4]), ints(&[0, 1, 0, 1]), 4))
@@ -94,6 +114,46 @@ async fn lengths_that_disagree_are_named() {
         found.contains("obs/a: its length is 2, but the index _index says 3"),
         "{found}"
     );
+}
+
+/// Frames of writers in R come whole, and types of arrays in uns are compared.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_uns_are_whole_and_compared_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut locations = Vec::new();
+    let wide: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    for (name, numbers) in [("a.h5ad", ints(&[1, 2])), ("b.h5ad", wide)] {
+        let mut store = MemoryStore::object(3, 2);
+        let tag = json!({"encoding-type": "dataframe", "_index": "i", "column-order": "a"});
+        store.group("uns", json!({})).group("uns/f", tag);
+        store.dataset("uns/f/i", ints(&[7, 8]), json!({}));
+        store.dataset("uns/f/a", ints(&[5, 6]), json!({}));
+        store.dataset("uns/n", numbers, json!({}));
+        let store: Arc<dyn Store> = Arc::new(store);
+        let path = folder.path().join(name);
+        let target = WriteTarget {
+            path: path.clone(),
+            overwrite: false,
+            fsync: false,
+        };
+        let writer = create(&target).await.unwrap();
+        for element in ["obs", "var", "uns"].map(ElementKey::new) {
+            let options = CopyOptions::default();
+            let copied = copy_tree(&store, &element, &writer, &element, &options).await;
+            copied.unwrap();
+        }
+        writer.close().await.unwrap();
+        writer.commit().await.unwrap();
+        locations.push(Location::parse(path.to_str().unwrap()));
+    }
+    let options = VerifyOptions::default();
+    let found = compare(&locations[0], &locations[1], &options, &Quiet).await;
+    let found = found.unwrap().findings;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].message, "int32 here, int64 there");
+    let object = AnnData::open(&locations[0]).await.unwrap();
+    let frame = &object.uns_leaves().await.unwrap()[0];
+    assert!(frame.value.contains("\"a\":[5,6]"), "{}", frame.value);
 }
 
 #[tokio::test]

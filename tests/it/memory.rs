@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 /// Groups and arrays by path.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct MemoryStore {
     nodes: BTreeMap<String, (Arc<Attributes>, Option<Arc<Held>>)>,
 }

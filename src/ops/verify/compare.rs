@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::blocks::blocks;
+use super::uns::compare_uns;
 use super::values::{first_difference, same_type, shorten};
 use super::{Verification, VerifyOptions};
 use crate::element::{AnnData, ColumnReader, Frame, MatrixReader};
@@ -90,7 +91,7 @@ async fn compare_options(
 }
 
 /// Names of both sides, those of one side only being findings.
-fn common<'a, T>(
+pub(super) fn common<'a, T>(
     group: &str,
     a: &'a [(String, T)],
     b: &'a [(String, T)],
@@ -152,7 +153,7 @@ async fn compare_frames(name: &str, a: &Frame, b: &Frame, found: &mut Verificati
     let own = |frame: &Frame| -> Vec<(String, Arc<dyn ColumnReader>)> {
         let columns = frame.columns().iter();
         columns
-            .map(|column| (column.key().name().to_owned(), Arc::clone(column)))
+            .map(|column| (column.field().name().clone(), Arc::clone(column)))
             .collect()
     };
     let (a, b) = (own(a), own(b));
@@ -242,25 +243,4 @@ fn compare_meta(name: &str, a: &FieldMeta, b: &FieldMeta, found: &mut Verificati
         );
         found.add(name, None, message);
     }
-}
-
-async fn compare_uns(a: &AnnData, b: &AnnData, found: &mut Verification) -> Result<()> {
-    let leaves = |leaves: Vec<crate::element::UnsLeaf>| -> Vec<(String, (String, String))> {
-        let pairs = leaves.into_iter();
-        pairs
-            .map(|leaf| (leaf.path, (leaf.encoding_type, leaf.value)))
-            .collect()
-    };
-    let (a, b) = (leaves(a.uns_leaves().await?), leaves(b.uns_leaves().await?));
-    for (path, left, right) in common("uns", &a, &b, found) {
-        found.elements += 1;
-        let name = format!("uns/{path}");
-        if left.0 != right.0 {
-            found.add(&name, None, format!("{} here, {} there", left.0, right.0));
-        } else if left.1 != right.1 {
-            let (left, right) = (shorten(&left.1, 60), shorten(&right.1, 60));
-            found.add(&name, None, format!("{left} here, {right} there"));
-        }
-    }
-    Ok(())
 }

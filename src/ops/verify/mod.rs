@@ -10,6 +10,7 @@
 mod blocks;
 mod check;
 mod compare;
+mod uns;
 mod values;
 
 pub use check::verify;
