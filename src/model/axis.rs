@@ -38,6 +38,10 @@ impl VarAxis {
             hasher.write(&(name.len() as u64).to_le_bytes());
             hasher.write(name.as_bytes());
         }
+        // Names may repeat: a selection of others of the same names has other rows in var.
+        for position in positions.iter().flatten() {
+            hasher.write(&position.to_le_bytes());
+        }
         Self {
             id: format!("{:032x}", hasher.finish_128()),
             names,
@@ -47,7 +51,8 @@ impl VarAxis {
         }
     }
 
-    /// A short content hash, equal for equal names in equal order.
+    /// A short content hash, equal for equal names in equal order and, where the axis is a
+    /// selection, at equal positions.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -148,5 +153,18 @@ impl AxisRegistry {
     pub fn get(&self, id: &str) -> Option<Arc<VarAxis>> {
         let axes = self.axes.lock().unwrap_or_else(PoisonError::into_inner);
         axes.get(id).map(Arc::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_of_one_name_at_two_places_are_two_axes() {
+        let axis = |positions| VarAxis::new(vec!["a"].into(), None, positions);
+        assert_ne!(axis(Some(vec![0])).id(), axis(Some(vec![1])).id());
+        assert_eq!(axis(Some(vec![1])).id(), axis(Some(vec![1])).id());
+        assert_eq!(axis(None).id(), axis(None).id());
     }
 }

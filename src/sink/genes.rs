@@ -69,8 +69,7 @@ impl Genes {
                 let positions = all(side.len() as u64);
                 return Ok(Some(Self::at(object, *raw, positions)));
             }
-        }
-        for (side, raw) in &sides {
+            // Before the other side is asked: a selection of var's genes may have raw's names.
             if let Some(side) = side
                 && let Some(positions) = subset(axis, side)
             {
