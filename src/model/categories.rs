@@ -45,11 +45,34 @@ impl CategoryRegistry {
 /// Buffers are hashed with their lengths; categories are read at offset 0 and owned, so equal
 /// sets have equal buffers.
 fn hash_values(data: &arrow::array::ArrayData, hasher: &mut twox_hash::XxHash3_128) {
+    // Missing categories are no empty ones; bits behind the last value mean nothing.
+    if let Some(nulls) = data.nulls().filter(|nulls| nulls.null_count() > 0) {
+        for (at, _) in (0u64..).zip(nulls.iter()).filter(|(_, valid)| !valid) {
+            hasher.write(&at.to_le_bytes());
+        }
+        hasher.write(b"null");
+    }
     for buffer in data.buffers() {
         hasher.write(&(buffer.len() as u64).to_le_bytes());
         hasher.write(buffer.as_slice());
     }
     for child in data.child_data() {
         hash_values(child, hasher);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_category_is_not_an_empty_one() {
+        let id = |values: Vec<Option<&str>>| {
+            CategoryRegistry::default().register(&(Arc::new(StringArray::from(values)) as ArrayRef))
+        };
+        assert_ne!(id(vec![Some("a"), None]), id(vec![Some("a"), Some("")]));
+        assert_ne!(id(vec![None, Some("")]), id(vec![Some(""), None]));
     }
 }
