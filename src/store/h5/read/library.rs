@@ -14,7 +14,7 @@ use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5p::H5P_DEFAULT;
 use hdf5_sys::h5r::{H5R_OBJECT1, H5Rget_name};
 use hdf5_sys::h5s::{H5S_ALL, H5S_SELECT_SET, H5Sclose, H5Screate_simple, H5Sselect_hyperslab};
-use hdf5_sys::h5t::H5Treclaim;
+use hdf5_sys::h5t::{H5Tis_variable_str, H5Treclaim};
 use serde_json::Value;
 
 use super::array::{Core, FileInfo};
@@ -73,6 +73,10 @@ pub(super) fn read_rows(core: &Core, rows: &RowSelection) -> Result<Bytes, Fault
 pub(super) fn read_text(core: &Core, rows: &RowSelection) -> Result<StringArray, Fault> {
     let dataset = checked(core)?;
     let dtype = dataset.dtype()?;
+    // Values are read as pointers below: text of a fixed width, or sequences, would overrun them.
+    if !is_variable_text(&dtype) {
+        return Err(refused("variable-length text"));
+    }
     let per_row = usize::try_from(core.row_bytes / 16).map_err(|_| refused("such rows"))?;
     let mut text = TextBuilder::with_capacity(0, 0);
     for range in rows.ranges() {
@@ -104,6 +108,11 @@ pub(super) fn read_text(core: &Core, rows: &RowSelection) -> Result<StringArray,
         copied?;
     }
     text.finish()
+}
+
+fn is_variable_text(dtype: &hdf5::Datatype) -> bool {
+    // SAFETY: the type is open.
+    hdf5::sync::sync(|| unsafe { H5Tis_variable_str(dtype.id()) }) > 0
 }
 
 /// Opens the dataset and holds what the library says of it against what the parser said, since
