@@ -21,6 +21,6 @@ fn give_memory_back() {
     const PURGE_DELAY: i32 = 15;
     // SAFETY: sets an integer option; called before any other thread exists.
     unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 1);
     }
 }
