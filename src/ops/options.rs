@@ -8,7 +8,8 @@ use crate::store::Compression;
 /// Which resources an operation may use and how it writes; the same for all of them.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Outputs written at a time; by default one per core.
+    /// Outputs written at a time; by default one per core, and one more
+    /// with compression.
     pub jobs: Option<usize>,
     /// Bytes that buffers may grow to; by default half of the machine's memory.
     pub memory_limit: Option<u64>,
