@@ -26,7 +26,7 @@ use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 /// Memory of the program itself.
 const BASE_BYTES: u64 = 64 << 20;
 /// Memory of an output being written: batches read ahead, and the writers' buffers.
-const OUTPUT_BYTES: u64 = 8 * DEFAULT_BATCH_BYTES as u64;
+const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
 /// The least limit that everything can work in.
 const LEAST_LIMIT: u64 = 192 << 20;
 

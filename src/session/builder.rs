@@ -15,7 +15,7 @@ use crate::session::{hint, register, stream};
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// How a session works. Defaults: all cores, no memory limit, the system's temporary directory,
-/// 3 MB of matrix rows per batch.
+/// 1 MiB of matrix rows per batch.
 #[derive(Debug, Clone)]
 pub struct SessionBuilder {
     target_partitions: Option<usize>,

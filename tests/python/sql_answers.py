@@ -389,6 +389,16 @@ ANSWERS = {
             lambda a: counted(a.X.nnz),
     },
     "plan/rows": {
+        "SELECT count(*) FROM (SELECT * FROM obs LIMIT 100) c JOIN (VALUES (50), (150), (250)) d (at) ON c.obs_idx = d.at":
+            lambda a: np.isin(np.arange(a.n_obs)[:100], [50, 150, 250]).sum(),
+        "SELECT count(*) FROM (SELECT * FROM cells WHERE obs_idx >= 10 AND obs_names <> '' LIMIT 100) c JOIN (VALUES (50), (109), (110)) d (at) ON c.obs_idx = d.at":
+            lambda a: np.isin(np.arange(a.n_obs)[10:110], [50, 109, 110]).sum(),
+        "SELECT count(*) FROM (SELECT * FROM X_coo LIMIT 100) c JOIN (VALUES (0), (299)) d (at) ON c.obs_idx = d.at WHERE c.obs_idx = 299":
+            lambda a: (coo(a)["obs_idx"][:100] == 299).sum(),
+        "SELECT count(DISTINCT obs_idx) FROM (SELECT * FROM X_coo WHERE value > 0 LIMIT 100) c JOIN (VALUES (100), (299)) d (at) ON c.obs_idx = d.at":
+            lambda a: coo(a).query("value > 0")["obs_idx"][:100].isin([100, 299]).sum(),
+        "SELECT obs_idx FROM (SELECT obs_idx FROM obs LIMIT 20) ORDER BY obs_idx DESC LIMIT 2":
+            lambda a: positions(a, lambda i: i < 20)[:-3:-1],
         "SELECT obs_idx FROM obs WHERE obs_idx BETWEEN 3 AND 5":
             lambda a: positions(a, lambda i: (i >= 3) & (i <= 5)),
         "SELECT obs_idx FROM obs WHERE obs_idx IN (7, 299, 300, -1) OR obs_idx = 2":
