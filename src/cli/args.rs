@@ -149,10 +149,11 @@ pub(super) struct WriteArgs {
     /// Replace outputs that exist.
     #[arg(long)]
     pub(super) overwrite: bool,
-    /// Threads that work at once (one per CPU).
+    /// Outputs written at a time (one per CPU, one more with compression).
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) jobs: Option<u16>,
-    /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30); half of what is free.
+    /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30); fewer outputs are written at a
+    /// time to stay within it. No limit by default, and a fixed small amount is used.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(super) memory_limit: Option<u64>,
     /// Folder for temporary files (the system's).

@@ -11,7 +11,8 @@ pub struct RunOptions {
     /// Outputs written at a time; by default one per core, and one more
     /// with compression.
     pub jobs: Option<usize>,
-    /// Bytes that buffers may grow to; by default half of the machine's memory.
+    /// Bytes that the work may take: fewer outputs are written at a time to stay within it. None by
+    /// default.
     pub memory_limit: Option<u64>,
     /// Where scratch files go; by default the system's folder.
     pub tmpdir: Option<PathBuf>,

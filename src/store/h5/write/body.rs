@@ -10,7 +10,7 @@ use super::direct::Direct;
 use super::encode::encode;
 use super::file::Shared;
 use super::grid::{ChunkTarget, Grid};
-use super::raw::{RawResult, disk_size};
+use super::raw::{Handle, RawResult, disk_size};
 use super::records::Records;
 use crate::model::ElementKey;
 use crate::store::{ArraySpec, Compression, Extent};
@@ -173,13 +173,7 @@ impl Job {
                 reserved: !compressed && !has_text,
             }))?;
             if has_text {
-                return Ok(Body::Records(Records::new(
-                    self.shared.bytes(),
-                    dataset,
-                    spec.dtype.clone(),
-                    shape,
-                    false,
-                )?));
+                return Ok(Body::Records(self.records(dataset, shape, false)?));
             }
             if compressed {
                 let rows = Some(*rows);
@@ -206,17 +200,16 @@ impl Job {
             return Ok(Body::Empty);
         }
         if has_text {
-            return Ok(Body::Records(Records::new(
-                self.shared.bytes(),
-                dataset,
-                spec.dtype.clone(),
-                shape,
-                false,
-            )?));
+            return Ok(Body::Records(self.records(dataset, shape, false)?));
         }
         let direct = Direct::contiguous(self.shared.bytes(), &dataset, bytes)?;
         dataset.close()?;
         Ok(Body::Direct(direct))
+    }
+
+    fn records(&self, dataset: Handle, shape: Option<&[u64]>, growing: bool) -> RawResult<Records> {
+        let file = self.shared.bytes();
+        Records::new(file, dataset, self.spec.dtype.clone(), shape, growing)
     }
 
     /// Creates the array empty, to grow along its first axis.
@@ -235,13 +228,7 @@ impl Job {
         }))?;
         Ok(if spec.dtype.size().is_none() {
             let shape = grid.shape(0);
-            Body::Records(Records::new(
-                self.shared.bytes(),
-                dataset,
-                spec.dtype.clone(),
-                Some(&shape),
-                true,
-            )?)
+            Body::Records(self.records(dataset, Some(&shape), true)?)
         } else {
             Body::Chunks(Chunks::new(dataset, grid, spec.compression, None))
         })
