@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::runtime::JoinSet;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::Count;
@@ -87,25 +87,50 @@ struct Job {
 }
 
 impl Job {
+    /// Writes each partition in a task of its own, some at a time.
+    ///
+    /// After a failure the other tasks are stopped and waited for: what they wrote is gone when
+    /// this returns.
     async fn per_partition(&self, outputs: &[OutputSpec]) -> Result<Vec<FinishedObject>> {
-        stream::iter(outputs.iter().cloned().enumerate())
-            .map(|(partition, output)| {
+        let mut waiting = outputs.iter().cloned().enumerate();
+        let mut objects: Vec<Option<FinishedObject>> = outputs.iter().map(|_| None).collect();
+        let mut tasks = JoinSet::new();
+        loop {
+            let free = self.spec.jobs.max(1) - tasks.len();
+            for (partition, output) in waiting.by_ref().take(free) {
                 let job = self.clone();
-                async move {
-                    SpawnedTask::spawn(async move {
-                        let mut sink = job.sink(&output).await?;
-                        let mut rows = job.rows(partition)?;
-                        job.drain(&mut rows, &mut sink).await?;
-                        job.finish(sink).await
-                    })
-                    .join_unwind()
-                    .await
-                    .map_err(|e| Error::store("task", "write", e))?
+                tasks.spawn(async move {
+                    let object = job.partition(partition, &output).await?;
+                    Ok::<_, Error>((partition, object))
+                });
+            }
+            let Some(ended) = tasks.join_next().await else {
+                break;
+            };
+            let failure = match ended {
+                Ok(Ok((partition, object))) => {
+                    objects[partition] = Some(object);
+                    continue;
                 }
-            })
-            .buffered(self.spec.jobs.max(1))
-            .try_collect()
-            .await
+                Ok(Err(error)) => Ok(error),
+                Err(stopped) => Err(stopped),
+            };
+            tasks.shutdown().await;
+            return Err(
+                failure.unwrap_or_else(|stopped| match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(stopped) => Error::store("task", "write", stopped),
+                }),
+            );
+        }
+        Ok(objects.into_iter().flatten().collect())
+    }
+
+    async fn partition(&self, partition: usize, output: &OutputSpec) -> Result<FinishedObject> {
+        let mut sink = self.sink(output).await?;
+        let mut rows = self.rows(partition)?;
+        self.drain(&mut rows, &mut sink).await?;
+        self.finish(sink).await
     }
 
     async fn single(&self, output: &OutputSpec) -> Result<FinishedObject> {
