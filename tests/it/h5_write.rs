@@ -232,6 +232,8 @@ async fn texts_of_any_kind_come_back() {
             0 => String::new(),
             1 => "Zelltyp β ☂".to_owned(),
             2 => "x".repeat(i % 97),
+            // Longer than a collection of the heap usually is.
+            3 if i % 1000 == 3 => "y".repeat(4000 + i),
             _ => format!("cell-{i}"),
         })
         .collect();

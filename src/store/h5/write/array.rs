@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::body::{Body, Job};
 use super::file::Shared;
-use super::raw::memory_size;
+use super::raw::disk_size;
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::{ArraySpec, ArrayWriter, Extent};
@@ -54,7 +54,7 @@ impl H5ArrayWriter {
                 format!("rows of lengths {tail:?} are too long"),
             )
         })?;
-        if memory_size(&job.spec.dtype).is_none() {
+        if disk_size(&job.spec.dtype).is_none() {
             let reason = format!("elements of type {} cannot be written", job.spec.dtype);
             return Err(Error::invalid(shared.url(), key, reason));
         }
@@ -116,7 +116,8 @@ impl ArrayWriter for H5ArrayWriter {
             return Ok(());
         }
         let (job, mut body) = self.take()?;
-        let (body, result) = run(job.is_heavy(values.len()), move || {
+        let heavy = body.is_heavy_to_append(&job, values.len());
+        let (body, result) = run(heavy, move || {
             let result = body.append(&job, &values);
             (body, result)
         })

@@ -10,15 +10,16 @@ use super::direct::Direct;
 use super::encode::encode;
 use super::file::Shared;
 use super::grid::{ChunkTarget, Grid};
-use super::raw::{Handle, RawResult, disk_size};
-use super::records::Records;
+use super::raw::{RawResult, disk_size};
 use crate::model::ElementKey;
 use crate::store::{ArraySpec, Compression, Extent};
 
 /// Bytes from which on work leaves the thread that runs the caller's tasks.
 const HEAVY_BYTES: u64 = 1 << 18;
-/// Texts from which on it does; they cost about half a microsecond each.
-const HEAVY_TEXTS: usize = 2048;
+/// The same where bytes go to their place as they are: another core would have to fetch them.
+const HEAVY_COPY: u64 = 1 << 20;
+/// Texts from which on it does.
+const HEAVY_TEXTS: usize = 16_384;
 /// Texts of a growing array that are kept before it is created as a growing one.
 const KEPT_TEXTS: u64 = 16_384;
 
@@ -41,8 +42,6 @@ pub(super) enum Body {
     Direct(Direct),
     /// To the library, chunk by chunk.
     Chunks(Chunks),
-    /// To the library, element by element.
-    Records(Records),
 }
 
 impl Body {
@@ -75,9 +74,8 @@ impl Body {
                 }
                 Ok(())
             }
-            Self::Direct(direct) => direct.append(&encode(&job.spec.dtype, values)?),
-            Self::Chunks(chunks) => chunks.append(&encode(&job.spec.dtype, values)?),
-            Self::Records(records) => records.append(values),
+            Self::Direct(direct) => direct.append(&encode(&job.shared, &job.spec.dtype, values)?),
+            Self::Chunks(chunks) => chunks.append(&encode(&job.shared, &job.spec.dtype, values)?),
         }
     }
 
@@ -86,7 +84,6 @@ impl Body {
         match self {
             Self::Empty | Self::Direct(_) => Ok(()),
             Self::Chunks(chunks) => chunks.finish(rows),
-            Self::Records(records) => records.finish(),
             Self::Kept { values, .. } => {
                 let mut shape = vec![rows];
                 if let Extent::Growing(tail) = &job.spec.extent {
@@ -101,27 +98,29 @@ impl Body {
         }
     }
 
+    /// Whether appending so many elements takes long.
+    pub(super) fn is_heavy_to_append(&self, job: &Job, len: usize) -> bool {
+        let Some(size) = job.spec.dtype.size() else {
+            return len >= HEAVY_TEXTS;
+        };
+        let bytes = size.saturating_mul(u64::try_from(len).unwrap_or(u64::MAX));
+        match self {
+            Self::Direct(_) => bytes >= HEAVY_COPY,
+            _ => bytes >= HEAVY_BYTES,
+        }
+    }
+
     /// Whether finishing takes long.
     pub(super) fn is_heavy_to_finish(&self) -> bool {
         match self {
             Self::Kept { size, .. } => *size > HEAVY_BYTES / 4,
             Self::Chunks(_) => true,
-            Self::Empty | Self::Direct(_) | Self::Records(_) => false,
+            Self::Empty | Self::Direct(_) => false,
         }
     }
 }
 
 impl Job {
-    /// Whether appending so many elements takes long.
-    pub(super) fn is_heavy(&self, len: usize) -> bool {
-        match self.spec.dtype.size() {
-            Some(size) => {
-                size.saturating_mul(u64::try_from(len).unwrap_or(u64::MAX)) >= HEAVY_BYTES
-            }
-            None => len >= HEAVY_TEXTS,
-        }
-    }
-
     /// What an element adds to the size of what is kept.
     fn kept_weight(&self) -> u64 {
         self.spec.dtype.size().unwrap_or(1)
@@ -158,7 +157,6 @@ impl Job {
         let bytes = elements
             .and_then(|n| n.checked_mul(size))
             .ok_or("the array is too large")?;
-        let has_text = spec.dtype.size().is_none();
         let chunked = shape.and_then(|s| s.split_first()).filter(|(_, tail)| {
             !tail.contains(&0)
                 && (spec.appendable || (spec.compression != Compression::None && bytes > 0))
@@ -170,11 +168,8 @@ impl Job {
                 shape: &grid.shape(*rows),
                 chunk: Some(grid.chunk()),
                 unlimited: spec.appendable,
-                reserved: !compressed && !has_text,
+                reserved: !compressed,
             }))?;
-            if has_text {
-                return Ok(Body::Records(self.records(dataset, shape, false)?));
-            }
             if compressed {
                 let rows = Some(*rows);
                 return Ok(Body::Chunks(Chunks::new(
@@ -193,23 +188,15 @@ impl Job {
             shape,
             chunk: None,
             unlimited: false,
-            reserved: !has_text,
+            reserved: true,
         }))?;
         if bytes == 0 {
             dataset.close()?;
             return Ok(Body::Empty);
         }
-        if has_text {
-            return Ok(Body::Records(self.records(dataset, shape, false)?));
-        }
         let direct = Direct::contiguous(self.shared.bytes(), &dataset, bytes)?;
         dataset.close()?;
         Ok(Body::Direct(direct))
-    }
-
-    fn records(&self, dataset: Handle, shape: Option<&[u64]>, growing: bool) -> RawResult<Records> {
-        let file = self.shared.bytes();
-        Records::new(file, dataset, self.spec.dtype.clone(), shape, growing)
     }
 
     /// Creates the array empty, to grow along its first axis.
@@ -226,11 +213,11 @@ impl Job {
             unlimited: true,
             reserved: false,
         }))?;
-        Ok(if spec.dtype.size().is_none() {
-            let shape = grid.shape(0);
-            Body::Records(self.records(dataset, Some(&shape), true)?)
-        } else {
-            Body::Chunks(Chunks::new(dataset, grid, spec.compression, None))
-        })
+        Ok(Body::Chunks(Chunks::new(
+            dataset,
+            grid,
+            spec.compression,
+            None,
+        )))
     }
 }

@@ -2,8 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,18 +29,5 @@ impl Descriptor {
 
     pub(super) fn sync_all(&self) -> io::Result<()> {
         self.file.sync_all()
-    }
-
-    /// Bytes that the file may still grow by on its disk; 0 where nobody says.
-    pub(super) fn room(&self) -> u64 {
-        let mut room = MaybeUninit::<libc::statvfs>::zeroed();
-        // SAFETY: the descriptor is open, and the structure is ours.
-        let done = unsafe { libc::fstatvfs(self.file.as_raw_fd(), room.as_mut_ptr()) };
-        if done != 0 {
-            return 0;
-        }
-        // SAFETY: zeroed before, and filled by the call.
-        let room = unsafe { room.assume_init() };
-        room.f_bavail.saturating_mul(room.f_frsize)
     }
 }

@@ -1,19 +1,25 @@
 //! Arrow arrays as the bytes of elements on disk.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, StructArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, FixedSizeListArray, StructArray};
 use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 
-use super::raw::RawResult;
+use super::file::Shared;
+use super::raw::{RawResult, disk_size};
 use crate::model::DType;
 
-/// The bytes of fixed-width elements, row-major; the array's own buffer where that is their form.
+/// The bytes of elements on disk, row-major; the array's own buffer where that is their form.
 ///
-/// Costs nothing for numbers, one pass for booleans, complex numbers and records.
+/// Costs nothing for numbers, one pass for booleans, complex numbers and records. Text goes to the
+/// file's heap, and its places there are the elements.
 ///
 /// # Errors
-/// Where the array is not of the type's Arrow form or has nulls.
-pub(super) fn encode(dtype: &DType, values: &ArrayRef) -> RawResult<Buffer> {
+/// Where the array is not of the type's Arrow form, or has nulls and is not text; those of
+/// [`Shared::put_texts`].
+pub(super) fn encode(file: &Shared, dtype: &DType, values: &ArrayRef) -> RawResult<Buffer> {
+    if *dtype == DType::String {
+        return file.put_texts(values);
+    }
     if values.null_count() > 0 {
         return Err(format!("{} nulls in an array of {dtype}", values.null_count()).into());
     }
@@ -28,14 +34,14 @@ pub(super) fn encode(dtype: &DType, values: &ArrayRef) -> RawResult<Buffer> {
                 DType::Complex64 => DType::Float32,
                 _ => DType::Float64,
             };
-            records(&[&part, &part], values, dtype)
+            records(file, &[&part, &part], values, dtype)
         }
         DType::Struct(members) => {
             let members: Vec<_> = members.iter().map(|m| &m.dtype).collect();
-            records(&members, values, dtype)
+            records(file, &members, values, dtype)
         }
-        DType::FixedArray(item, len) => encode(item, &items(values, *len, dtype)?),
-        DType::String | DType::Reference | DType::Other(_) => Err(mismatch(dtype, data_type)),
+        DType::FixedArray(item, len) => encode(file, item, &items(values, *len, dtype)?),
+        DType::Reference | DType::Other(_) => Err(mismatch(dtype, data_type)),
         number => {
             if number.arrow().as_ref() != Some(data_type) {
                 return Err(mismatch(dtype, data_type));
@@ -65,8 +71,13 @@ fn items(values: &ArrayRef, len: u64, dtype: &DType) -> RawResult<ArrayRef> {
         .slice(lists.offset() * len, lists.len() * len))
 }
 
-/// Records of fixed-width members, without padding.
-fn records(members: &[&DType], values: &ArrayRef, dtype: &DType) -> RawResult<Buffer> {
+/// Records, without padding.
+fn records(
+    file: &Shared,
+    members: &[&DType],
+    values: &ArrayRef,
+    dtype: &DType,
+) -> RawResult<Buffer> {
     let columns = values
         .as_any()
         .downcast_ref::<StructArray>()
@@ -75,10 +86,8 @@ fn records(members: &[&DType], values: &ArrayRef, dtype: &DType) -> RawResult<Bu
         .ok_or_else(|| mismatch(dtype, values.data_type()))?;
     let mut parts = Vec::with_capacity(members.len());
     for (member, column) in members.iter().zip(columns) {
-        let width = member
-            .size()
-            .ok_or_else(|| mismatch(member, column.data_type()))?;
-        parts.push((usize::try_from(width)?, encode(member, column)?));
+        let width = disk_size(member).ok_or_else(|| mismatch(member, column.data_type()))?;
+        parts.push((usize::try_from(width)?, encode(file, member, column)?));
     }
     let size: usize = parts.iter().map(|(width, _)| width).sum();
     let mut bytes = vec![0u8; size * values.len()];
@@ -95,34 +104,7 @@ fn records(members: &[&DType], values: &ArrayRef, dtype: &DType) -> RawResult<Bu
     Ok(bytes.into())
 }
 
-/// The texts of a string array of any kind; null is the empty text.
-pub(super) enum Texts<'a> {
-    Utf8(&'a arrow::array::StringArray),
-    LargeUtf8(&'a arrow::array::LargeStringArray),
-    Utf8View(&'a arrow::array::StringViewArray),
-}
-
-impl<'a> Texts<'a> {
-    pub(super) fn try_new(values: &'a ArrayRef) -> RawResult<Self> {
-        match values.data_type() {
-            DataType::Utf8 => Ok(Self::Utf8(values.as_string())),
-            DataType::LargeUtf8 => Ok(Self::LargeUtf8(values.as_string())),
-            DataType::Utf8View => Ok(Self::Utf8View(values.as_string_view())),
-            other => Err(mismatch(&DType::String, other)),
-        }
-    }
-
-    /// The text at a position of the array.
-    pub(super) fn get(&self, at: usize) -> &'a str {
-        match self {
-            Self::Utf8(values) if values.is_valid(at) => values.value(at),
-            Self::LargeUtf8(values) if values.is_valid(at) => values.value(at),
-            Self::Utf8View(values) if values.is_valid(at) => values.value(at),
-            _ => "",
-        }
-    }
-}
-
+/// Says that values are not of an array's type.
 pub(super) fn mismatch(dtype: &DType, data_type: &DataType) -> crate::error::BoxedError {
     format!("values of type {data_type} do not fit an array of {dtype}").into()
 }

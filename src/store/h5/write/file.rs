@@ -4,9 +4,11 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::ArrayRef;
+use arrow::buffer::Buffer;
 use async_trait::async_trait;
 use hdf5::globals as h5;
 use hdf5_sys::h5f::{H5F_ACC_EXCL, H5F_close_degree_t, H5F_libver_t, H5Fclose, H5Fcreate};
@@ -22,8 +24,9 @@ use hdf5_sys::h5t::H5T_cset_t;
 use super::array::{H5ArrayWriter, in_background};
 use super::attributes::AttributeTypes;
 use super::descriptor::Descriptor;
+use super::heap::Heap;
 use super::names::{EXISTS, Names, directory_of, remove_stale};
-use super::raw::{Handle, RawResult, c_name, check, locked};
+use super::raw::{Handle, RawResult, c_name, check, locked, reserve};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
@@ -68,6 +71,7 @@ pub(super) struct Shared {
     /// How groups are made.
     groups: Handle,
     attributes: AttributeTypes,
+    heap: Mutex<Heap>,
     /// Arrays that are not finished.
     pub(super) open_arrays: AtomicUsize,
 }
@@ -89,6 +93,7 @@ impl Shared {
                 links,
                 groups,
                 attributes: AttributeTypes::new()?,
+                heap: Mutex::new(Heap::default()),
                 open_arrays: AtomicUsize::new(0),
             };
             // From here on `close` is what closes it.
@@ -112,6 +117,18 @@ impl Shared {
     /// A descriptor for writing at places the library has given.
     pub(super) fn bytes(&self) -> Arc<Descriptor> {
         Arc::clone(&self.bytes)
+    }
+
+    /// Puts the texts of a string array on the file's heap and gives their places there, which are
+    /// the elements of an array of text on disk.
+    ///
+    /// # Errors
+    /// Those of [`Heap::put`].
+    pub(super) fn put_texts(&self, values: &ArrayRef) -> RawResult<Buffer> {
+        let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
+        heap.put(values, &self.bytes, |bytes| {
+            locked(|| reserve(self.file()?, bytes))
+        })
     }
 
     pub(super) fn links(&self) -> hid_t {

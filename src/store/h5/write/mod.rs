@@ -2,11 +2,11 @@
 //!
 //! The library lays the file out: groups, attributes, datasets and their chunk tables. Bytes of
 //! uncompressed arrays of known length go to the places it gave them by `pwrite`, outside its
-//! lock and without a copy; other chunks are compressed on all cores and handed over as they are;
-//! text goes through the library, which keeps it on its heap.
+//! lock and without a copy; other chunks are compressed on all cores and handed over as they are.
+//! Text goes to the file's heap, in collections of our own, and arrays hold its places there.
 //!
-//! [`file`] is the file and its names, [`array`] one array, [`body`] decides which of the three ways
-//! its values go: [`direct`], [`chunks`] or [`records`].
+//! [`file`] is the file and its names, [`array`] one array, [`body`] decides which of the two ways
+//! its values go: [`direct`] or [`chunks`]. [`heap`] is the text.
 //!
 //! # Invariants
 //! - Nothing stands under the final name before a commit; a drop before it removes all traces.
@@ -21,10 +21,10 @@ mod array;
 mod body;
 mod dataset;
 
-mod records;
 mod chunks;
 mod descriptor;
 mod direct;
+mod heap;
 
 mod encode;
 mod grid;

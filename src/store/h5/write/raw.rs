@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use hdf5::globals as h5;
-use hdf5_sys::h5::{herr_t, hsize_t};
+use hdf5_sys::h5::{haddr_t, herr_t, hsize_t};
 use hdf5_sys::h5i::hid_t;
 use hdf5_sys::h5t::{
     H5T_VARIABLE, H5T_class_t, H5T_cset_t, H5Tarray_create2, H5Tclose, H5Tcopy, H5Tcreate,
@@ -11,6 +11,7 @@ use hdf5_sys::h5t::{
     H5Tset_size,
 };
 
+use super::heap::REFERENCE;
 use crate::error::BoxedError;
 use crate::model::DType;
 
@@ -59,6 +60,24 @@ impl Drop for Handle {
     }
 }
 
+unsafe extern "C" {
+    // Of `H5Fpublic.h`; the bindings have neither.
+    fn H5Fincrement_filesize(file: hid_t, increment: hsize_t) -> herr_t;
+    fn H5Fget_eoa(file: hid_t, eoa: *mut haddr_t) -> herr_t;
+}
+
+/// Reserves room at the end of the file, which the library will leave alone; its address.
+pub(super) fn reserve(file: hid_t, bytes: u64) -> RawResult<u64> {
+    let mut end: haddr_t = 0;
+    locked(|| {
+        // SAFETY: the caller's file is open; the address is ours.
+        check(unsafe { H5Fincrement_filesize(file, bytes) })?;
+        check(unsafe { H5Fget_eoa(file, &raw mut end) })
+    })?;
+    end.checked_sub(bytes)
+        .ok_or_else(|| format!("the file ends at {end} after {bytes} bytes were added").into())
+}
+
 /// Turns a negative status into the library's account of what went wrong.
 pub(super) fn check(status: herr_t) -> RawResult<()> {
     if status < 0 { Err(failure()) } else { Ok(()) }
@@ -96,15 +115,16 @@ pub(super) fn text_type() -> RawResult<Handle> {
     })
 }
 
-/// Bytes of an element in memory, where text is a pointer; [`None`] where it cannot be written.
-pub(super) fn memory_size(dtype: &DType) -> Option<usize> {
-    let pointer = u64::try_from(size_of::<usize>()).ok()?;
-    usize::try_from(size(dtype, pointer)?).ok()
+/// Bytes of an element on disk, where text is a place on the heap; [`None`] where it cannot be
+/// written.
+pub(super) fn disk_size(dtype: &DType) -> Option<u64> {
+    size(dtype, REFERENCE as u64)
 }
 
-/// Bytes of an element on disk, where text is a length and a place on the heap.
-pub(super) fn disk_size(dtype: &DType) -> Option<u64> {
-    size(dtype, 16)
+/// Bytes of an element in memory, where text is a pointer.
+fn memory_size(dtype: &DType) -> Option<usize> {
+    let pointer = u64::try_from(size_of::<usize>()).ok()?;
+    usize::try_from(size(dtype, pointer)?).ok()
 }
 
 fn size(dtype: &DType, text: u64) -> Option<u64> {
