@@ -11,7 +11,7 @@ use hdf5_pure::Dataset;
 use super::convert::to_arrow;
 use super::dtype::{Disk, translate};
 use super::fault::{Fault, guard, panicked};
-use super::fetch::{Fetched, SMALL, check_size, fetch};
+use super::fetch::{COPY, Fetched, SMALL, check_size, fetch};
 use super::heap::Heap;
 use super::source::ByteSource;
 use super::storage::{Placed, Storage};
@@ -221,7 +221,7 @@ impl ArrayReader for H5Array {
         let plain = !core.disk.has_heap_text()
             && !matches!(core.disk, Disk::Reference { .. })
             && !matches!(core.storage, Storage::Library(_));
-        let result = if plain && size < SMALL && core.cheap() {
+        let result = if plain && size < core.alone_bytes() && core.cheap() {
             guard(|| core.read(rows))
         } else {
             let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -244,6 +244,15 @@ impl ArrayReader for H5Array {
 }
 
 impl Core {
+    /// Bytes below which a read stays on one core, the one that asks for it: a copy out of the page
+    /// cache costs less than a second core's reaching for its bytes (a third of a slice's time).
+    pub(super) fn alone_bytes(&self) -> u64 {
+        match &self.storage {
+            Storage::Chunked(c) if !c.pipeline.is_empty() => SMALL,
+            _ => COPY,
+        }
+    }
+
     /// Whether a small read decodes little: a chunk may be a thousand times what is asked for.
     fn cheap(&self) -> bool {
         match &self.storage {

@@ -18,8 +18,10 @@ use crate::model::RowSelection;
 const RUN: u64 = 1 << 20;
 /// Ranges closer than this are fetched as one: a read call costs more than the bytes between.
 const GAP: u64 = 4 << 10;
-/// Below this, a read is not worth the pool's while.
+/// Below this, decoding is not worth the pool's while.
 pub(super) const SMALL: u64 = 256 << 10;
+/// Below this, copying is not.
+pub(super) const COPY: u64 = 1 << 20;
 /// What a read may ask for beyond what the file holds: fill values take no space in a file.
 const FREE: u64 = 64 << 20;
 
@@ -270,7 +272,8 @@ fn run(
     total: u64,
     fetched: &mut Fetched,
 ) -> Result<Initialised, Fault> {
-    let results: Vec<Result<(Initialised, Fetched), Fault>> = if tasks.len() < 2 || total < SMALL {
+    let alone = tasks.len() < 2 || total < core.alone_bytes();
+    let results: Vec<Result<(Initialised, Fetched), Fault>> = if alone {
         tasks.into_iter().map(|task| one(core, task)).collect()
     } else {
         tasks.into_par_iter().map(|task| one(core, task)).collect()
