@@ -26,6 +26,7 @@ mod aligned;
 mod legacy;
 mod info;
 mod uns;
+mod strays;
 mod json;
 mod scratch;
 mod write;

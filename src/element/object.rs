@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use futures::future::try_join_all;
+use tokio::sync::OnceCell;
 
 use crate::element::frame::Frame;
 use crate::element::legacy::{self, UnsCategories};
 use crate::element::node::{Encoding, Node};
+use crate::element::strays::strays;
 use crate::element::{
     ColumnReader, ElementInfo, MatrixReader, UnsLeaf, aligned, cache, info, matrix, uns,
 };
@@ -33,6 +35,8 @@ pub struct AnnData {
     raw: Option<Raw>,
     uns: Option<ElementKey>,
     uns_skip: Vec<ElementKey>,
+    /// Looked for once.
+    strays: OnceCell<Vec<ElementKey>>,
 }
 
 /// `raw`: a matrix over the same cells and its own genes.
@@ -120,6 +124,7 @@ impl AnnData {
             raw: None,
             uns: uns_node.as_ref().map(|node| node.key.clone()),
             uns_skip: categories.consumed(),
+            strays: OnceCell::new(),
             store,
         };
         object.open_matrices(&root).await?;
@@ -319,6 +324,16 @@ impl AnnData {
     /// `obsp` and so are not part of `uns` any more.
     pub fn uns_skip(&self) -> &[ElementKey] {
         &self.uns_skip
+    }
+
+    /// Paths in the store that no element is read from: groups and arrays of the root that are no
+    /// part of AnnData, and members of `obs` and `var` that `column-order` does not name.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn strays(&self) -> Result<&[ElementKey]> {
+        let found = self.strays.get_or_try_init(|| strays(self)).await?;
+        Ok(found)
     }
 
     /// The leaves of `uns` as JSON, without those of [`AnnData::uns_skip`].

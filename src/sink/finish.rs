@@ -36,6 +36,11 @@ pub(super) async fn write_rest(
         Some((object, positions)) => {
             write_obsp(root, object, positions).await?;
             write_uns(root, Some(object)).await?;
+            for key in object.strays().await? {
+                warnings.push(format!(
+                    "{key}: not written, because it is no part of AnnData"
+                ));
+            }
         }
         None => {
             write_uns(root, None).await?;

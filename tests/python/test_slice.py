@@ -3,6 +3,7 @@
 import math
 
 import anndata
+import h5py
 import pytest
 
 import objects
@@ -80,3 +81,30 @@ def test_shuffle_is_refused_clearly(annfusion, synth, tmp_path):
     done = annfusion("slice", synth, tmp_path / "out", "--shuffle", check=False)
     assert done.returncode == 1
     assert "not implemented" in done.stderr and "--shuffle" in done.stderr
+
+
+def test_what_is_no_part_of_anndata_is_named(annfusion, synth, tmp_path):
+    source = tmp_path / "source.h5ad"
+    source.write_bytes(synth.read_bytes())
+    with h5py.File(source, "a") as file:
+        file["mine/notes"] = "x"
+        file["obs/forgotten"] = [1.0] * file["obs/cell_type/codes"].shape[0]
+    done = annfusion("slice", source, tmp_path / "out", "--size", 2000)
+    assert done.stderr.count("mine: not written") == 1
+    assert done.stderr.count("obs/forgotten: not written") == 1
+
+
+def test_a_written_file_can_be_changed(annfusion, synth, tmp_path):
+    """The HDF5 library goes on with the heap of texts that we began."""
+    annfusion("slice", synth, tmp_path / "out", "--size", 5000)
+    path = tmp_path / "out_shard_0.h5ad"
+    expected = objects.read(path)
+    with h5py.File(path, "a") as file:
+        for i in range(0, 2000, 3):
+            file["obs/_index"][i] = f"another name, {i}"
+        file["uns/texts"] = [f"text {i}" for i in range(3000)]
+    names = [f"another name, {i}" if i % 3 == 0 and i < 2000 else name for i, name in enumerate(expected.obs_names)]
+    changed = objects.read(path)
+    assert list(changed.obs_names) == names
+    assert list(changed.uns["texts"]) == [f"text {i}" for i in range(3000)]
+    assert list(changed.var_names) == list(expected.var_names)

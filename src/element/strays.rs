@@ -1,0 +1,44 @@
+//! What lies in an object's groups and is part of no element.
+
+use crate::element::AnnData;
+use crate::element::node::Node;
+use crate::error::Result;
+use crate::model::ElementKey;
+use crate::store::NodeKind;
+
+/// What the root of an object may hold; names with a dot are those of anndata 0.5 and 0.6.
+const ELEMENTS: [&str; 13] = [
+    "X", "layers", "obs", "obsm", "obsp", "raw", "raw.X", "raw.var", "raw.varm", "uns", "var",
+    "varm", "varp",
+];
+/// The categories of the columns of a frame that anndata 0.7 wrote.
+const CATEGORIES: &str = "__categories";
+
+/// Keys that no element is read from: other members of the root, and members of `obs` and `var`
+/// that `column-order` does not name. anndata passes over them as well.
+///
+/// # Errors
+/// Where the store fails.
+pub(super) async fn strays(object: &AnnData) -> Result<Vec<ElementKey>> {
+    let mut strays = Vec::new();
+    let root = Node::open(object.store(), object.root()).await?;
+    for name in root.children().await? {
+        if !ELEMENTS.contains(&name.as_str()) {
+            strays.push(root.key.child(&name));
+        }
+    }
+    for (name, frame) in [("obs", object.obs()), ("var", object.var())] {
+        let node = root.child(name, "").await?;
+        if node.kind == NodeKind::Array {
+            continue;
+        }
+        let read = || std::iter::once(frame.index()).chain(frame.columns());
+        for member in node.children().await? {
+            let key = node.key.child(&member);
+            if member != CATEGORIES && !read().any(|column| *column.key() == key) {
+                strays.push(key);
+            }
+        }
+    }
+    Ok(strays)
+}
