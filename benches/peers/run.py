@@ -116,7 +116,7 @@ def once(command, scratch):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
 
     def watch():
-        while not done.wait(0.02):
+        while not done.wait(0.1):
             pids = tree(process.pid)
             peak[0] = max(peak[0], sum(resident(pid, len(pids) == 1) for pid in pids))
 

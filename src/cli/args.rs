@@ -149,7 +149,7 @@ pub(super) struct WriteArgs {
     /// Replace outputs that exist.
     #[arg(long)]
     pub(super) overwrite: bool,
-    /// Outputs written at a time (one per CPU, one more with compression).
+    /// Outputs written at a time (two more than CPUs).
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) jobs: Option<u16>,
     /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30); fewer outputs are written at a

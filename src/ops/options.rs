@@ -8,8 +8,7 @@ use crate::store::Compression;
 /// Which resources an operation may use and how it writes; the same for all of them.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Outputs written at a time; by default one per core, and one more
-    /// with compression.
+    /// Outputs written at a time; by default two more than there are cores.
     pub jobs: Option<usize>,
     /// Bytes that the work may take: fewer outputs are written at a time to stay within it. None by
     /// default.

@@ -54,15 +54,11 @@ pub(super) async fn open(
     Ok((session, object))
 }
 
-/// Outputs written at a time: one per core, or what was asked for, as far as memory allows.
+/// Outputs written at a time: what was asked for, or two more than there are cores, so that some
+/// read while others wait for the library's lock or for memory; as far as memory allows.
 fn jobs(options: &RunOptions) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    // With compression an output has cores wait while it reads and writes: one more fills the gaps.
-    let usual = match options.compression {
-        Compression::None => cores,
-        Compression::Gzip(_) | Compression::Lzf => cores + 1,
-    };
-    let wanted = options.jobs.unwrap_or(usual).max(1);
+    let wanted = options.jobs.unwrap_or(cores + 2).max(1);
     let fit = options.memory_limit.map_or(u64::MAX, |limit| {
         (limit.saturating_sub(BASE_BYTES) / OUTPUT_BYTES).max(1)
     });
