@@ -6,8 +6,10 @@ export CMAKE := $(CURDIR)/.tools/bin/cmake
 
 .PHONY: demo test setup test-rust test-python
 
+# The tests' profile: the crates that do the work are optimised, the rest is built fast. A release
+# build takes twice as long.
 demo: setup
-	cargo build --release
+	cargo build
 	@.ci/demo
 
 test: test-rust test-python
