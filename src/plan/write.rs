@@ -139,8 +139,9 @@ impl ExecutionPlan for WriteExec {
         vec![false]
     }
 
+    /// What is written is in the order of the rows, so a sort below is not for nothing.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![false]
+        vec![true]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {

@@ -7,11 +7,12 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 
 use crate::error::{Error, Result};
-use crate::session::{hint, register, stream};
+use crate::session::{guard, hint, register, stream};
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// How a session works. Defaults: all cores, no memory limit, the system's temporary directory,
@@ -134,10 +135,18 @@ impl Session {
     /// [`Error::DataFusion`] for a statement that does not plan, with the nearest name where one
     /// is unknown; an error of ours where a function or a table gave it.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
-        match self.context.sql(sql).await {
-            Ok(frame) => Ok(frame),
-            Err(error) => Err(hint::explain(Error::from(error), &self.context)),
-        }
+        let planned = async {
+            let plan = self.context.state().create_logical_plan(sql).await?;
+            self.execute(plan).await
+        };
+        planned
+            .await
+            .map_err(|error| hint::explain(Error::from(error), &self.context))
+    }
+
+    async fn execute(&self, plan: LogicalPlan) -> datafusion::common::Result<DataFrame> {
+        guard::check(&plan)?;
+        self.context.execute_logical_plan(plan).await
     }
 
     /// The statements of a script, in their order. Plans nothing.
@@ -156,7 +165,7 @@ impl Session {
     pub async fn run_statement(&self, statement: Statement) -> Result<DataFrame> {
         let planned = async {
             let plan = self.context.state().statement_to_plan(statement).await?;
-            self.context.execute_logical_plan(plan).await
+            self.execute(plan).await
         };
         planned
             .await

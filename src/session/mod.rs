@@ -11,6 +11,7 @@ mod external;
 mod read_anndata;
 mod blocking;
 mod stream;
+mod guard;
 mod hint;
 
 pub use builder::{Session, SessionBuilder};
