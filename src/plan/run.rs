@@ -43,6 +43,7 @@ pub(super) async fn write(
         schema: input.schema(),
         inputs: inputs.filter_map(|path| path.canonicalize().ok()).collect(),
         input,
+        run_bytes: spec.outputs.known_bytes(),
         spec: Arc::clone(&spec),
         context,
         counters,
@@ -81,6 +82,8 @@ struct Job {
     /// The files that are read, which no output may replace.
     inputs: Arc<[PathBuf]>,
     schema: SchemaRef,
+    /// Bytes of all outputs, as far as the plan knows them.
+    run_bytes: u64,
     spec: Arc<WriteSpec>,
     context: Arc<TaskContext>,
     counters: Counters,
@@ -291,6 +294,7 @@ impl Job {
             compression: self.spec.compression,
             overwrite: self.spec.overwrite,
             fsync: self.spec.fsync,
+            run_bytes: self.run_bytes,
         };
         ObjectSink::create(&output.path, &self.schema, &size, &options).await
     }

@@ -62,6 +62,25 @@ pub enum Outputs {
     },
 }
 
+impl Outputs {
+    /// Bytes of the matrices whose stored entries the plan knows, at the usual eight bytes each
+    /// (a value and an index of four): a lower bound of what is written.
+    pub fn known_bytes(&self) -> u64 {
+        let entries =
+            |output: &OutputSpec| output.nnz.values().copied().fold(0, u64::saturating_add);
+        let entries = match self {
+            Self::PerPartition(outputs) => outputs.iter().map(entries).fold(0, u64::saturating_add),
+            Self::Single(output) => entries(output),
+            Self::Routed(outputs) => outputs
+                .iter()
+                .map(|routed| entries(&routed.output))
+                .fold(0, u64::saturating_add),
+            Self::ByColumn { .. } => 0,
+        };
+        entries.saturating_mul(8)
+    }
+}
+
 /// Everything a write needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WriteSpec {

@@ -56,6 +56,7 @@ impl ObjectSink {
             path: path.to_owned(),
             overwrite: options.overwrite,
             fsync: options.fsync,
+            run_bytes: options.run_bytes,
         })
         .await?;
         let root = ElementKey::root();

@@ -14,6 +14,9 @@ pub struct SinkOptions {
     pub overwrite: bool,
     /// Whether the file is flushed to the device before it gets its name; not by default.
     pub fsync: bool,
+    /// Bytes of all objects that are written together, where known; see
+    /// [`WriteTarget`](crate::store::WriteTarget).
+    pub run_bytes: u64,
 }
 
 /// What is known of an object's size before its first row: arrays of known size are laid out once.

@@ -200,6 +200,9 @@ pub struct WriteTarget {
     pub overwrite: bool,
     /// Whether the file is flushed to the device before it gets its name.
     pub fsync: bool,
+    /// Bytes that the run writes to all of its stores, as far as that is known before; 0 where it
+    /// is not. A store may go past the page cache where they do not fit there.
+    pub run_bytes: u64,
 }
 
 /// A hierarchy of groups and arrays being written, beside its final name.

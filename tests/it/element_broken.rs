@@ -135,6 +135,7 @@ async fn copies_of_uns_are_whole_and_compared_exactly() {
             path: path.clone(),
             overwrite: false,
             fsync: false,
+            run_bytes: 0,
         };
         let writer = create(&target).await.unwrap();
         for element in ["obs", "var", "uns"].map(ElementKey::new) {

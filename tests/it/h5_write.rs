@@ -71,6 +71,36 @@ async fn numbers_come_back_in_every_layout() {
 }
 
 #[tokio::test]
+async fn a_run_too_large_for_the_page_cache_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for run_bytes in [0, u64::MAX] {
+        let path = dir.path().join(format!("{run_bytes}.h5ad"));
+        let to = WriteTarget {
+            run_bytes,
+            ..target(&path)
+        };
+        let writer = create(&to).await.unwrap();
+        for (name, appendable) in [("a", false), ("b", true)] {
+            let values: Vec<i32> = (0..3_000_001).collect();
+            let spec = ArraySpec {
+                appendable,
+                ..plain(DType::Int32, Extent::Fixed(vec![3_000_001]))
+            };
+            let mut array = writer.create_array(&key(name), spec).await.unwrap();
+            for part in values.chunks(70_001) {
+                let part = Int32Array::from(part.to_vec());
+                array.append(Arc::new(part)).await.unwrap();
+            }
+            array.finish().await.unwrap();
+        }
+        finish(writer).await.unwrap();
+        files.push(std::fs::read(&path).unwrap());
+    }
+    assert!(files[0] == files[1], "the files differ");
+}
+
+#[tokio::test]
 async fn rows_of_two_axes_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.h5ad");
@@ -541,6 +571,7 @@ async fn an_existing_file_stays_until_the_commit() {
     let overwrite = WriteTarget {
         overwrite: true,
         fsync: true,
+        run_bytes: 0,
         ..target(&path)
     };
     let writer = create(&overwrite).await.unwrap();
@@ -664,6 +695,7 @@ fn target(path: &Path) -> WriteTarget {
         path: path.to_owned(),
         overwrite: false,
         fsync: false,
+        run_bytes: 0,
     }
 }
 

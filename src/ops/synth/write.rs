@@ -75,6 +75,7 @@ pub async fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<Re
         path: options.output.clone(),
         overwrite: options.overwrite,
         fsync: false,
+        run_bytes: 0,
     })
     .await?;
     progress.start("synth", options.n_obs);

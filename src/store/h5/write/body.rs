@@ -105,7 +105,7 @@ impl Body {
         };
         let bytes = size.saturating_mul(u64::try_from(len).unwrap_or(u64::MAX));
         match self {
-            Self::Direct(_) => bytes >= HEAVY_COPY,
+            Self::Direct(direct) => bytes >= HEAVY_COPY || direct.waits_with(bytes),
             _ => bytes >= HEAVY_BYTES,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hdf5_sys::h5::{haddr_t, hsize_t};
 use hdf5_sys::h5d::{H5Dchunk_iter, H5Dget_offset};
 
+use super::bulk::{self, Bulk};
 use super::descriptor::Descriptor;
 use super::grid::Grid;
 use super::raw::{Handle, RawResult, check, locked};
@@ -28,6 +29,8 @@ struct Run {
 pub(super) struct Direct {
     file: Arc<Descriptor>,
     runs: VecDeque<Run>,
+    /// Where the run that is being filled is bulk.
+    bulk: Option<Bulk>,
 }
 
 impl Direct {
@@ -50,7 +53,11 @@ impl Direct {
                 padding: 0,
             });
         }
-        Ok(Self { file, runs })
+        Ok(Self {
+            file,
+            runs,
+            bulk: None,
+        })
     }
 
     /// The places of the chunks of a dataset of `rows` rows whose room is reserved.
@@ -101,7 +108,18 @@ impl Direct {
                 _ => runs.push_back(run),
             }
         }
-        Ok(Self { file, runs })
+        Ok(Self {
+            file,
+            runs,
+            bulk: None,
+        })
+    }
+
+    /// Whether taking so many bytes waits for the device.
+    pub(super) fn waits_with(&self, bytes: u64) -> bool {
+        self.bulk
+            .as_ref()
+            .is_some_and(|bulk| bulk.fills_with(bytes))
     }
 
     /// Writes the next bytes. One system call per run of chunks that lie side by side.
@@ -115,12 +133,21 @@ impl Direct {
                 .len()
                 .min(usize::try_from(run.bytes).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(len);
-            self.file.write_all_at(now, run.at)?;
+            if self.bulk.is_none() && run.bytes >= bulk::LEAST && self.file.is_direct() {
+                self.bulk = Some(Bulk::new());
+            }
+            match &mut self.bulk {
+                Some(bulk) => bulk.write(&self.file, now, run.at)?,
+                None => self.file.write_all_at(now, run.at)?,
+            }
             bytes = later;
             let written = u64::try_from(len)?;
             run.at += written;
             run.bytes -= written;
             if run.bytes == 0 {
+                if let Some(mut bulk) = self.bulk.take() {
+                    bulk.flush(&self.file)?;
+                }
                 let (mut at, mut padding) = (run.at, run.padding);
                 self.runs.pop_front();
                 while padding > 0 {

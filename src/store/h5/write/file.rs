@@ -23,6 +23,7 @@ use hdf5_sys::h5t::H5T_cset_t;
 
 use super::array::{H5ArrayWriter, in_background};
 use super::attributes::AttributeTypes;
+use super::bulk;
 use super::descriptor::Descriptor;
 use super::heap::Heap;
 use super::names::{EXISTS, Names, directory_of, remove_stale};
@@ -47,7 +48,7 @@ const COMPACT_LINKS: u32 = 64;
 pub(crate) async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
     let names = Names::try_new(target)?;
     remove_stale(&names);
-    let shared = Shared::create(&names)
+    let shared = Shared::create(&names, target.run_bytes)
         .inspect_err(|_| drop(std::fs::remove_file(&names.temporary)))
         .map_err(|e| Error::store(STORE, &names.url, e))?;
     Ok(Arc::new(H5Writer {
@@ -77,9 +78,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn create(names: &Names) -> RawResult<Self> {
+    fn create(names: &Names, run_bytes: u64) -> RawResult<Self> {
         let file = create_file(&names.temporary)?;
         let bytes = OpenOptions::new().write(true).open(&names.temporary)?;
+        let bytes = Descriptor::new(bytes, bulk::open(&names.temporary, run_bytes));
         locked(|| {
             // SAFETY: constants of the library, and lists of our own.
             let links = Handle::new(unsafe { H5Pcreate(*h5::H5P_LINK_CREATE) }, H5Pclose)?;
@@ -89,7 +91,7 @@ impl Shared {
             let shared = Self {
                 url: names.url.clone(),
                 file: AtomicI64::new(file.id()),
-                bytes: Arc::new(Descriptor::new(bytes)),
+                bytes: Arc::new(bytes),
                 links,
                 groups,
                 attributes: AttributeTypes::new()?,

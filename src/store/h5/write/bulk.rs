@@ -1,0 +1,189 @@
+//! Bytes that go to the device past the page cache.
+//!
+//! Once a run writes more than the kernel keeps for later, writers wait for the device in any
+//! case, and meanwhile pay for pages that nobody reads again and that push out what is being read.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::descriptor::Descriptor;
+
+/// What places, lengths and memory are multiples of: pages, and blocks of every usual device.
+const BLOCK: usize = 4096;
+/// Bytes of a write.
+const WRITE: usize = 1 << 20;
+/// Runs below this go through the page cache.
+pub(super) const LEAST: u64 = 4 << 20;
+
+/// File systems whose direct writes are known to be at least as fast as their buffered ones in the
+/// long run.
+#[cfg(target_os = "linux")]
+fn is_suitable(about: &libc::statfs) -> bool {
+    [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&about.f_type)
+}
+
+/// Opens the file for such writes: [`None`] where the run's bytes, as far as they are known, fit
+/// into the page cache, and where the file system is not one of those that gain.
+pub(super) fn open(path: &Path, run_bytes: u64) -> Option<File> {
+    (run_bytes > kept_for_later()?).then(|| open_direct(path))?
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> Option<File> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).custom_flags(libc::O_DIRECT).open(path);
+    let file = file.ok()?;
+    let mut about = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the descriptor is open, and the call fills the structure where it succeeds; zeros
+    // are one, too.
+    let about = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), about.as_mut_ptr()) != 0 {
+            return None;
+        }
+        about.assume_init()
+    };
+    is_suitable(&about).then_some(file)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_path: &Path) -> Option<File> {
+    None
+}
+
+/// Bytes of changed pages from which on the kernel writes them out: a share of the memory that is
+/// available, or a number (`vm.dirty_background_ratio` and `_bytes`, `proc_sys_vm(5)`).
+/// [`None`] where the system does not say.
+fn kept_for_later() -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(name).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    match number("/proc/sys/vm/dirty_background_bytes")? {
+        0 => {
+            let share = number("/proc/sys/vm/dirty_background_ratio")?;
+            let memory = read("/proc/meminfo")?;
+            let line = memory
+                .lines()
+                .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            kib.checked_mul(1024)?.checked_mul(share)?.checked_div(100)
+        }
+        bytes => Some(bytes),
+    }
+}
+
+/// The bytes of a run that wait to be a whole write.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// A block more than a write, which begins at `skew`.
+    memory: Box<[u8]>,
+    skew: usize,
+    /// Bytes that wait.
+    filled: usize,
+    /// Where the first of them belongs; a whole block where any wait.
+    at: u64,
+}
+
+impl Bulk {
+    pub(super) fn new() -> Self {
+        let memory = vec![0; WRITE + BLOCK].into_boxed_slice();
+        let skew = memory.as_ptr().align_offset(BLOCK).min(BLOCK);
+        Self {
+            memory,
+            skew,
+            filled: 0,
+            at: 0,
+        }
+    }
+
+    /// Whether the next so many bytes make a write, which waits for the device.
+    pub(super) fn fills_with(&self, bytes: u64) -> bool {
+        u64::try_from(WRITE - self.filled).is_ok_and(|room| bytes >= room)
+    }
+
+    /// Takes bytes that follow those taken before, or the first of a run.
+    pub(super) fn write(
+        &mut self,
+        to: &Descriptor,
+        mut bytes: &[u8],
+        mut at: u64,
+    ) -> io::Result<()> {
+        if self.filled == 0 {
+            let into_block = usize::try_from(at % (BLOCK as u64)).unwrap_or(0);
+            let head = bytes.len().min((BLOCK - into_block) % BLOCK);
+            let (now, later) = bytes.split_at(head);
+            to.write_all_at(now, at)?;
+            at += head as u64;
+            bytes = later;
+            self.at = at;
+        }
+        while !bytes.is_empty() {
+            let len = bytes.len().min(WRITE - self.filled);
+            let (now, later) = bytes.split_at(len);
+            let start = self.skew + self.filled;
+            self.memory[start..start + len].copy_from_slice(now);
+            self.filled += len;
+            bytes = later;
+            if self.filled == WRITE {
+                self.flush(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what waits.
+    pub(super) fn flush(&mut self, to: &Descriptor) -> io::Result<()> {
+        let waiting = &self.memory[self.skew..self.skew + self.filled];
+        let (blocks, rest) = waiting.split_at(self.filled - self.filled % BLOCK);
+        to.write_blocks_at(blocks, self.at)?;
+        let after = self.at + blocks.len() as u64;
+        to.write_all_at(rest, after)?;
+        self.at += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn bytes_of_any_length_come_to_any_place() {
+        let file = tempfile::NamedTempFile::new_in(".").unwrap();
+        let direct = open_direct(file.path());
+        println!("direct: {}", direct.is_some());
+        let descriptor = Descriptor::new(file.reopen().unwrap(), direct);
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut expected = vec![0u8; 9 << 20];
+        rng.fill(&mut expected[..]);
+        descriptor.write_all_at(&expected, 0).unwrap();
+        for (start, end) in [
+            (0, 4 << 20),
+            (5000, 5001),
+            (4096, 8192),
+            (12_345, 8_765_432),
+        ] {
+            rng.fill(&mut expected[start..end]);
+            let mut bulk = Bulk::new();
+            let mut at = start;
+            while at < end {
+                let len = rng.random_range(1..700_000).min(end - at);
+                bulk.write(&descriptor, &expected[at..at + len], at as u64)
+                    .unwrap();
+                at += len;
+            }
+            bulk.flush(&descriptor).unwrap();
+            assert_eq!(
+                std::fs::read(file.path()).unwrap(),
+                expected,
+                "{start}..{end}"
+            );
+        }
+    }
+}
