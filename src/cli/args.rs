@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use super::size::parse_size;
+use super::size::{parse_limit, parse_size};
 
 /// Cut, filter and query AnnData files that do not fit in memory.
 #[derive(Debug, Parser)]
@@ -154,7 +154,7 @@ pub(super) struct WriteArgs {
     pub(super) jobs: Option<u16>,
     /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30); fewer outputs are written at a
     /// time to stay within it. No limit by default, and a fixed small amount is used.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
     pub(super) memory_limit: Option<u64>,
     /// Folder for temporary files (the system's).
     #[arg(long, value_name = "PATH")]
@@ -163,7 +163,7 @@ pub(super) struct WriteArgs {
     #[arg(long)]
     pub(super) fsync: bool,
     /// Print the plan and do nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub(super) explain: bool,
     /// Say what would be written, how large, and do nothing.
     #[arg(long)]
@@ -209,6 +209,7 @@ pub(super) struct FilterArgs {
     /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
     pub(super) input: String,
     /// The .h5ad file to write.
+    #[arg(value_parser = parse_object)]
     pub(super) output: PathBuf,
     /// Keep cells where this obs (or CSV) column is true: bool, number but 0, or the text true or 1.
     #[arg(long, value_name = "COLUMN")]
@@ -220,6 +221,7 @@ pub(super) struct FilterArgs {
 #[derive(Debug, Args)]
 pub(super) struct SynthArgs {
     /// The .h5ad file to write.
+    #[arg(value_parser = parse_object)]
     pub(super) output: PathBuf,
     /// Cells.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -241,6 +243,15 @@ pub(super) struct SynthArgs {
     /// Replace the output if it exists.
     #[arg(long)]
     pub(super) overwrite: bool,
+}
+
+/// The name of an object to be written.
+fn parse_object(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(ending) if ending == "h5ad" => Ok(path),
+        _ => Err("an output's name must end in .h5ad".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

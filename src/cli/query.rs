@@ -3,6 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use datafusion::logical_expr::LogicalPlan;
+use futures::TryStreamExt;
+
 use super::args::{Format, Global, QueryArgs};
 use super::output::{Output, Target};
 use super::print::print_error;
@@ -12,8 +15,12 @@ use crate::session::Session;
 
 /// Runs the command.
 pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
-    let format = format(&args, global)?;
-    let (files, sql) = inputs(args.inputs, args.file.as_deref())?;
+    let usage = format(&args, global)
+        .and_then(|format| Ok((format, inputs(args.inputs, args.file.as_deref())?)));
+    let (format, (files, sql)) = match usage {
+        Ok(usage) => usage,
+        Err(error) => return Ok(Outcome::Misused(error)),
+    };
     let mut builder = Session::builder();
     if let Some(jobs) = args.jobs {
         builder = builder.target_partitions(usize::from(jobs));
@@ -41,7 +48,18 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
     let mut output = Output::new(format, to, args.rows)?;
     for statement in statements {
         let frame = session.run_statement(statement).await?;
-        output.write(session.stream(frame).await?).await?;
+        // The number of rows that COPY gives is a word to the user, not a result.
+        let silent = matches!(frame.logical_plan(), LogicalPlan::Copy(_))
+            && (global.quiet || format != Format::Table);
+        let rows = session.stream(frame).await?;
+        if silent {
+            rows.try_for_each(|_| async { Ok(()) }).await?;
+        } else {
+            output.write(rows).await?;
+        }
+        for notice in session.take_notices() {
+            print_error(&format!("warning: {notice}"));
+        }
     }
     output.finish()?;
     Ok(Outcome::Done)
@@ -81,6 +99,16 @@ fn inputs(mut inputs: Vec<String>, file: Option<&Path>) -> Result<(Vec<String>, 
         Some(path) => read_sql(path)?,
         None => inputs.pop().unwrap_or_default(),
     };
+    if file.is_some()
+        && let Some(last) = inputs.last()
+        && last.contains(char::is_whitespace)
+        && !Path::new(last).exists()
+    {
+        return Err(Error::option(
+            "--file",
+            format!("SQL is given twice, in the file and as {last:?}"),
+        ));
+    }
     if file.is_none() && (Path::new(&sql).exists() || sql.trim().is_empty()) {
         return Err(Error::option(
             "query",

@@ -13,12 +13,14 @@ use super::{filter, inspect, query, slice, synth, verify};
 use crate::error::{Error, Result};
 
 /// How a command ended, where it did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// Done.
     Done,
     /// `verify` found something.
     Different,
+    /// The command line asks for what cannot be, whatever the files hold.
+    Misused(Error),
 }
 
 /// Parses the arguments, runs the command, prints what went wrong and gives the exit code.
@@ -38,6 +40,10 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Different) => ExitCode::from(1),
+        Ok(Outcome::Misused(error)) => {
+            print_error(&format!("error: {error}"));
+            ExitCode::from(2)
+        }
         Err(error) => {
             print_error(&format!("error: {error}"));
             ExitCode::from(1)

@@ -1,5 +1,7 @@
 //! Sizes as users write them.
 
+use crate::ops::LEAST_MEMORY_LIMIT;
+
 /// Bytes of `16GB` (10^9), `16GiB` (2^30), `512M`, `4096`; a letter alone is decimal, case is free.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
@@ -41,6 +43,18 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .map(|n| n / scale)
         .and_then(|n| u64::try_from(n).ok())
         .ok_or_else(|| format!("{text:?} is more than 2^64 bytes"))
+}
+
+/// A bound on memory that everything can work in.
+pub(super) fn parse_limit(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        bytes if bytes < LEAST_MEMORY_LIMIT => Err(format!(
+            "{} is too little; the least that will do is {}",
+            show_bytes(bytes),
+            show_bytes(LEAST_MEMORY_LIMIT)
+        )),
+        bytes => Ok(bytes),
+    }
 }
 
 fn parse_digits(digits: &str, text: &str) -> Result<u128, String> {

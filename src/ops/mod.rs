@@ -20,7 +20,7 @@ mod verify;
 pub use filter::filter;
 pub use inspect::{Inspection, inspect};
 pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
-pub use prepare::Prepared;
+pub use prepare::{LEAST_MEMORY_LIMIT, Prepared};
 pub use progress::{Progress, Quiet};
 pub use report::{OutputReport, Report};
 pub use slice::slice;

@@ -29,16 +29,34 @@ pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64) -> Vec<Shar
     // An object without cells still gives one output, as an empty object.
     let n_shards = rows.len().div_ceil(size).max(1);
     (0..n_shards)
-        .map(|i| {
-            let mut path = prefix.as_os_str().to_owned();
-            path.push(format!("_shard_{i}.h5ad"));
-            Shard {
-                label: i.to_string(),
-                path: PathBuf::from(path),
-                rows: rows.slice(i * size..(i + 1) * size),
-            }
+        .map(|i| Shard {
+            label: i.to_string(),
+            path: shard_path(prefix, i),
+            rows: rows.slice(i * size..(i + 1) * size),
         })
         .collect()
+}
+
+/// What to say of shards of an earlier, finer cut that follow the last of `n_shards`: they look
+/// like part of this one.
+pub(super) fn left_behind(prefix: &Path, n_shards: usize) -> Option<String> {
+    let stale: Vec<PathBuf> = (n_shards..)
+        .map(|i| shard_path(prefix, i))
+        .take_while(|path| path.exists())
+        .collect();
+    let (first, last) = (stale.first()?, stale.last()?);
+    Some(format!(
+        "{} to {} are of an earlier run and were left: this one ends with shard {}",
+        first.display(),
+        last.display(),
+        n_shards.saturating_sub(1)
+    ))
+}
+
+fn shard_path(prefix: &Path, i: impl std::fmt::Display) -> PathBuf {
+    let mut path = prefix.as_os_str().to_owned();
+    path.push(format!("_shard_{i}.h5ad"));
+    PathBuf::from(path)
 }
 
 /// Gives outputs the names of a file: a name per line in the order of the outputs, or lines

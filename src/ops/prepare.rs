@@ -27,8 +27,8 @@ use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 const BASE_BYTES: u64 = 64 << 20;
 /// Memory of an output being written: batches read ahead, and the writers' buffers.
 const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
-/// The least limit that everything can work in.
-const LEAST_LIMIT: u64 = 192 << 20;
+/// The least memory limit, in bytes, that every operation can work in.
+pub const LEAST_MEMORY_LIMIT: u64 = 192 << 20;
 
 /// Opens the input in a session of its own, with the resources an operation may use.
 pub(super) async fn open(
@@ -37,10 +37,12 @@ pub(super) async fn open(
 ) -> Result<(Session, Arc<AnnData>)> {
     let mut session = Session::builder();
     if let Some(limit) = options.memory_limit {
-        if limit < LEAST_LIMIT {
+        if limit < LEAST_MEMORY_LIMIT {
             return Err(Error::option(
                 "--memory-limit",
-                format!("{limit} bytes are too few; the least that will do is {LEAST_LIMIT}"),
+                format!(
+                    "{limit} bytes are too few; the least that will do is {LEAST_MEMORY_LIMIT}"
+                ),
             ));
         }
         session = session.memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));

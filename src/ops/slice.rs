@@ -65,8 +65,15 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
             )?
         }
     };
-    if let Some(names) = &options.output_names {
-        outputs::rename(&mut shards, names)?;
+    if kept.is_empty() && options.predicate.is_some() {
+        warnings.push("no cell meets --where".to_owned());
+    }
+    match (&options.output_names, &options.cut) {
+        (Some(names), _) => outputs::rename(&mut shards, names)?,
+        (None, Cut::Size(_)) => {
+            warnings.extend(outputs::left_behind(&options.prefix, shards.len()));
+        }
+        (None, Cut::Column { .. }) => {}
     }
     let work = Work {
         session,

@@ -10,6 +10,7 @@
 //! - Nodes hold descriptions, never open handles, so that every one can be encoded.
 
 mod spec;
+mod notices;
 mod names;
 mod write;
 mod run;
@@ -20,5 +21,6 @@ mod format;
 pub use attach::AttachColumnExec;
 pub use format::H5adFormatFactory;
 pub use names::{file_name, object_paths};
+pub use notices::Notices;
 pub use spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 pub use write::{WriteExec, WrittenObject};

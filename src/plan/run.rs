@@ -15,8 +15,10 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::names::{file_name, make_folder, object_path};
+use super::notices::Notices;
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 use super::write::{Written, WrittenObject};
+use crate::element::AnnData;
 use crate::error::{Error, Result};
 use crate::model::{ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
@@ -37,15 +39,15 @@ pub(super) async fn write(
     context: Arc<TaskContext>,
     counters: Counters,
 ) -> Result<Written> {
-    let inputs = locations(&input);
-    let inputs = inputs.iter().map(|input| Path::new(input.path()));
+    let sources = locations(&input);
+    let inputs = sources.iter().map(|input| Path::new(input.path()));
     let job = Job {
         schema: input.schema(),
         inputs: inputs.filter_map(|path| path.canonicalize().ok()).collect(),
         input,
         run_bytes: spec.outputs.known_bytes(),
         spec: Arc::clone(&spec),
-        context,
+        context: Arc::clone(&context),
         counters,
     };
     let mut warnings = Vec::new();
@@ -61,6 +63,12 @@ pub(super) async fn write(
         objects: Vec::with_capacity(objects.len()),
         warnings,
     };
+    if objects.iter().any(|object| !object.is_of_one_object()) {
+        for source in &sources {
+            let source = AnnData::open(source).await?;
+            written.warnings.extend(lost(&source));
+        }
+    }
     for object in objects {
         for warning in object.warnings() {
             if !written.warnings.contains(warning) {
@@ -72,6 +80,10 @@ pub(super) async fn write(
             n_obs: object.rows(),
         });
         object.commit().await?;
+    }
+    match context.session_config().get_extension::<Notices>() {
+        Some(notices) => notices.add(&written.warnings),
+        None => written.warnings.iter().for_each(|w| tracing::warn!("{w}")),
     }
     Ok(written)
 }
@@ -328,6 +340,23 @@ impl Job {
         self.counters.objects.add(1);
         Ok(object)
     }
+}
+
+/// What of a source is in no output whose rows are not its cells (groups, joins, unions).
+fn lost(source: &AnnData) -> Option<String> {
+    let mut names: Vec<String> = source
+        .obsp()
+        .iter()
+        .map(|(name, _)| format!("obsp/{name}"))
+        .collect();
+    names.extend(source.uns().map(|_| "uns".to_owned()));
+    (!names.is_empty()).then(|| {
+        format!(
+            "{}: {} not written, because the rows are not cells of one object",
+            source.location(),
+            names.join(", ")
+        )
+    })
 }
 
 fn row_positions(batch: &RecordBatch) -> Result<ArrayRef> {

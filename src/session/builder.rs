@@ -12,6 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 
 use crate::error::{Error, Result};
+use crate::plan::Notices;
 use crate::session::{guard, hint, register, stream};
 use crate::table::DEFAULT_BATCH_BYTES;
 
@@ -59,7 +60,9 @@ impl SessionBuilder {
     /// # Errors
     /// [`Error::DataFusion`] if the temporary directory cannot be used.
     pub fn build(self) -> Result<Session> {
-        let mut config = SessionConfig::new().with_information_schema(true);
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_extension(Arc::new(Notices::default()));
         if let Some(partitions) = self.target_partitions {
             config = config.with_target_partitions(partitions);
         }
@@ -127,6 +130,13 @@ impl Session {
     /// DataFusion's context, for everything that is not said here.
     pub fn context(&self) -> &SessionContext {
         &self.context
+    }
+
+    /// Takes what writes could not keep since the last call; one sentence each.
+    pub fn take_notices(&self) -> Vec<String> {
+        let config = self.context.copied_config();
+        let notices = config.get_extension::<Notices>();
+        notices.map_or_else(Vec::new, |notices| notices.take())
     }
 
     /// Plans a statement (and runs it, where it is one like `CREATE TABLE`).

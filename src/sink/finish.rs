@@ -14,13 +14,22 @@ use crate::sink::genes::{Genes, Side};
 use crate::sink::layout::Layout;
 use crate::sink::provenance::Provenance;
 
-/// Writes the rest of an object whose rows are written; gives warnings.
+/// What there is to say of the rest of an object.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// What could not be kept, and why.
+    pub(super) warnings: Vec<String>,
+    /// Whether the rows are cells of one object, which gave its pairs and `uns`.
+    pub(super) of_one_object: bool,
+}
+
+/// Writes the rest of an object whose rows are written.
 pub(super) async fn write_rest(
     root: &Place,
     layout: &Layout,
     provenance: Provenance,
     rows: u64,
-) -> Result<Vec<String>> {
+) -> Result<Rest> {
     let mut warnings = Vec::new();
     let (source, positions) = source(layout, provenance, rows).await?;
     let genes = match &layout.axis {
@@ -42,14 +51,12 @@ pub(super) async fn write_rest(
                 ));
             }
         }
-        None => {
-            write_uns(root, None).await?;
-            if let Some(genes) = &genes {
-                warn_lost(&genes.object, &mut warnings);
-            }
-        }
+        None => write_uns(root, None).await?,
     }
-    Ok(warnings)
+    Ok(Rest {
+        warnings,
+        of_one_object: source.is_some(),
+    })
 }
 
 /// The object that the rows came from, and which of its rows they are.
@@ -201,23 +208,5 @@ async fn write_uns(root: &Place, object: Option<&Arc<AnnData>>) -> Result<()> {
             copy_tree(object.store(), &uns, &place.writer, &place.key, &options).await
         }
         None => place.group(&encoding("dict", "0.1.0")).await,
-    }
-}
-
-/// Rows that are no cells of an object (groups, joins) have no pairs, and no `uns`.
-fn warn_lost(object: &AnnData, warnings: &mut Vec<String>) {
-    let names: Vec<&str> = object
-        .obsp()
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !names.is_empty() {
-        warnings.push(format!(
-            "obsp ({}): not written, because the rows are not cells of one object",
-            names.join(", ")
-        ));
-    }
-    if object.uns().is_some() {
-        warnings.push("uns: not written, because the rows are not cells of one object".to_owned());
     }
 }

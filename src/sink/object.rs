@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, try_join_all};
 use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, encoding};
 use crate::error::{Error, Result};
 use crate::model::{AxisRegistry, ElementKey};
-use crate::sink::finish::write_rest;
+use crate::sink::finish::{Rest, write_rest};
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
 use crate::sink::provenance::Provenance;
@@ -174,14 +174,13 @@ impl ObjectSink {
             size: ColumnSize::default(),
             compression: self.compression,
         };
-        let warnings =
-            Box::pin(write_rest(&place, &self.layout, self.provenance, self.rows)).await?;
+        let rest = Box::pin(write_rest(&place, &self.layout, self.provenance, self.rows)).await?;
         self.writer.close().await?;
         Ok(FinishedObject {
             writer: self.writer,
             path: self.path,
             rows: self.rows,
-            warnings,
+            rest,
         })
     }
 }
@@ -192,7 +191,7 @@ pub struct FinishedObject {
     writer: Arc<dyn StoreWriter>,
     path: PathBuf,
     rows: u64,
-    warnings: Vec<String>,
+    rest: Rest,
 }
 
 impl FinishedObject {
@@ -208,7 +207,12 @@ impl FinishedObject {
 
     /// What could not be kept, and why; one sentence each.
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.rest.warnings
+    }
+
+    /// Whether its rows are cells of one object, which gave it `obsp` and `uns`.
+    pub fn is_of_one_object(&self) -> bool {
+        self.rest.of_one_object
     }
 
     /// Gives the object its final name.

@@ -2,6 +2,7 @@
 
 import json
 
+import anndata
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -263,6 +264,34 @@ def test_usage_errors_exit_with_2(annfusion):
     assert annfusion("query", check=False).returncode == 2
     assert annfusion("nonsense", check=False).returncode == 2
     assert annfusion("--help").returncode == 0
+    for line in (
+        ["query", "x.h5ad", "SELECT 1", "-o", "out.xyz"],
+        ["query", "SELECT 1", "-f", "s.sql"],
+        ["query", "x.h5ad", ""],
+        ["slice", "x.h5ad", "out", "--shuffle"],
+        ["slice", "x.h5ad", "out", "--memory-limit", "1MB"],
+        ["slice", "x.h5ad", "out", "--explain", "--dry-run"],
+        ["filter", "x.h5ad", "out.txt", "--where", "true"],
+    ):
+        done = annfusion(*line, check=False)
+        assert done.returncode == 2, (line, done.stderr)
+
+
+def test_two_results_go_into_no_format_for_one(annfusion):
+    sql = "SELECT 1 AS a; SELECT 2 AS b"
+    assert annfusion("query", sql).returncode == 0
+    for name in ("csv", "json"):
+        done = annfusion("query", sql, "--format", name, check=False)
+        assert done.returncode == 1 and "one result" in done.stderr
+
+
+def test_what_a_union_loses_is_named(annfusion, tmp_path):
+    a = anndata.AnnData(np.eye(4, dtype="f4"), obsp={"near": np.eye(4)}, uns={"x": 1})
+    a.write_h5ad(tmp_path / "a.h5ad")
+    copy = f"COPY (SELECT * FROM a.cells UNION ALL SELECT * FROM a.cells) TO '{tmp_path}/b.h5ad' STORED AS H5AD"
+    done = annfusion("query", tmp_path / "a.h5ad", copy, "--format", "json")
+    assert "obsp/near, uns not written" in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_script_copies_and_reads_what_it_wrote(annfusion, synth, tmp_path):

@@ -79,7 +79,7 @@ def test_output_names(annfusion, synth, tmp_path):
 
 def test_shuffle_is_refused_clearly(annfusion, synth, tmp_path):
     done = annfusion("slice", synth, tmp_path / "out", "--shuffle", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "not implemented" in done.stderr and "--shuffle" in done.stderr
 
 
@@ -108,3 +108,15 @@ def test_a_written_file_can_be_changed(annfusion, synth, tmp_path):
     assert list(changed.obs_names) == names
     assert list(changed.uns["texts"]) == [f"text {i}" for i in range(3000)]
     assert list(changed.var_names) == list(expected.var_names)
+
+
+def test_shards_of_an_earlier_finer_cut_are_named(annfusion, synth, tmp_path):
+    annfusion("slice", synth, tmp_path / "out", "--size", 500)
+    done = annfusion("slice", synth, tmp_path / "out", "--size", 1500, "--overwrite")
+    assert "out_shard_2.h5ad to " in done.stderr and "earlier run" in done.stderr
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_no_cell_left_is_said(annfusion, synth, tmp_path):
+    done = annfusion("slice", synth, tmp_path / "out", "--where", "n_counts < 0")
+    assert "no cell meets --where" in done.stderr

@@ -60,10 +60,10 @@ impl Output {
             return Ok(());
         }
         self.results += 1;
-        if self.results > 1 && self.format == Format::Parquet {
+        if self.results > 1 && matches!(self.format, Format::Csv | Format::Json | Format::Parquet) {
             return Err(Error::option(
                 "--format",
-                "parquet holds one result, but the SQL gives several",
+                "csv, json and parquet hold one result, but the SQL gives several",
             ));
         }
         if self.format == Format::Table {
