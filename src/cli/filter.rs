@@ -17,7 +17,11 @@ pub(super) async fn run(
     reporter: Arc<Reporter>,
 ) -> Result<Outcome> {
     let mode = Mode::of(&args.write);
-    let prepared = Box::pin(ops::filter(&options(args)?)).await?;
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(error) => return Ok(Outcome::Misused(error)),
+    };
+    let prepared = Box::pin(ops::filter(&options)).await?;
     finish(prepared, mode, global, reporter).await
 }
 

@@ -16,10 +16,14 @@ use crate::session::Session;
 /// Runs the command.
 pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
     let usage = format(&args, global)
-        .and_then(|format| Ok((format, inputs(args.inputs, args.file.as_deref())?)));
+        .and_then(|format| Ok((format, inputs(args.inputs, args.file.is_some())?)));
     let (format, (files, sql)) = match usage {
         Ok(usage) => usage,
         Err(error) => return Ok(Outcome::Misused(error)),
+    };
+    let sql = match &args.file {
+        Some(path) => read_sql(path)?,
+        None => sql,
     };
     let mut builder = Session::builder();
     if let Some(jobs) = args.jobs {
@@ -93,29 +97,37 @@ fn format(args: &QueryArgs, global: Global) -> Result<Format> {
     }
 }
 
-/// The files, and the SQL: of `-f`, or the last argument.
-fn inputs(mut inputs: Vec<String>, file: Option<&Path>) -> Result<(Vec<String>, String)> {
-    let sql = match file {
-        Some(path) => read_sql(path)?,
-        None => inputs.pop().unwrap_or_default(),
-    };
-    if file.is_some()
-        && let Some(last) = inputs.last()
-        && last.contains(char::is_whitespace)
-        && !Path::new(last).exists()
-    {
-        return Err(Error::option(
-            "--file",
-            format!("SQL is given twice, in the file and as {last:?}"),
-        ));
+/// The files, and the SQL that is the last argument unless it is in a file.
+fn inputs(mut inputs: Vec<String>, in_file: bool) -> Result<(Vec<String>, String)> {
+    let is_there = |input: &str| Path::new(input).exists();
+    if in_file {
+        let last = inputs.last().filter(|last| !is_there(last));
+        return match last {
+            Some(last) if begins_as_sql(last) => Err(Error::option(
+                "--file",
+                format!("SQL is given twice, in the file and as {last:?}"),
+            )),
+            _ => Ok((inputs, String::new())),
+        };
     }
-    if file.is_none() && (Path::new(&sql).exists() || sql.trim().is_empty()) {
+    let sql = inputs.pop().unwrap_or_default();
+    if is_there(&sql) || sql.trim().is_empty() {
         return Err(Error::option(
             "query",
             format!("the last argument must be SQL, but is {sql:?}"),
         ));
     }
     Ok((inputs, sql))
+}
+
+/// Whether the text begins with a word that statements begin with, and goes on.
+fn begins_as_sql(text: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "SELECT", "WITH", "COPY", "CREATE", "EXPLAIN", "SHOW", "DESCRIBE", "SET",
+    ];
+    text.trim_start()
+        .split_once(char::is_whitespace)
+        .is_some_and(|(word, _)| WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)))
 }
 
 fn read_sql(path: &Path) -> Result<String> {

@@ -1,5 +1,7 @@
 //! What lies in an object's groups and is part of no element.
 
+use std::collections::HashSet;
+
 use crate::element::AnnData;
 use crate::element::node::Node;
 use crate::error::Result;
@@ -32,10 +34,13 @@ pub(super) async fn strays(object: &AnnData) -> Result<Vec<ElementKey>> {
         if node.kind == NodeKind::Array {
             continue;
         }
-        let read = || std::iter::once(frame.index()).chain(frame.columns());
+        let read: HashSet<&ElementKey> = std::iter::once(frame.index())
+            .chain(frame.columns())
+            .map(|column| column.key())
+            .collect();
         for member in node.children().await? {
             let key = node.key.child(&member);
-            if member != CATEGORIES && !read().any(|column| *column.key() == key) {
+            if member != CATEGORIES && !read.contains(&key) {
                 strays.push(key);
             }
         }

@@ -1,14 +1,31 @@
 //! Where an object is: a path or URL, and a fragment that names a group inside the file.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// A path or URL and the group inside it, written `path#group`: `x.h5mu#mod/rna`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Location {
     path: String,
     group: String,
+}
+
+/// The path of a file that is given as one or as a `file:` URL, whose escapes are undone.
+pub(crate) fn file_path(text: &str) -> Cow<'_, str> {
+    let is_url = text
+        .get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("file:"));
+    let path = match is_url.then(|| Url::parse(text)) {
+        Some(Ok(url)) => url.to_file_path().ok(),
+        _ => None,
+    };
+    match path.as_deref().and_then(std::path::Path::to_str) {
+        Some(path) => Cow::Owned(path.to_owned()),
+        None => Cow::Borrowed(text.strip_prefix("file://").unwrap_or(text)),
+    }
 }
 
 impl Location {

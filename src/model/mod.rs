@@ -15,4 +15,5 @@ pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
 pub use key::ElementKey;
 pub use location::Location;
+pub(crate) use location::file_path;
 pub use selection::RowSelection;

@@ -23,6 +23,7 @@ use super::provenance::with_provenance;
 use super::spec::{OutputSpec, Outputs, WriteSpec};
 use super::write::WriteExec;
 use crate::error::Error;
+use crate::model::file_path;
 use crate::store::Compression;
 
 /// Makes the format that writes `.h5ad` objects.
@@ -169,7 +170,7 @@ impl FileFormat for H5adFormat {
         _: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = config.original_url.as_str();
-        let path = url.strip_prefix("file://").unwrap_or(url);
+        let path = &*file_path(url);
         let outputs = match config.table_partition_cols.as_slice() {
             [] => Outputs::Single(OutputSpec::unsized_at(path)),
             [(column, _)] => Outputs::ByColumn {

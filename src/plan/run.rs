@@ -81,9 +81,9 @@ pub(super) async fn write(
         });
         object.commit().await?;
     }
-    match context.session_config().get_extension::<Notices>() {
-        Some(notices) => notices.add(&written.warnings),
-        None => written.warnings.iter().for_each(|w| tracing::warn!("{w}")),
+    written.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    if let Some(notices) = context.session_config().get_extension::<Notices>() {
+        notices.add(&written.warnings);
     }
     Ok(written)
 }
@@ -104,8 +104,8 @@ struct Job {
 impl Job {
     /// Writes each partition in a task of its own, some at a time.
     ///
-    /// After a failure the other tasks are stopped and waited for: what they wrote is gone when
-    /// this returns.
+    /// After a failure the other tasks are stopped and waited for: what they wrote has no name any
+    /// more when this returns. Its room is free once their last write has ended.
     async fn per_partition(&self, outputs: &[OutputSpec]) -> Result<Vec<FinishedObject>> {
         let mut waiting = outputs.iter().cloned().enumerate();
         let mut objects: Vec<Option<FinishedObject>> = outputs.iter().map(|_| None).collect();
@@ -166,7 +166,7 @@ impl Job {
         Ok(objects)
     }
 
-    /// How many outputs may be open: each has two descriptors, and with compression a few chunks
+    /// How many outputs may be open: each has up to three descriptors, and with compression a few chunks
     /// that wait to be full.
     fn open_outputs(&self) -> usize {
         match self.spec.compression {

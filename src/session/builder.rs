@@ -192,7 +192,8 @@ impl Session {
         stream::run(frame).await
     }
 
-    /// Plans and runs a statement and gathers its batches.
+    /// Plans and runs a statement and gathers its batches. What a `COPY` could not keep is told by
+    /// [`take_notices`](Self::take_notices), and logged.
     ///
     /// # Errors
     /// As [`Session::sql`], and what running meets.

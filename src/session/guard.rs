@@ -7,6 +7,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::error::Error;
+use crate::model::file_path;
 
 /// Refuses a `COPY` over a file. An h5ad is guarded where it is written, and has an option for it;
 /// DataFusion's own formats truncate what is there as they begin, be it the query's input.
@@ -18,11 +19,10 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
         if let LogicalPlan::Copy(copy) = node
             && copy.file_type.get_ext() != "h5ad"
         {
-            let path = copy.output_url.strip_prefix("file://");
-            let path = path.unwrap_or(&copy.output_url);
-            if Path::new(path).is_file() {
+            let path = file_path(&copy.output_url);
+            if Path::new(path.as_ref()).is_file() {
                 return Err(Error::OutputRefused {
-                    path: path.to_owned(),
+                    path: path.into_owned(),
                     reason: "it exists; COPY replaces h5ad files only, so remove it first"
                         .to_owned(),
                 }

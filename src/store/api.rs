@@ -157,7 +157,8 @@ pub enum Compression {
     /// Not at all.
     #[default]
     None,
-    /// Deflate with a level from 1 to 9 (HDF5 filter 1).
+    /// Deflate with a level from 1 to 9 at most (HDF5 filter 1): a store may take a lower one where
+    /// that makes values no larger.
     Gzip(u8),
     /// LZF (HDF5 filter 32000, as h5py registers it).
     Lzf,

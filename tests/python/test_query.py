@@ -260,13 +260,12 @@ def test_a_typo_is_answered_with_the_near_name(annfusion, synth):
     assert done.returncode == 1 and "LYZ" in done.stderr and "did you mean" in done.stderr.lower()
 
 
-def test_usage_errors_exit_with_2(annfusion):
+def test_usage_errors_exit_with_2(annfusion, tmp_path):
     assert annfusion("query", check=False).returncode == 2
     assert annfusion("nonsense", check=False).returncode == 2
     assert annfusion("--help").returncode == 0
     for line in (
         ["query", "x.h5ad", "SELECT 1", "-o", "out.xyz"],
-        ["query", "SELECT 1", "-f", "s.sql"],
         ["query", "x.h5ad", ""],
         ["slice", "x.h5ad", "out", "--shuffle"],
         ["slice", "x.h5ad", "out", "--memory-limit", "1MB"],
@@ -275,6 +274,10 @@ def test_usage_errors_exit_with_2(annfusion):
     ):
         done = annfusion(*line, check=False)
         assert done.returncode == 2, (line, done.stderr)
+    script = tmp_path / "s.sql"
+    script.write_text("SELECT 1")
+    done = annfusion("query", "SELECT 2", "-f", script, check=False)
+    assert done.returncode == 2 and "given twice" in done.stderr
 
 
 def test_two_results_go_into_no_format_for_one(annfusion):
@@ -283,6 +286,25 @@ def test_two_results_go_into_no_format_for_one(annfusion):
     for name in ("csv", "json"):
         done = annfusion("query", sql, "--format", name, check=False)
         assert done.returncode == 1 and "one result" in done.stderr
+
+
+def test_copies_keep_the_order_of_many_partitions(annfusion, tmp_path):
+    annfusion("synth", tmp_path / "a.h5ad", "--n-obs", 20_000, "--n-vars", 50)
+    copy = f"COPY (SELECT * FROM cells ORDER BY n_counts DESC, obs_names) TO '{tmp_path}/b.h5ad' STORED AS H5AD"
+    annfusion("query", tmp_path / "a.h5ad", copy)
+    a, b = objects.read(tmp_path / "a.h5ad").obs, objects.read(tmp_path / "b.h5ad").obs
+    expected = a.assign(name=a.index).sort_values(["n_counts", "name"], ascending=[False, True]).index
+    assert list(b.index) == list(expected)
+
+
+def test_a_copy_has_no_result_to_write(annfusion, synth, tmp_path):
+    copy = f"COPY (SELECT * FROM obs) TO '{tmp_path}/obs.parquet'"
+    done = annfusion("query", synth, copy, "-o", tmp_path / "n.csv")
+    assert "no result" in done.stderr and not (tmp_path / "n.csv").exists()
+    # Every spelling of a file that is there is refused.
+    for url in (f"file://{tmp_path}/obs.parquet", f"file:{tmp_path}/obs.parquet", f"file://localhost{tmp_path}/ob%73.parquet"):
+        done = annfusion("query", synth, f"COPY (SELECT 1 AS a) TO '{url}' STORED AS PARQUET", check=False)
+        assert done.returncode == 1 and "it exists" in done.stderr, done.stderr
 
 
 def test_what_a_union_loses_is_named(annfusion, tmp_path):

@@ -113,7 +113,20 @@ impl Output {
     }
 
     /// Completes the output: a file gets its name.
-    pub(super) fn finish(self) -> Result<()> {
+    ///
+    /// Where there was no result, only JSON has a way to say so: a file gets no name.
+    pub(super) fn finish(mut self) -> Result<()> {
+        if self.results == 0 {
+            match self.format {
+                Format::Json => self.sink.line("[]")?,
+                _ => {
+                    if self.sink.is_file() {
+                        print_error("note: no statement has a result, so no file is written");
+                    }
+                    return Ok(());
+                }
+            }
+        }
         self.sink.finish()
     }
 }

@@ -72,6 +72,10 @@ enum To {
 }
 
 impl Sink {
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.to, To::File { .. })
+    }
+
     pub(super) fn new(to: Target) -> Result<Self> {
         let to = match to {
             Target::Stdout => To::Stdout(BufWriter::with_capacity(1 << 16, io::stdout())),

@@ -116,7 +116,7 @@ impl ArrayWriter for H5ArrayWriter {
             return Ok(());
         }
         let (job, mut body) = self.take()?;
-        let heavy = body.is_heavy_to_append(&job, values.len());
+        let heavy = body.is_heavy_to_append(&job, &values);
         let (body, result) = run(heavy, move || {
             let result = body.append(&job, &values);
             (body, result)

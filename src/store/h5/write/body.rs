@@ -18,7 +18,7 @@ use crate::store::{ArraySpec, Compression, Extent};
 const HEAVY_BYTES: u64 = 1 << 18;
 /// The same where bytes go to their place as they are: another core would have to fetch them.
 const HEAVY_COPY: u64 = 1 << 20;
-/// Texts from which on it does.
+/// Texts from which on it leaves that thread, too.
 const HEAVY_TEXTS: usize = 16_384;
 /// Texts of a growing array that are kept before it is created as a growing one.
 const KEPT_TEXTS: u64 = 16_384;
@@ -98,12 +98,13 @@ impl Body {
         }
     }
 
-    /// Whether appending so many elements takes long.
-    pub(super) fn is_heavy_to_append(&self, job: &Job, len: usize) -> bool {
+    /// Whether appending the values takes long.
+    pub(super) fn is_heavy_to_append(&self, job: &Job, values: &ArrayRef) -> bool {
         let Some(size) = job.spec.dtype.size() else {
-            return len >= HEAVY_TEXTS;
+            let bytes = u64::try_from(values.get_buffer_memory_size()).unwrap_or(u64::MAX);
+            return values.len() >= HEAVY_TEXTS || bytes >= HEAVY_COPY;
         };
-        let bytes = size.saturating_mul(u64::try_from(len).unwrap_or(u64::MAX));
+        let bytes = size.saturating_mul(u64::try_from(values.len()).unwrap_or(u64::MAX));
         match self {
             Self::Direct(direct) => bytes >= HEAVY_COPY || direct.waits_with(bytes),
             _ => bytes >= HEAVY_BYTES,

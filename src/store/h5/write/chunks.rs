@@ -258,11 +258,14 @@ fn settle(asked: Compression, first: &[u8]) -> RawResult<Compression> {
         return Ok(asked);
     };
     let sample = &first[..first.len().min(SAMPLE)];
-    let len = |level| -> RawResult<usize> {
-        let bytes = deflate(sample, level)?;
-        Ok(bytes.map_or(sample.len(), |bytes| bytes.len()))
-    };
-    Ok(match level > FASTEST && len(FASTEST)? <= len(level)? {
+    // What does not shrink at all says nothing of what follows it.
+    let len = |level| RawResult::Ok(deflate(sample, level)?.map(|bytes| bytes.len()));
+    let as_small = level > FASTEST
+        && match (len(FASTEST)?, len(level)?) {
+            (Some(fast), Some(thorough)) => fast <= thorough,
+            _ => false,
+        };
+    Ok(match as_small {
         true => Compression::Gzip(FASTEST),
         false => asked,
     })

@@ -3,41 +3,41 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A descriptor for writing at places the library has given.
 #[derive(Debug)]
 pub(super) struct Descriptor {
-    file: File,
-    /// Another past the page cache, for the bulk of a file that asks for it.
-    direct: Option<File>,
     /// Writers of one file wait here: the kernel lets one at a time into a file, and has the others
-    /// spin for it (8% of a slice's time went there).
-    turn: Mutex<()>,
+    /// spin for it (8% of a slice's time went there). [`None`] once it is closed.
+    file: Mutex<Option<File>>,
+    /// Another past the page cache, for the bulk of a file that asks for it.
+    direct: RwLock<Option<File>>,
 }
 
 impl Descriptor {
     pub(super) fn new(file: File, direct: Option<File>) -> Self {
         Self {
-            file,
-            direct,
-            turn: Mutex::new(()),
+            file: Mutex::new(Some(file)),
+            direct: RwLock::new(direct),
         }
     }
 
     pub(super) fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.file.write_all_at(bytes, at)
+        let file = self.file();
+        file.as_ref().ok_or_else(closed)?.write_all_at(bytes, at)
     }
 
     /// Whether bulk goes past the page cache.
     pub(super) fn is_direct(&self) -> bool {
-        self.direct.is_some()
+        let direct = self.direct.read().unwrap_or_else(PoisonError::into_inner);
+        direct.is_some()
     }
 
     /// Writes whole blocks from aligned memory to a multiple of their size.
     pub(super) fn write_blocks_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let done = self.direct.as_ref().map(|f| f.write_all_at(bytes, at));
+        let direct = self.direct.read().unwrap_or_else(PoisonError::into_inner);
+        let done = direct.as_ref().map(|file| file.write_all_at(bytes, at));
         match done {
             // A device of larger blocks refuses ours.
             Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {}
@@ -48,6 +48,22 @@ impl Descriptor {
     }
 
     pub(super) fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file().as_ref().ok_or_else(closed)?.sync_all()
     }
+
+    /// Gives the system's descriptors back: outputs that are complete wait for the others, and may
+    /// be many.
+    pub(super) fn close(&self) {
+        self.file().take();
+        let mut direct = self.direct.write().unwrap_or_else(PoisonError::into_inner);
+        direct.take();
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the file is closed")
 }

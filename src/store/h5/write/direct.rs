@@ -117,9 +117,10 @@ impl Direct {
 
     /// Whether taking so many bytes waits for the device.
     pub(super) fn waits_with(&self, bytes: u64) -> bool {
+        let ends = self.runs.front().is_none_or(|run| bytes >= run.bytes);
         self.bulk
             .as_ref()
-            .is_some_and(|bulk| bulk.fills_with(bytes))
+            .is_some_and(|bulk| ends || bulk.fills_with(bytes))
     }
 
     /// Writes the next bytes. One system call per run of chunks that lie side by side.
@@ -134,7 +135,7 @@ impl Direct {
                 .min(usize::try_from(run.bytes).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(len);
             if self.bulk.is_none() && run.bytes >= bulk::LEAST && self.file.is_direct() {
-                self.bulk = Some(Bulk::new());
+                self.bulk = Bulk::try_new();
             }
             match &mut self.bulk {
                 Some(bulk) => bulk.write(&self.file, now, run.at)?,

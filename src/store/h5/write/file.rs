@@ -34,8 +34,8 @@ use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget}
 
 /// What errors call this store.
 const STORE: &str = "h5ad";
-/// The file grows by so much at a time for metadata, and for small arrays and text: small files
-/// stay small, and their parts lie together.
+/// The file grows by so much at a time for metadata, and for small arrays: small files stay small,
+/// and their parts lie together.
 const BLOCK_BYTES: u64 = 16 << 10;
 /// Members up to which a group keeps its links in its header, where they are cheapest.
 const COMPACT_LINKS: u32 = 64;
@@ -281,9 +281,11 @@ impl StoreWriter for H5Writer {
             if fsync {
                 shared.bytes.sync_all()?;
             }
+            shared.bytes.close();
+            *shared.heap.lock().unwrap_or_else(PoisonError::into_inner) = Heap::default();
             Ok(())
         };
-        // The library writes what it kept of tables and texts, up to 32 MiB.
+        // The library writes what it kept of its tables, up to 32 MiB.
         in_background(close)
             .await
             .map_err(|e| self.shared.failure(&root, e))
