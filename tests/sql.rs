@@ -100,11 +100,12 @@ fn resolve(object: &str) -> Option<PathBuf> {
         Some(shared) => PathBuf::from(shared),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
     };
-    let folders = ["data/encodings", "data/found"];
-    let paths = folders
+    let folders = ["data/encodings", "data/found"].map(|folder| shared.join(folder));
+    let names = [format!("{object}.h5ad"), object.to_owned()];
+    let mut paths = names
         .iter()
-        .map(|f| shared.join(f).join(format!("{object}.h5ad")));
-    paths.into_iter().find(|path| path.exists())
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    paths.find(|path| path.exists())
 }
 
 /// 300 cells of 200 genes and three types, made once.

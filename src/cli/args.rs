@@ -54,13 +54,13 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct QueryArgs {
-    /// Files (`pbmc.h5ad`, `name=file.h5ad`, `x.h5mu#mod/rna`), then the SQL unless -f is given.
+    /// Files (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`), then the SQL unless -f is given.
     #[arg(value_name = "FILE|SQL", required_unless_present = "file")]
     pub(super) inputs: Vec<String>,
     /// Read the SQL from a file (- for standard input).
@@ -118,7 +118,7 @@ pub(super) struct CompressionArgs {
     /// Compression of what is written (none).
     #[arg(long, value_enum, value_name = "FILTER")]
     pub(super) compression: Option<CompressionName>,
-    /// Level of gzip, 1 to 9 (4).
+    /// Level of gzip, 1 to 9 (4); an array whose beginning level 1 makes as small is written at that.
     #[arg(long, value_name = "N", requires = "compression", value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(super) level: Option<u8>,
 }
@@ -172,7 +172,7 @@ pub(super) struct WriteArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SliceArgs {
-    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
     /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad.
     pub(super) prefix: String,
@@ -206,7 +206,7 @@ pub(super) struct SliceArgs {
         .required(true)
 ))]
 pub(super) struct FilterArgs {
-    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
     /// The .h5ad file to write.
     #[arg(value_parser = parse_object)]
@@ -256,7 +256,7 @@ fn parse_object(text: &str) -> Result<PathBuf, String> {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// An .h5ad file, or an object inside a file: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) first: String,
     /// The object it should equal; without it, the first is checked by itself.
     pub(super) second: Option<String>,

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use crate::element::AnnData;
 use crate::error::Result;
 use crate::model::Location;
+
+/// What describes the root of a directory of chunks, the most telling first.
+const ROOTS: [&str; 4] = ["zarr.json", ".zmetadata", ".zgroup", ".zattrs"];
 
 /// A version of a file, as far as the system tells.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,8 +31,6 @@ pub(super) async fn open<F>(location: &Location, open: impl FnOnce() -> F) -> Re
 where
     F: Future<Output = Result<AnnData>>,
 {
-    // Only plain files tell by their times that they changed; a directory's content may change
-    // unseen.
     let Some(key) = key_of(location) else {
         return Ok(Arc::new(open().await?));
     };
@@ -46,8 +48,16 @@ where
 }
 
 fn key_of(location: &Location) -> Option<FileKey> {
-    let metadata = std::fs::metadata(location.path()).ok()?;
-    metadata.is_file().then(|| FileKey {
+    let path = Path::new(location.path());
+    let metadata = std::fs::metadata(path).ok()?;
+    let metadata = match metadata.is_dir() {
+        // Who writes a store anew writes what describes its root.
+        true => ROOTS
+            .iter()
+            .find_map(|name| std::fs::metadata(path.join(name)).ok())?,
+        false => metadata,
+    };
+    Some(FileKey {
         location: location.clone(),
         dev: metadata.dev(),
         ino: metadata.ino(),

@@ -37,8 +37,15 @@ impl CategoricalColumn {
             NodeKind::Group => {
                 let codes = node.member("codes").await?;
                 let categories = node.child("categories", "").await?;
-                let ordered = truth(node.attributes.get("ordered"));
-                (codes, categories, ordered)
+                let Some(ordered) = node.attributes.get("ordered") else {
+                    let said: Vec<&str> = node.attributes.keys().map(String::as_str).collect();
+                    return Err(node.invalid(format!(
+                        "a categorical has no attribute `ordered`, which its encoding asks for; its \
+                         attributes are {}",
+                        said.join(", ")
+                    )));
+                };
+                (codes, categories, truth(Some(ordered)))
             }
             NodeKind::Array => {
                 let categories = linked_categories(node).await?;
@@ -47,7 +54,13 @@ impl CategoricalColumn {
             }
         };
         let values = read_categories(&categories).await?;
-        Self::try_new(node, name, Values::of_array(codes), values, ordered)
+        let mut column = Self::try_new(node, name, Values::of_array(codes), values, ordered)?;
+        if categories.encoding().await? == Encoding::NullableString {
+            let mut meta = FieldMeta::of(&column.field);
+            meta.na_value = Some(categories.text("na-value").unwrap_or("NA").to_owned());
+            column.field = Arc::new(meta.apply(column.field.as_ref().clone()));
+        }
+        Ok(column)
     }
 
     /// A column over codes and categories that are already at hand; `node` is where messages point.

@@ -29,7 +29,7 @@ pub struct FieldMeta {
     pub indices: Option<String>,
     /// Awkward form (JSON) of a column held as JSON text.
     pub form: Option<String>,
-    /// `na-value` of a nullable string array: `NA` or `NaN`.
+    /// `na-value` of a nullable string array, or of categories that are one: `NA` or `NaN`.
     pub na_value: Option<String>,
     /// Number of columns of a matrix row (`n_vars`, or the width of a sparse `obsm`).
     pub width: Option<u64>,

@@ -1,4 +1,5 @@
-//! `CREATE EXTERNAL TABLE … STORED AS H5AD LOCATION … OPTIONS ('h5ad.table' 'obs')`.
+//! `CREATE EXTERNAL TABLE … STORED AS H5AD LOCATION … OPTIONS ('h5ad.table' 'obs')`, and the same
+//! for `ZARR`.
 
 use std::sync::Arc;
 
@@ -13,30 +14,32 @@ use crate::table::{AnnDataTable, TableKind};
 
 /// Makes a table of a file, `cells` unless another is named.
 #[derive(Debug)]
-pub(super) struct H5adTableFactory;
+pub(super) struct ObjectTableFactory {
+    /// What follows `STORED AS`, in small letters.
+    pub(super) format: &'static str,
+}
 
 #[async_trait]
-impl TableProviderFactory for H5adTableFactory {
+impl TableProviderFactory for ObjectTableFactory {
     async fn create(
         &self,
         _state: &dyn Session,
         cmd: &CreateExternalTable,
     ) -> Result<Arc<dyn TableProvider>> {
+        let (format, name) = (self.format, self.format.to_uppercase());
         let [location] = cmd.locations.as_slice() else {
-            return plan_err!("STORED AS H5AD takes one LOCATION");
+            return plan_err!("STORED AS {name} takes one LOCATION");
         };
         if !cmd.table_partition_cols.is_empty() {
-            return plan_err!("PARTITIONED BY is not for tables STORED AS H5AD");
+            return plan_err!("PARTITIONED BY is not for tables STORED AS {name}");
         }
         let mut table = "cells";
         for (key, value) in &cmd.options {
-            match key
-                .strip_prefix("h5ad.")
-                .or(key.strip_prefix("format."))
-                .unwrap_or(key)
-            {
+            let own = |key: &str| Some(key.strip_prefix(format)?.strip_prefix('.')?.to_owned());
+            let option = own(key).or_else(|| key.strip_prefix("format.").map(str::to_owned));
+            match option.as_deref().unwrap_or(key) {
                 "table" => table = value,
-                _ => return plan_err!("{key} is no option of H5AD; there is h5ad.table"),
+                _ => return plan_err!("{key} is no option of {name}; there is {format}.table"),
             }
         }
         open_table(location, table).await

@@ -7,10 +7,10 @@ use datafusion::prelude::SessionContext;
 use crate::error::Result;
 use crate::functions;
 use crate::plan::H5adFormatFactory;
-use crate::session::external::H5adTableFactory;
+use crate::session::external::ObjectTableFactory;
 use crate::session::read_anndata::ReadAnnData;
 
-/// Gives a context the matrix functions, `read_anndata`, and `STORED AS H5AD`.
+/// Gives a context the matrix functions, `read_anndata`, `STORED AS H5AD` and `STORED AS ZARR`.
 ///
 /// # Errors
 /// [`Error::DataFusion`](crate::Error::DataFusion) if the context refuses a registration.
@@ -22,7 +22,10 @@ pub fn register(context: &SessionContext) -> Result<()> {
     let state = context.state_ref();
     let mut state = state.write();
     let factories = state.table_factories_mut();
-    factories.insert("H5AD".to_owned(), Arc::new(H5adTableFactory));
+    for format in ["h5ad", "zarr"] {
+        let factory = Arc::new(ObjectTableFactory { format });
+        factories.insert(format.to_uppercase(), factory);
+    }
     state.register_file_format(Arc::new(H5adFormatFactory), true)?;
     Ok(())
 }

@@ -12,7 +12,9 @@
 //! - A length taken from a file is checked against the file's size before memory is reserved.
 
 mod api;
+mod decode;
 pub mod h5;
+mod zarr;
 
 pub use api::{
     ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, NodeKind,
@@ -29,6 +31,10 @@ use crate::model::Location;
 /// # Errors
 /// [`Error::StoreNotFound`] where there is no file or it is of no known kind.
 pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
+    let path = std::path::Path::new(location.path());
+    if zarr::is_zarr(path) {
+        return zarr::open(location);
+    }
     h5::open(location).await
 }
 

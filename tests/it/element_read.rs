@@ -19,7 +19,10 @@ use arrow::compute::concat;
 use crate::{shared, shared_objects};
 
 /// Files that are no AnnData objects, with what the message must name.
-const REFUSED: [(&str, [&str; 2]); 1] = [("duckdb-test_no_index.h5ad", ["obs", "_index"])];
+const REFUSED: [(&str, [&str; 2]); 2] = [
+    ("duckdb-test_no_index.h5ad", ["obs", "_index"]),
+    ("anndataR-example.zarr.zip", ["obs/leiden", "`ordered`"]),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_element_of_every_file_reads_in_ranges_as_it_does_whole() {
@@ -36,7 +39,7 @@ async fn every_element_of_every_file_reads_in_ranges_as_it_does_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_index_is_named() {
+async fn what_is_missing_is_named() {
     for (name, parts) in REFUSED {
         let Some(path) = shared(&format!("data/found/{name}")) else {
             return;
@@ -117,7 +120,7 @@ async fn check_object(path: &str) -> Result<()> {
         check_parts(matrix).await?;
     }
     object.uns_leaves().await?;
-    assert!(object.elements().await?.len() > 3, "{path}");
+    assert!(object.elements().await?.len() >= 3, "{path}");
     Ok(())
 }
 

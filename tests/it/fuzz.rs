@@ -1,5 +1,5 @@
-//! Damaged files: every found file cut at 20 lengths, and 50 copies of it with one bit flipped,
-//! through `inspect`, `SELECT *`, `verify` and `slice`. An error or a result, never a panic, a
+//! Damaged files: every found file cut at 20 lengths, and 50 copies of it with one bit flipped (of
+//! a folder one of its files at a time, which may be missing as well), through `inspect`, `SELECT *`, `verify` and `slice`. An error or a result, never a panic, a
 //! crash, more than ten seconds or more than 1 GiB.
 //!
 //! The parent runs this binary again, once per file and with limited memory; the worker goes
@@ -118,25 +118,95 @@ fn worker() {
         .build()
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let original = std::fs::read(&file).unwrap();
     let name = file.file_name().unwrap().to_str().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(twox_hash::XxHash64::oneshot(0, name.as_bytes()));
+    let exercise = |what: String, path: &Path| {
+        *AT.lock().unwrap() = format!("{name} {what}");
+        BEGAN_AT.store(millis(start), Ordering::Relaxed);
+        runtime.block_on(exercise(path, folder.path()));
+        BEGAN_AT.store(u64::MAX, Ordering::Relaxed);
+    };
+    if file.is_dir() {
+        damage_folder(&file, &mut rng, &mut |what, path: &Path| {
+            exercise(what, path);
+            clear(folder.path());
+        });
+        assert_no_panics();
+        return;
+    }
+    let original = std::fs::read(&file).unwrap();
     for (i, (what, bytes)) in variants(&original, &mut rng).enumerate() {
         let path = folder.path().join(format!("{i}-{name}"));
         std::fs::File::create(&path)
             .unwrap()
             .write_all(&bytes)
             .unwrap();
-        *AT.lock().unwrap() = format!("{name} {what}");
-        BEGAN_AT.store(millis(start), Ordering::Relaxed);
-        runtime.block_on(exercise(&path, folder.path()));
-        BEGAN_AT.store(u64::MAX, Ordering::Relaxed);
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        exercise(what, &path);
+        clear(folder.path());
+    }
+    assert_no_panics();
+}
+
+/// Goes through copies of a folder of which one file each is damaged.
+fn damage_folder(folder: &Path, rng: &mut ChaCha8Rng, exercise: &mut impl FnMut(String, &Path)) {
+    let copy = tempfile::tempdir().unwrap();
+    let store = copy.path().join(folder.file_name().unwrap());
+    let mut files = Vec::new();
+    copy_folder(folder, &store, &mut files);
+    files.sort();
+    for i in 0..CUTS + FLIPS {
+        let at = usize::try_from(rng.next_u64()).unwrap() % files.len();
+        let path = &files[at];
+        let original = std::fs::read(path).unwrap();
+        let len = original.len();
+        let byte = usize::try_from(rng.next_u64()).unwrap() % len.max(1);
+        let what = match i {
+            0..5 => {
+                std::fs::remove_file(path).unwrap();
+                "removed".to_owned()
+            }
+            5..CUTS => {
+                std::fs::write(path, &original[..byte.min(len)]).unwrap();
+                format!("cut at {byte}")
+            }
+            _ if len == 0 => continue,
+            _ => {
+                let mut bytes = original.clone();
+                bytes[byte] ^= 1 << (rng.next_u64() % 8);
+                std::fs::write(path, &bytes).unwrap();
+                format!("byte {byte} changed")
+            }
+        };
+        let shown = path.strip_prefix(&store).unwrap().display();
+        exercise(format!("{shown} {what}"), &store);
+        std::fs::write(path, &original).unwrap();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target, files);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+            files.push(target);
         }
     }
-    let panics = PANICS.lock().unwrap();
-    assert!(panics.is_empty(), "FUZZ {} panics", panics.len());
+}
+
+fn assert_no_panics() {
+    // Not locked any more when this panics: the hook takes the lock.
+    let n_panics = PANICS.lock().unwrap().len();
+    assert!(n_panics == 0, "FUZZ {n_panics} panics");
+}
+
+fn clear(folder: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
 }
 
 fn millis(start: Instant) -> u64 {

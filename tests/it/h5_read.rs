@@ -17,6 +17,7 @@ use crate::shared_objects;
 fn files() -> Vec<String> {
     let mut files: Vec<_> = shared_objects()
         .into_iter()
+        .filter(|object| !object.contains(".zarr"))
         .map(|object| object.split('#').next().unwrap().to_owned())
         .collect();
     files.dedup();

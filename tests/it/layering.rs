@@ -27,6 +27,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hdf5_sys", &["store"]),
     ("hdf5_pure", &["store"]),
     ("libdeflater", &["store"]),
+    ("zarrs", &["store"]),
+    ("zip", &["store"]),
     ("rand", &["ops", "plan"]),
     ("rand_chacha", &["ops", "plan"]),
     ("rand_distr", &["ops", "plan"]),

@@ -35,8 +35,8 @@ pub fn shared(what: &str) -> Option<std::path::PathBuf> {
     }
 }
 
-/// Every `.h5ad` file of `shared/data/found` and `shared/data/encodings`, by name, and the
-/// modalities of the `.h5mu` file; empty where the data is not here.
+/// Every object of `shared/data/found` and `shared/data/encodings`, by name: files, zarr folders and
+/// archives, what stands in groups of them included; empty where the data is not here.
 pub fn shared_objects() -> Vec<String> {
     let mut objects = Vec::new();
     for folder in ["data/found", "data/encodings"] {
@@ -52,8 +52,12 @@ pub fn shared_objects() -> Vec<String> {
             let text = path.to_str().unwrap().to_owned();
             if text.ends_with(".h5ad") {
                 objects.push(text);
-            } else if text.ends_with(".h5mu") {
+            } else if text.ends_with(".h5mu") || text.contains("mudata") {
                 objects.extend(["mod1", "mod2"].map(|m| format!("{text}#mod/{m}")));
+            } else if text.ends_with("collection.zarr") {
+                objects.extend((0..3).map(|i| format!("{text}#dataset_{i}")));
+            } else if text.ends_with(".zarr") || text.ends_with(".zarr.zip") {
+                objects.push(text);
             }
         }
     }

@@ -28,7 +28,9 @@ async fn every_table_of_every_object_runs_and_counts_its_rows() {
         let session = session();
         let opened = match session.open(&format!("o={location}")).await {
             Ok(opened) => opened,
-            Err(error) if location.contains("no_index") => {
+            Err(error)
+                if location.contains("no_index") || location.contains("anndataR-example.zarr") =>
+            {
                 assert!(error.to_string().contains("obs"), "{error}");
                 continue;
             }

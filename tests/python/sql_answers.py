@@ -376,6 +376,16 @@ ANSWERS = {
         "SELECT cell_type, count(*) FROM obs GROUP BY cell_type ORDER BY 1":
             lambda a: sorted(sizes(a.obs["cell_type"])),
     },
+    "element/zarr": {
+        'SELECT count(*), sum(value) FROM v2."X_coo"':
+            lambda o: [(o.v2.X.nnz, o.v2.X.sum(dtype=np.float64))],
+        'SELECT count(*), sum(value) FROM v3."X_coo"':
+            lambda o: [(o.v3.X.nnz, o.v3.X.sum(dtype=np.float64))],
+        "SELECT obs_names FROM v3.cells WHERE obs_idx % 2 = 1":
+            lambda o: list(o.v3.obs_names[1::2]),
+        "SELECT count(*) FROM genes":
+            lambda o: o.v3.n_vars,
+    },
     "element/uns": {
         "SELECT path, encoding_type, left(value, 60) FROM uns ORDER BY path LIMIT 12":
             lambda a: [(path, encoding, value[:60]) for path, encoding, value in uns_rows(dict(a.uns))[:12]],

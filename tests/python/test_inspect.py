@@ -1,17 +1,18 @@
-"""`inspect` lists every element that h5py sees."""
+"""`inspect` lists every element that h5py or zarr-python sees."""
 
 import json
 
 import h5py
+import zarr
 
 
 def encoded(group, prefix=""):
     """Paths of nodes that carry an encoding-type, below the root."""
-    for name, node in group.items():
+    for name, node in group.items() if isinstance(group, h5py.Group) else group.members():
         path = f"{prefix}{name}"
         if node.attrs.get("encoding-type"):
             yield path
-        if isinstance(node, h5py.Group):
+        if isinstance(node, (h5py.Group, zarr.Group)):
             yield from encoded(node, path + "/")
 
 
@@ -28,7 +29,8 @@ def test_every_element_is_listed(annfusion, shared_object):
     for name in group:
         if not name.startswith("raw."):
             assert name in listed, name
-    group.file.close()
+    if isinstance(group, h5py.Group):
+        group.file.close()
 
 
 def is_leaf(group, path):

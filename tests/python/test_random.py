@@ -2,12 +2,15 @@
 
 import math
 import random
+import shutil
 import warnings
 
 import anndata
+import numcodecs
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import zarr
 from anndata.tests.helpers import gen_adata
 
 import objects
@@ -43,10 +46,41 @@ def generate(seed, path):
     return f"seed {seed} ({kind}, {shape[0]} × {shape[1]}, {compression})"
 
 
+def write_zarr(seed, source, path):
+    """Writes the object as zarr, its arrays in chunks (and shards, of v3) of random shapes."""
+    rng = np.random.default_rng(seed)
+    version = 2 + seed // 6 % 2
+    codecs = {2: [numcodecs.Blosc(cname="lz4"), numcodecs.Zstd(), numcodecs.GZip(), None], 3: None}
+
+    def write(write_elem, group, key, elem, *, dataset_kwargs, iospec):
+        kwargs = dict(dataset_kwargs)
+        sparse = iospec.encoding_type in ("csr_matrix", "csc_matrix")
+        shape = (max(elem.nnz, 1),) if sparse else getattr(elem, "shape", ())
+        if (sparse or isinstance(elem, np.ndarray) and elem.dtype.kind in "biufc") and shape and 0 not in shape:
+            chunks = tuple(int(rng.integers(max(n // 9, 1), n + 3)) for n in shape)
+            kwargs["chunks"] = chunks
+            if version == 3 and rng.random() < 0.6:
+                kwargs["shards"] = tuple(c * int(rng.integers(1, 4)) for c in chunks)
+            if version == 2:
+                kwargs["compressor"] = codecs[2][int(rng.integers(4))]
+        write_elem(group, key, elem, dataset_kwargs=kwargs)
+
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")
+        group = zarr.open_group(path, mode="w", zarr_format=version)
+        anndata.experimental.write_dispatched(group, "/", objects.read(source), write)
+
+
 def check(annfusion, seed, folder):
     source = folder / f"{seed}.h5ad"
     name = generate(seed, source)
     whole = objects.read(source)
+    if seed % 6 == 1:
+        store = folder / f"{seed}.zarr"
+        write_zarr(seed, source, store)
+        annfusion("slice", store, folder / f"{seed}_zarr", "--size", 1_000_000)
+        check_equal(f"{name} from .zarr", objects.read(folder / f"{seed}_zarr_shard_0.h5ad"), objects.read(store))
+        shutil.rmtree(store)
     annfusion("slice", source, folder / f"{seed}_whole", "--size", 1_000_000)
     check_equal(name, objects.read(folder / f"{seed}_whole_shard_0.h5ad"), whole)
     size = math.ceil(whole.n_obs / 2)

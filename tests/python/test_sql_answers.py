@@ -57,7 +57,8 @@ def check_extent(query, a):
 
 
 def read(name, demo):
-    paths = [objects.SHARED / "data" / folder / f"{name}.h5ad" for folder in ("encodings", "found")]
+    names = (f"{name}.h5ad", name)
+    paths = [objects.SHARED / "data" / folder / name for name in names for folder in ("encodings", "found")]
     path = demo if name == "demo" else next((path for path in paths if path.exists()), None)
     if path is None:
         pytest.skip(f"shared/data has no {name}")

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use async_trait::async_trait;
 
+use crate::element::node::Encoding;
 use crate::element::write::column::{ColumnWriter, Encoder, is_text};
 use crate::element::write::place::{Place, encoding, with};
 use crate::error::Result;
@@ -24,6 +25,8 @@ use crate::store::ArrayWriter;
 pub(super) struct Categorical {
     place: Place,
     ordered: bool,
+    /// How the categories are encoded.
+    categories: FieldMeta,
     set: CategorySet,
     codes: Codes,
     /// The dictionary seen last and where its values stand in the set.
@@ -55,6 +58,14 @@ impl Categorical {
         Ok(Self {
             place,
             ordered: meta.ordered.unwrap_or(false),
+            categories: FieldMeta {
+                encoding: meta
+                    .na_value
+                    .is_some()
+                    .then(|| Encoding::NullableString.name().to_owned()),
+                na_value: meta.na_value.clone(),
+                ..FieldMeta::default()
+            },
             set: CategorySet::new(known, values)?,
             codes,
             last: None,
@@ -131,6 +142,7 @@ impl Encoder for Categorical {
         let mut place = self.place.child("categories");
         place.size.rows = Some(categories.len() as u64);
         let field = Field::new("categories", categories.data_type().clone(), false);
+        let field = self.categories.apply(field);
         let mut writer = ColumnWriter::at(place, &field).await?;
         writer.append(&categories).await?;
         writer.finish().await

@@ -8,15 +8,14 @@ use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use hdf5_pure::Dataset;
 
-use super::convert::to_arrow;
-use super::dtype::{Disk, translate};
-use super::fault::{Fault, guard, panicked};
+use super::dtype::translate;
 use super::fetch::{COPY, Fetched, SMALL, check_size, fetch};
 use super::heap::Heap;
 use super::source::ByteSource;
 use super::storage::{Placed, Storage};
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, RowSelection};
+use crate::store::decode::{Disk, Fault, guard, panicked, to_arrow};
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
 
 /// What is the same for all arrays of a file.
@@ -171,7 +170,7 @@ impl Core {
         }
         let (bytes, mut fetched) = fetch(self, rows)?;
         let heap = Heap::new(&self.file);
-        let array = to_arrow(self, bytes, &heap)?;
+        let array = to_arrow(&self.disk, bytes, &heap)?;
         fetched.bytes += heap.fetched();
         Ok((array, fetched))
     }

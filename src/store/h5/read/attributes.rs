@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use hdf5_pure::{AttrValue, Datatype};
 use serde_json::{Number, Value};
 
-use super::dtype::{Disk, translate};
+use super::dtype::translate;
 use crate::store::Attributes;
+use crate::store::decode::Disk;
 
 /// Attributes in name order. Those whose type has no JSON form come from `references` (object
 /// references, by name) or are left out.

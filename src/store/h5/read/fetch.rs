@@ -2,17 +2,17 @@
 
 use std::mem::MaybeUninit;
 use std::ops::{AddAssign, Range};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::array::Core;
-use super::fault::Fault;
 use super::filter::with_scratch;
 use super::grid::read_grid;
-use super::output::{Bytes, Initialised, zeroed};
 use super::source::{ByteSource, check_range};
 use super::storage::{Chunked, Entry, Storage};
 use crate::model::RowSelection;
+use crate::store::decode::{Bytes, Fault, Initialised, bands, zeroed};
 
 /// A contiguous run is split into tasks of this size.
 const RUN: u64 = 1 << 20;
@@ -22,6 +22,8 @@ const GAP: u64 = 4 << 10;
 pub(super) const SMALL: u64 = 256 << 10;
 /// Below this, copying is not.
 pub(super) const COPY: u64 = 1 << 20;
+/// Pieces from which on all cores ask for them: a device that has to be asked answers many at once.
+const SCATTERED: usize = 64;
 /// What a read may ask for beyond what the file holds: fill values take no space in a file.
 const FREE: u64 = 64 << 20;
 
@@ -246,33 +248,13 @@ fn split_chunks<'a>(
     Ok(tasks)
 }
 
-/// The selected rows by band of `height` rows, counted from the band's first.
-pub(super) fn bands(rows: &RowSelection, height: u64) -> Vec<(u64, Vec<Range<u64>>)> {
-    let mut bands: Vec<(u64, Vec<Range<u64>>)> = Vec::new();
-    for range in rows.ranges() {
-        let mut start = range.start;
-        while start < range.end {
-            let band = start / height;
-            let first = band * height;
-            let end = range.end.min(first.saturating_add(height));
-            let part = start - first..end - first;
-            match bands.last_mut() {
-                Some((last, ranges)) if *last == band => ranges.push(part),
-                _ => bands.push((band, vec![part])),
-            }
-            start = end;
-        }
-    }
-    bands
-}
-
 fn run(
     core: &Core,
     tasks: Vec<Task<'_>>,
     total: u64,
     fetched: &mut Fetched,
 ) -> Result<Initialised, Fault> {
-    let alone = tasks.len() < 2 || total < core.alone_bytes();
+    let alone = tasks.len() < 2 || (tasks.len() < SCATTERED && total < core.alone_bytes());
     let results: Vec<Result<(Initialised, Fetched), Fault>> = if alone {
         tasks.into_iter().map(|task| one(core, task)).collect()
     } else {
@@ -328,9 +310,9 @@ pub(super) fn with_chunk(
     let to_the_end = ranges
         .last()
         .is_some_and(|r| usize::try_from(r.end).is_ok_and(|end| end >= chunked.chunk_bytes));
-    if let Some(bytes) = chunked.recall(entry.index) {
+    if let Some(bytes) = chunked.recent.recall(entry.index) {
         if to_the_end {
-            chunked.forget(entry.index);
+            chunked.recent.forget(entry.index);
         }
         take(&bytes)?;
         return Ok(Fetched::default());
@@ -344,7 +326,8 @@ pub(super) fn with_chunk(
             .pipeline
             .decode(scratch, entry.mask, chunked.chunk_bytes)?;
         if !to_the_end {
-            chunked.remember(entry.index, bytes);
+            let kept = || Arc::from(bytes);
+            chunked.recent.remember(entry.index, bytes.len(), kept);
         }
         take(bytes)
     })?;

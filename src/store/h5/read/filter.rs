@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use hdf5_pure::Filter;
 use libdeflater::Decompressor;
 
-use super::fault::Fault;
 use super::lzf;
+use crate::store::decode::Fault;
 
 /// Scratch memory above this is given back after use.
 const KEEP: usize = 8 << 20;

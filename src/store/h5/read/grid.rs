@@ -6,12 +6,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::array::Core;
-use super::fault::Fault;
-use super::fetch::{Fetched, bands, byte_range, cut, fill, slice, with_chunk};
-use super::output::{Initialised, zeroed};
+use super::fetch::{Fetched, byte_range, cut, fill, slice, with_chunk};
 use super::source::read_vec;
 use super::storage::{Chunked, Entry};
 use crate::model::RowSelection;
+use crate::store::decode::{Fault, Initialised, bands, zeroed};
 
 /// Reads selected rows of such an array: every band of rows is laid out with the fill value and the
 /// chunks' runs are copied over it.

@@ -6,10 +6,9 @@ use arrow::array::StringArray;
 use rayon::prelude::*;
 
 use super::array::FileInfo;
-use super::convert::{TextBuilder, too_long};
-use super::fault::Fault;
 use super::fetch::check_size;
 use super::source::read_vec;
+use crate::store::decode::{Elsewhere, Fault, TextBuilder, too_long};
 
 /// The size that the library gives a collection unless a value is larger.
 const COLLECTION: u64 = 4096;
@@ -119,6 +118,16 @@ impl Reference {
             address: u64::from_le_bytes([e, f, g, h, i, j, k, l]),
             object: u32::from_le_bytes([m, n, o, p]),
         }
+    }
+}
+
+impl Elsewhere for Heap<'_> {
+    fn texts(&self, references: &[u8]) -> Result<StringArray, Fault> {
+        self.text(references)
+    }
+
+    fn paths(&self, addresses: &[u64]) -> Result<Vec<String>, Fault> {
+        super::library::names(self.file, addresses)
     }
 }
 

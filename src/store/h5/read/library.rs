@@ -18,10 +18,8 @@ use hdf5_sys::h5t::{H5Tis_variable_str, H5Treclaim};
 use serde_json::Value;
 
 use super::array::{Core, FileInfo};
-use super::convert::TextBuilder;
-use super::fault::Fault;
-use super::output::Bytes;
 use crate::model::{ElementKey, RowSelection};
+use crate::store::decode::{Bytes, Fault, TextBuilder};
 
 fn open(file: &FileInfo) -> Result<File, Fault> {
     let unlocked = File::with_options()

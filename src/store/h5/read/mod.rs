@@ -3,7 +3,7 @@
 //! [`tree::H5Store`] walks groups and attributes through `hdf5-pure` and hands out
 //! [`array::H5Array`]s. An array knows where its bytes are ([`storage`]), fetches those of the
 //! selected rows ([`fetch`], [`grid`]), undoes the filters on all cores ([`filter`], [`lzf`]) and wraps them
-//! as Arrow ([`convert`], [`heap`]). What the parser cannot do is asked of the reference library
+//! as Arrow (`store::decode`, [`heap`]). What the parser cannot do is asked of the reference library
 //! ([`library`]): object references, soft links, rare filters and the newest layouts.
 //!
 //! # Invariants
@@ -12,19 +12,16 @@
 //!   no more than its filter can have made of it.
 //! - Opening reads kilobytes: chunk tables are read with the first rows and kept.
 
-mod fault;
 mod source;
 mod tree;
 mod attributes;
 mod dtype;
 mod storage;
-mod output;
 mod filter;
 mod lzf;
 mod fetch;
 mod grid;
 mod array;
-mod convert;
 mod heap;
 mod library;
 

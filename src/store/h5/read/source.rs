@@ -9,9 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::store::decode::Fault;
 use hdf5_pure::FormatError;
-
-use super::fault::Fault;
 
 /// Bytes at offsets. Length and content do not change while it is open.
 pub(super) trait ByteSource: fmt::Debug + Send + Sync {

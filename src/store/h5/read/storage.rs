@@ -1,12 +1,12 @@
 //! Where an array's bytes are.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use hdf5_pure::{Chunk, ChunkIndex, Dataset, Layout};
 
-use super::fault::{Fault, guard};
 use super::filter::Pipeline;
 use super::source::{ByteSource, check_range};
+use crate::store::decode::{Fault, Recent, guard};
 
 /// Decoded chunks kept per array, so that a scan in small batches decodes a chunk once.
 const KEEP_BYTES: usize = 8 << 20;
@@ -110,7 +110,8 @@ pub(super) struct Chunked {
     pub(super) whole_rows: bool,
     pub(super) pipeline: Pipeline,
     table: OnceLock<Result<Vec<Entry>, String>>,
-    recent: Mutex<Vec<(u64, Arc<[u8]>)>>,
+    /// Those decoded last.
+    pub(super) recent: Recent<[u8]>,
 }
 
 /// A chunk in the file.
@@ -161,7 +162,11 @@ impl Chunked {
             per_band,
             pipeline,
             table: OnceLock::new(),
-            recent: Mutex::new(Vec::new()),
+            recent: Recent::new(if per_band == 1 {
+                KEEP_BYTES
+            } else {
+                KEEP_BAND_BYTES
+            }),
             chunk_shape,
         })
     }
@@ -287,41 +292,5 @@ impl Chunked {
             .zip(chunk)
             .zip(&shape[1..])
             .fold(0, |at, ((place, chunk), n)| at * n + place * chunk)
-    }
-
-    /// A chunk decoded before, if it is kept still.
-    pub(super) fn recall(&self, index: u64) -> Option<Arc<[u8]>> {
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent
-            .iter()
-            .find(|(i, _)| *i == index)
-            .map(|(_, bytes)| Arc::clone(bytes))
-    }
-
-    /// Keeps a decoded chunk of which rows are left to be read, in place of the oldest ones.
-    pub(super) fn remember(&self, index: u64, bytes: &[u8]) {
-        let room = if self.whole_rows {
-            KEEP_BYTES
-        } else {
-            KEEP_BAND_BYTES
-        };
-        if bytes.len() > room {
-            return;
-        }
-        let bytes = Arc::from(bytes);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.iter().any(|(i, _)| *i == index) {
-            return;
-        }
-        recent.push((index, bytes));
-        while recent.iter().map(|(_, b)| b.len()).sum::<usize>() > room {
-            recent.remove(0);
-        }
-    }
-
-    /// Lets go of a chunk that was read to its end.
-    pub(super) fn forget(&self, index: u64) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|(i, _)| *i != index);
     }
 }

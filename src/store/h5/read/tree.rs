@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use super::array::{FileInfo, H5Array};
 use super::attributes;
-use super::fault::{Fault, guard};
 use super::library::{self, Link};
 use super::source::{ByteSource, FileSource, MetadataSource};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
+use crate::store::decode::{Fault, guard};
 use crate::store::{ArrayReader, Attributes, NodeKind, Store};
 
 /// How many soft links may lead from one to the next.

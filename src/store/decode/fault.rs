@@ -1,4 +1,4 @@
-//! What can go wrong below the store's surface.
+//! What can go wrong below a store's surface.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use crate::model::ElementKey;
 
 /// An error that does not know yet which file and element it belongs to.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(in crate::store) enum Fault {
     /// The operating system refused.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -31,12 +31,14 @@ pub(super) enum Fault {
 
 impl Fault {
     /// The public error, with its place.
-    pub(super) fn at(self, url: &str, key: &ElementKey) -> Error {
+    pub(in crate::store) fn at(self, url: &str, key: &ElementKey) -> Error {
         match self {
             Self::Corrupt(reason) => Error::invalid(url, key, reason),
             Self::Unsupported(reason) => {
                 Error::NotImplemented(format!("{url}: element {key}: {reason}"))
             }
+            Self::Io(source) => Error::store("storage", format!("{url}: element {key}"), source),
+            Self::Arrow(source) => Error::store("arrow", format!("{url}: element {key}"), source),
             other => Error::store("hdf5", format!("{url}: element {key}"), other),
         }
     }
@@ -45,12 +47,12 @@ impl Fault {
 /// Runs a parser on a file's bytes and turns a panic into an error. `hdf5-pure` did not panic on
 /// some thousands of broken files; this is the belt for the next one, since a panic on a worker
 /// would take a query down with a message that names no file.
-pub(super) fn guard<T>(parse: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+pub(in crate::store) fn guard<T>(parse: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     catch_unwind(AssertUnwindSafe(parse)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
 /// The error for a caught panic.
-pub(super) fn panicked(panic: &(dyn Any + Send)) -> Fault {
+pub(in crate::store) fn panicked(panic: &(dyn Any + Send)) -> Fault {
     let text = panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())

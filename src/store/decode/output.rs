@@ -8,7 +8,7 @@ use super::fault::Fault;
 
 /// Bytes aligned to 16, as a vector of words so that Arrow can own them.
 #[derive(Debug)]
-pub(super) struct Bytes {
+pub(in crate::store) struct Bytes {
     words: Vec<i128>,
     len: usize,
 }
@@ -19,7 +19,7 @@ impl Bytes {
     ///
     /// # Errors
     /// Those of `fill`; [`Fault::Corrupt`] where memory cannot be had or bytes stayed unwritten.
-    pub(super) fn try_fill(
+    pub(in crate::store) fn try_fill(
         len: usize,
         fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<Initialised, Fault>,
     ) -> Result<Self, Fault> {
@@ -49,17 +49,17 @@ impl Bytes {
     }
 
     /// The bytes.
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(in crate::store) fn as_slice(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[..self.len]
     }
 
     /// The bytes, to be changed in place.
-    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub(in crate::store) fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
     }
 
     /// Gives them to Arrow without a copy.
-    pub(super) fn into_buffer(self) -> Buffer {
+    pub(in crate::store) fn into_buffer(self) -> Buffer {
         Buffer::from_vec(self.words).slice_with_length(0, self.len)
     }
 }
@@ -76,7 +76,7 @@ impl From<&[u8]> for Bytes {
 }
 
 /// Zeroes a part of an output.
-pub(super) fn zeroed(target: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+pub(in crate::store) fn zeroed(target: &mut [MaybeUninit<u8>]) -> &mut [u8] {
     target.fill(MaybeUninit::new(0));
     // SAFETY: the line above wrote every byte; `MaybeUninit::write_filled` is not stable yet.
     unsafe { target.assume_init_mut() }
@@ -84,16 +84,16 @@ pub(super) fn zeroed(target: &mut [MaybeUninit<u8>]) -> &mut [u8] {
 
 /// How many bytes of an output are initialised; made from the initialised slices only.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Initialised(usize);
+pub(in crate::store) struct Initialised(usize);
 
 impl Initialised {
     /// The length of a slice of the output that has been written.
-    pub(super) fn of(written: &mut [u8]) -> Self {
+    pub(in crate::store) fn of(written: &mut [u8]) -> Self {
         Self(written.len())
     }
 
     /// Of two disjoint parts.
-    pub(super) fn and(self, other: Self) -> Self {
+    pub(in crate::store) fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 }

@@ -1,4 +1,4 @@
-//! Elements as they are on disk, to Arrow.
+//! Elements as they lie in chunks, to Arrow.
 
 use std::sync::Arc;
 
@@ -11,26 +11,50 @@ use arrow::datatypes::{
     Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
-use super::array::Core;
-use super::dtype::{Disk, Member, Padding};
 use super::fault::Fault;
-use super::heap::Heap;
+use super::layout::{Disk, Member, Padding};
 use super::output::Bytes;
 use crate::model::DType;
 
-/// Wraps what was read; numbers are not copied again.
-pub(super) fn to_arrow(core: &Core, bytes: Bytes, heap: &Heap<'_>) -> Result<ArrayRef, Fault> {
-    if core.element == 0 || !bytes.as_slice().len().is_multiple_of(core.element) {
-        return Err(Fault::Corrupt(format!(
-            "{} bytes of elements of {} bytes",
-            bytes.as_slice().len(),
-            core.element
-        )));
-    }
-    build(core, &core.disk, bytes, heap)
+/// What elements point to that is not in their chunk.
+pub(in crate::store) trait Elsewhere {
+    /// The texts that 16-byte heap references stand for.
+    fn texts(&self, references: &[u8]) -> Result<StringArray, Fault>;
+
+    /// The paths of the objects whose headers are at these addresses.
+    fn paths(&self, addresses: &[u64]) -> Result<Vec<String>, Fault>;
 }
 
-fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<ArrayRef, Fault> {
+/// A store whose elements point nowhere.
+pub(in crate::store) struct Nowhere;
+
+impl Elsewhere for Nowhere {
+    fn texts(&self, _: &[u8]) -> Result<StringArray, Fault> {
+        Err(Fault::Unsupported("texts on a heap".into()))
+    }
+
+    fn paths(&self, _: &[u64]) -> Result<Vec<String>, Fault> {
+        Err(Fault::Unsupported("references to objects".into()))
+    }
+}
+
+/// Wraps what was read; numbers are not copied again.
+pub(in crate::store) fn to_arrow(
+    disk: &Disk,
+    bytes: Bytes,
+    elsewhere: &dyn Elsewhere,
+) -> Result<ArrayRef, Fault> {
+    let element = disk.size();
+    if element == 0 || !bytes.as_slice().len().is_multiple_of(element) {
+        return Err(Fault::Corrupt(format!(
+            "{} bytes of elements of {element} bytes",
+            bytes.as_slice().len(),
+        )));
+    }
+    build(disk, bytes, elsewhere)
+}
+
+fn build(disk: &Disk, mut bytes: Bytes, elsewhere: &dyn Elsewhere) -> Result<ArrayRef, Fault> {
     Ok(match disk {
         Disk::Number { dtype, swap } => {
             if *swap {
@@ -44,15 +68,15 @@ fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<
             Arc::new(BooleanArray::new(bits, None))
         }
         Disk::Text { size, padding } => Arc::new(fixed_text(bytes.as_slice(), *size, *padding)?),
-        Disk::HeapText => Arc::new(heap.text(bytes.as_slice())?),
+        Disk::Wide { size, swap } => Arc::new(wide_text(bytes.as_slice(), *size, *swap)?),
+        Disk::HeapText => Arc::new(elsewhere.texts(bytes.as_slice())?),
         Disk::Reference { size } => {
             let addresses = bytes.as_slice().chunks_exact(*size).map(|reference| {
                 let (address, _) = reference.split_at(8);
                 u64::from_le_bytes(address.try_into().unwrap_or_default())
             });
             let addresses: Vec<u64> = addresses.collect();
-            let names = super::library::names(&core.file, &addresses)?;
-            Arc::new(StringArray::from(names))
+            Arc::new(StringArray::from(elsewhere.paths(&addresses)?))
         }
         Disk::Complex { part, swap } => {
             let size = disk.size() / 2;
@@ -74,7 +98,7 @@ fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<
             let mut columns = Vec::with_capacity(members.len());
             for Member { name, offset, disk } in members {
                 let part = member(bytes.as_slice(), *size, *offset, disk.size());
-                let column = build(core, disk, part, heap)?;
+                let column = build(disk, part, elsewhere)?;
                 fields.push(Field::new(name, column.data_type().clone(), false));
                 columns.push(column);
             }
@@ -93,7 +117,7 @@ fn build(core: &Core, disk: &Disk, mut bytes: Bytes, heap: &Heap<'_>) -> Result<
                     "arrays of no items in an element".into(),
                 ));
             }
-            let items = build(core, item, bytes, heap)?;
+            let items = build(item, bytes, elsewhere)?;
             let field = Arc::new(Field::new("item", items.data_type().clone(), false));
             Arc::new(FixedSizeListArray::try_new(field, size, items, None)?)
         }
@@ -163,15 +187,31 @@ fn fixed_text(bytes: &[u8], size: usize, padding: Padding) -> Result<StringArray
     text.finish()
 }
 
+/// UTF-32; what is no character becomes the replacement character.
+fn wide_text(bytes: &[u8], size: usize, swap: bool) -> Result<StringArray, Fault> {
+    let mut texts = TextBuilder::with_capacity(bytes.len() / size.max(1), bytes.len() / 4);
+    let mut text = String::new();
+    for element in bytes.chunks_exact(size) {
+        text.clear();
+        for unit in element.as_chunks::<4>().0 {
+            let unit = u32::from_ne_bytes(*unit);
+            let unit = if swap { unit.swap_bytes() } else { unit };
+            text.push(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
+        }
+        texts.push(text.trim_end_matches('\0').as_bytes())?;
+    }
+    texts.finish()
+}
+
 /// Text put together from bytes that are checked once, as a whole.
-pub(super) struct TextBuilder {
+pub(in crate::store) struct TextBuilder {
     offsets: Vec<i32>,
     values: Vec<u8>,
 }
 
 impl TextBuilder {
     /// Room for so many values and bytes.
-    pub(super) fn with_capacity(values: usize, bytes: usize) -> Self {
+    pub(in crate::store) fn with_capacity(values: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(values + 1);
         offsets.push(0);
         Self {
@@ -184,7 +224,7 @@ impl TextBuilder {
     ///
     /// # Errors
     /// [`Fault::Unsupported`] from 2 GiB of text on, which is what one Arrow array can hold.
-    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(in crate::store) fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.values.extend_from_slice(bytes);
         let end = i32::try_from(self.values.len()).map_err(|_| too_long())?;
         self.offsets.push(end);
@@ -195,7 +235,7 @@ impl TextBuilder {
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub(super) fn join(parts: Vec<Self>) -> Result<Self, Fault> {
+    pub(in crate::store) fn join(parts: Vec<Self>) -> Result<Self, Fault> {
         let values = parts.iter().map(|p| p.offsets.len() - 1).sum();
         let bytes = parts.iter().map(|p| p.values.len()).sum();
         let mut all = Self::with_capacity(values, bytes);
@@ -212,7 +252,7 @@ impl TextBuilder {
     }
 
     /// The array; bytes that are not UTF-8 become replacement characters.
-    pub(super) fn finish(self) -> Result<StringArray, Fault> {
+    pub(in crate::store) fn finish(self) -> Result<StringArray, Fault> {
         let Self { offsets, values } = self;
         let starts_character = |text: &str| {
             offsets
@@ -232,6 +272,6 @@ impl TextBuilder {
 }
 
 /// The error for more text than one Arrow array can hold.
-pub(super) fn too_long() -> Fault {
+pub(in crate::store) fn too_long() -> Fault {
     Fault::Unsupported("2 GiB of text or more in one read; read fewer rows".into())
 }
