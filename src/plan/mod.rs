@@ -14,6 +14,7 @@ mod notices;
 mod names;
 mod write;
 mod run;
+mod unions;
 mod attach;
 mod provenance;
 mod format;

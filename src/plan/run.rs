@@ -17,6 +17,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::names::{file_name, make_folder, object_path};
 use super::notices::Notices;
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
+use super::unions;
 use super::write::{Written, WrittenObject};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
@@ -39,6 +40,7 @@ pub(super) async fn write(
     context: Arc<TaskContext>,
     counters: Counters,
 ) -> Result<Written> {
+    unions::check(&input).await?;
     let sources = locations(&input);
     let inputs = sources.iter().map(|input| Path::new(input.path()));
     let job = Job {

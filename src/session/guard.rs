@@ -20,16 +20,27 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
             && copy.file_type.get_ext() != "h5ad"
         {
             let path = file_path(&copy.output_url);
-            if Path::new(path.as_ref()).is_file() {
-                return Err(Error::OutputRefused {
-                    path: path.into_owned(),
-                    reason: "it exists; COPY replaces h5ad files only, so remove it first"
-                        .to_owned(),
+            let there = Path::new(path.as_ref());
+            let reason = match there.is_dir() {
+                _ if there.is_file() => {
+                    "it exists; COPY replaces h5ad files only, so remove it first"
                 }
-                .into());
+                true if is_store(there) => "it is a zarr store, and COPY would write files into it",
+                _ => return Ok(TreeNodeRecursion::Continue),
+            };
+            return Err(Error::OutputRefused {
+                path: path.into_owned(),
+                reason: reason.to_owned(),
             }
+            .into());
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(())
+}
+
+/// Whether a folder is a zarr store, or in one.
+fn is_store(folder: &Path) -> bool {
+    let documents = ["zarr.json", ".zgroup", ".zarray"];
+    documents.iter().any(|name| folder.join(name).exists())
 }

@@ -297,6 +297,46 @@ def test_copies_keep_the_order_of_many_partitions(annfusion, tmp_path):
     assert list(b.index) == list(expected)
 
 
+def test_a_union_over_other_genes_is_refused(annfusion, tmp_path):
+    names = {"a": ["g1", "g2", "g3"], "b": ["g3", "g2", "g1"], "c": ["g1", "g2", "g3", "g4"], "d": ["g1", "g2", "g3"]}
+    for name, genes in names.items():
+        for kind in ("dense", "sparse"):
+            x = np.arange(2.0 * len(genes), dtype="f4").reshape(2, -1)
+            a = anndata.AnnData(x if kind == "dense" else sp.csr_matrix(x), obs=pd.DataFrame(index=[name + "0", name + "1"]))
+            a.var_names = genes
+            a.write_h5ad(tmp_path / f"{kind}_{name}.h5ad")
+    for kind in ("dense", "sparse"):
+        for other in ("b", "c", "d"):
+            files = [tmp_path / f"{kind}_a.h5ad", tmp_path / f"{kind}_{other}.h5ad"]
+            union = f"SELECT * FROM {kind}_a.cells UNION ALL SELECT * FROM {kind}_{other}.cells"
+            out = tmp_path / f"{kind}_{other}_out.h5ad"
+            done = annfusion("query", *files, f"COPY ({union}) TO '{out}' STORED AS H5AD", check=False)
+            if other == "d":
+                assert done.returncode == 0, done.stderr
+                assert list(objects.read(out).var_names) == names["a"]
+                np.testing.assert_array_equal(dense(objects.read(out).X), [[0, 1, 2], [3, 4, 5]] * 2)
+            else:
+                assert done.returncode == 1 and not out.exists(), (kind, other, done.stderr)
+
+
+def test_nothing_is_copied_into_a_store(annfusion, tmp_path):
+    import zarr
+
+    a = anndata.AnnData(np.eye(3, dtype="f4"))
+    a.write_zarr(tmp_path / "a.zarr")
+    done = annfusion("query", tmp_path / "a.zarr", f"COPY (SELECT * FROM obs) TO '{tmp_path}/a.zarr' STORED AS CSV", check=False)
+    assert done.returncode == 1 and "zarr store" in done.stderr
+    # A scalar of another order than C, which zarr-python writes as it is told.
+    group = zarr.open_group(tmp_path / "v2.zarr", mode="w", zarr_format=2)
+    anndata.io.write_elem(group, "/", a)
+    group.create_group("uns", overwrite=True).attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+    scalar = group.create_array("uns/t", shape=(), dtype="i8", chunks=(), order="F")
+    scalar[...] = 7
+    scalar.attrs.update({"encoding-type": "numeric-scalar", "encoding-version": "0.2.0"})
+    done = annfusion("query", tmp_path / "v2.zarr", "SELECT value FROM uns WHERE path = 't'", "--format", "csv")
+    assert done.stdout.split()[-1] == "7"
+
+
 def test_a_copy_has_no_result_to_write(annfusion, synth, tmp_path):
     copy = f"COPY (SELECT * FROM obs) TO '{tmp_path}/obs.parquet'"
     done = annfusion("query", synth, copy, "-o", tmp_path / "n.csv")

@@ -98,6 +98,11 @@ impl ZarrArray {
             Version::V2 => element.rewrite_v2(&mut told),
             Version::V3 => element.rewrite_v3(&mut told),
         }
+        if version == Version::V2 && of("shape").as_array().is_some_and(|shape| shape.len() < 2) {
+            // Of one axis or none both orders are the same, and zarrs 0.23 makes a transposition of
+            // no axes without a check.
+            told.insert("order".to_owned(), Value::from("C"));
+        }
         let told = Value::Object(told);
         let metadata = match version {
             Version::V2 => serde_json::from_value(told).map(ArrayMetadata::V2),
