@@ -112,6 +112,12 @@ pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()>
         if !seen.insert(place(path)) {
             return Err(refuse(path, "two outputs have this name"));
         }
+        if input
+            .as_ref()
+            .is_some_and(|i| i.is_dir() && place(path).starts_with(i))
+        {
+            return Err(refuse(path, "it would lie inside of the input"));
+        }
         if path.extension().is_none_or(|e| e != "h5ad") {
             return Err(refuse(path, "an output's name must end in .h5ad"));
         }

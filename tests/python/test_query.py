@@ -1,6 +1,7 @@
 """`SELECT *` of every table agrees with what anndata reads."""
 
 import json
+import zipfile
 
 import anndata
 import numpy as np
@@ -326,6 +327,24 @@ def test_nothing_is_copied_into_a_store(annfusion, tmp_path):
     a.write_zarr(tmp_path / "a.zarr")
     done = annfusion("query", tmp_path / "a.zarr", f"COPY (SELECT * FROM obs) TO '{tmp_path}/a.zarr' STORED AS CSV", check=False)
     assert done.returncode == 1 and "zarr store" in done.stderr
+    inside = tmp_path / "a.zarr" / "zarr.json"
+    done = annfusion("query", tmp_path / "a.zarr", "SELECT 1", "-o", inside, "--overwrite", check=False)
+    assert done.returncode == 1 and "inside of an input" in done.stderr
+    done = annfusion("slice", tmp_path / "a.zarr", tmp_path / "a.zarr" / "part", check=False)
+    assert done.returncode == 1 and "inside of the input" in done.stderr
+    # A bit of an archive that has changed since it was made.
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        for path in sorted((tmp_path / "a.zarr").rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(tmp_path / "a.zarr"))
+    annfusion("verify", tmp_path / "a.zarr.zip", tmp_path / "a.zarr")
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip") as archive:
+        largest = max(archive.infolist(), key=lambda i: i.file_size if i.filename.startswith("obs/_index/c") else 0)
+    data = bytearray((tmp_path / "a.zarr.zip").read_bytes())
+    data[largest.header_offset + 30 + len(largest.filename) + largest.file_size - 1] ^= 1
+    (tmp_path / "a.zarr.zip").write_bytes(data)
+    done = annfusion("verify", tmp_path / "a.zarr.zip", check=False)
+    assert done.returncode == 1 and "checksum" in done.stdout + done.stderr
     # A scalar of another order than C, which zarr-python writes as it is told.
     group = zarr.open_group(tmp_path / "v2.zarr", mode="w", zarr_format=2)
     anndata.io.write_elem(group, "/", a)

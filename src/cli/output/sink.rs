@@ -20,15 +20,23 @@ impl Target {
     /// # Errors
     /// [`Error::OutputRefused`] for any other.
     pub(in crate::cli) fn file(path: &Path, overwrite: bool, inputs: &[Location]) -> Result<Self> {
-        if let Ok(there) = path.canonicalize() {
-            let is_output = |input: &Location| {
-                Path::new(input.path())
-                    .canonicalize()
-                    .is_ok_and(|input| input == there)
-            };
-            if inputs.iter().any(is_output) {
-                return Err(refuse(path, "it is also an input"));
-            }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let inputs: Vec<PathBuf> = inputs
+            .iter()
+            .filter_map(|input| Path::new(input.path()).canonicalize().ok())
+            .collect();
+        if let Ok(there) = path.canonicalize()
+            && inputs.contains(&there)
+        {
+            return Err(refuse(path, "it is also an input"));
+        }
+        if let Ok(folder) = folder.canonicalize()
+            && inputs.iter().any(|input| folder.starts_with(input))
+        {
+            return Err(refuse(path, "it would lie inside of an input"));
         }
         check_absent(path, overwrite)?;
         Ok(Self::File {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use libdeflater::Decompressor;
+use libdeflater::{Decompressor, crc32};
 use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator};
 use zarrs::storage::{
     MaybeBytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey,
@@ -147,6 +147,8 @@ struct Entry {
     stored: u64,
     size: u64,
     deflated: bool,
+    /// Checksum of all bytes, compared where all of them are read.
+    crc: u32,
 }
 
 impl Zip {
@@ -179,6 +181,7 @@ impl Zip {
                 stored: entry.compressed_size(),
                 size: entry.size(),
                 deflated,
+                crc: entry.crc32(),
             };
             if at.checked_add(place.stored).is_none_or(|end| end > len)
                 || (!deflated && place.size != place.stored)
@@ -240,10 +243,21 @@ impl Files for Zip {
         if from.checked_add(len).is_none_or(|end| end > entry.size) {
             return Err(cut_short(key, from, len, entry.size));
         }
-        if !entry.deflated {
-            return read_at(&self.file, entry.at + from, len).map(Some);
-        }
         let invalid = |reason: String| io::Error::new(ErrorKind::InvalidData, reason);
+        let check = |bytes: &[u8]| match crc32(bytes) {
+            found if found == entry.crc => Ok(()),
+            found => Err(invalid(format!(
+                "entry {key} of the archive has the checksum {found:08x}, its directory says {:08x}",
+                entry.crc
+            ))),
+        };
+        if !entry.deflated {
+            let bytes = read_at(&self.file, entry.at + from, len)?;
+            if len == entry.size {
+                check(&bytes)?;
+            }
+            return Ok(Some(bytes));
+        }
         if entry.size > entry.stored.saturating_mul(RATIO) {
             return Err(invalid(format!(
                 "entry {key} claims {} bytes, deflated to {}",
@@ -259,6 +273,7 @@ impl Files for Zip {
         if n != size {
             return Err(invalid(format!("entry {key} has {n} bytes of {size}")));
         }
+        check(&bytes)?;
         let (from, to) = (usize::try_from(from), usize::try_from(from + len));
         let (Ok(from), Ok(to)) = (from, to) else {
             return Err(io::Error::from(ErrorKind::OutOfMemory));
