@@ -4,28 +4,27 @@ use std::sync::Arc;
 
 use super::args::{FilterArgs, Global};
 use super::progress::Reporter;
-use super::run::Outcome;
+use super::run::{Failure, Outcome};
 use super::slice::{Mode, csv, finish, genes, run_options};
 use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, FilterOptions};
+use crate::store::check_name;
 
 /// Runs the command.
 pub(super) async fn run(
     args: FilterArgs,
     global: Global,
     reporter: Arc<Reporter>,
-) -> Result<Outcome> {
+) -> Result<Outcome, Failure> {
     let mode = Mode::of(&args.write);
-    let options = match options(args) {
-        Ok(options) => options,
-        Err(error) => return Ok(Outcome::Misused(error)),
-    };
+    let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::filter(&options)).await?;
-    finish(prepared, mode, global, reporter).await
+    Ok(finish(prepared, mode, global, reporter).await?)
 }
 
 fn options(args: FilterArgs) -> Result<FilterOptions> {
+    check_name(&args.output)?;
     Ok(FilterOptions {
         input: Location::parse(&args.input),
         output: args.output,

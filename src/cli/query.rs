@@ -9,18 +9,14 @@ use futures::TryStreamExt;
 use super::args::{Format, Global, QueryArgs};
 use super::output::{Output, Target};
 use super::print::print_error;
-use super::run::Outcome;
+use super::run::{Failure, Outcome};
 use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// Runs the command.
-pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
-    let usage = format(&args, global)
-        .and_then(|format| Ok((format, inputs(args.inputs, args.file.is_some())?)));
-    let (format, (files, sql)) = match usage {
-        Ok(usage) => usage,
-        Err(error) => return Ok(Outcome::Misused(error)),
-    };
+pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Failure> {
+    let format = format(&args, global).map_err(Failure::Usage)?;
+    let (files, sql) = inputs(args.inputs, args.file.is_some()).map_err(Failure::Usage)?;
     let sql = match &args.file {
         Some(path) => read_sql(path)?,
         None => sql,
@@ -47,7 +43,8 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
     };
     let statements = session.parse(&sql)?;
     if statements.is_empty() {
-        return Err(Error::option("query", "the SQL holds no statement"));
+        let nothing = Error::option("query", "the SQL holds no statement");
+        return Err(Failure::Usage(nothing));
     }
     let mut output = Output::new(format, to, args.rows)?;
     for statement in statements {
@@ -57,7 +54,9 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome> {
             && (global.quiet || format != Format::Table);
         let rows = session.stream(frame).await?;
         if silent {
-            rows.try_for_each(|_| async { Ok(()) }).await?;
+            rows.try_for_each(|_| async { Ok(()) })
+                .await
+                .map_err(Error::from)?;
         } else {
             output.write(rows).await?;
         }

@@ -10,7 +10,7 @@ use super::args::{Cli, Command};
 use super::print::print_error;
 use super::progress::Reporter;
 use super::{filter, inspect, query, slice, synth, verify};
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// How a command ended, where it did not fail.
 #[derive(Debug)]
@@ -19,8 +19,21 @@ pub(super) enum Outcome {
     Done,
     /// `verify` found something.
     Different,
+}
+
+/// How a command failed.
+#[derive(Debug)]
+pub(super) enum Failure {
     /// The command line asks for what cannot be, whatever the files hold.
-    Misused(Error),
+    Usage(Error),
+    /// Everything else.
+    Run(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Run(error)
+    }
 }
 
 /// Parses the arguments, runs the command, prints what went wrong and gives the exit code.
@@ -40,18 +53,18 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Different) => ExitCode::from(1),
-        Ok(Outcome::Misused(error)) => {
+        Err(failure) => {
+            let (error, code) = match failure {
+                Failure::Usage(error) => (error, 2),
+                Failure::Run(error) => (error, 1),
+            };
             print_error(&format!("error: {error}"));
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            print_error(&format!("error: {error}"));
-            ExitCode::from(1)
+            ExitCode::from(code)
         }
     }
 }
 
-fn run(cli: Cli) -> Result<Outcome> {
+fn run(cli: Cli) -> Result<Outcome, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -59,7 +72,7 @@ fn run(cli: Cli) -> Result<Outcome> {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = dispatch(cli) => outcome,
-            signal = interrupted() => Err(Error::store("process", signal, "stopped; what was being written is removed")),
+            signal = interrupted() => Err(Error::store("process", signal, "stopped; what was being written is removed").into()),
         }
     });
     // Writers are dropped with the command's future; blocking work that is under way may end.
@@ -67,16 +80,16 @@ fn run(cli: Cli) -> Result<Outcome> {
     outcome
 }
 
-async fn dispatch(cli: Cli) -> Result<Outcome> {
+async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
     let global = cli.global;
     let reporter = std::sync::Arc::new(Reporter::new(global.quiet || global.json));
     match cli.command {
         Command::Slice(args) => Box::pin(slice::run(args, global, reporter)).await,
         Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
-        Command::Inspect(args) => inspect::run(args, global).await,
+        Command::Inspect(args) => Ok(inspect::run(args, global).await?),
         Command::Query(args) => Box::pin(query::run(args, global)).await,
         Command::Synth(args) => Box::pin(synth::run(args, global, &reporter)).await,
-        Command::Verify(args) => Box::pin(verify::run(args, global, &reporter)).await,
+        Command::Verify(args) => Ok(Box::pin(verify::run(args, global, &reporter)).await?),
     }
 }
 

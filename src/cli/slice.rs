@@ -6,7 +6,7 @@ use super::args::{CompressionArgs, CompressionName, CsvArgs, Global, SliceArgs, 
 use super::genes::read_genes;
 use super::print::{print, print_error, print_json};
 use super::progress::Reporter;
-use super::run::Outcome;
+use super::run::{Failure, Outcome};
 use super::size::{show_bytes, show_count};
 use crate::error::{Error, Result};
 use crate::model::Location;
@@ -21,14 +21,11 @@ pub(super) async fn run(
     args: SliceArgs,
     global: Global,
     reporter: Arc<Reporter>,
-) -> Result<Outcome> {
+) -> Result<Outcome, Failure> {
     let mode = Mode::of(&args.write);
-    let options = match options(args) {
-        Ok(options) => options,
-        Err(error) => return Ok(Outcome::Misused(error)),
-    };
+    let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::slice(&options)).await?;
-    finish(prepared, mode, global, reporter).await
+    Ok(finish(prepared, mode, global, reporter).await?)
 }
 
 fn options(args: SliceArgs) -> Result<SliceOptions> {

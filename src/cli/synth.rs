@@ -2,13 +2,18 @@
 
 use super::args::{Global, SynthArgs};
 use super::progress::Reporter;
-use super::run::Outcome;
+use super::run::{Failure, Outcome};
 use super::slice::{compression, print_report};
-use crate::error::Result;
 use crate::ops::{SynthOptions, synth};
+use crate::store::check_name;
 
 /// Runs the command.
-pub(super) async fn run(args: SynthArgs, global: Global, reporter: &Reporter) -> Result<Outcome> {
+pub(super) async fn run(
+    args: SynthArgs,
+    global: Global,
+    reporter: &Reporter,
+) -> Result<Outcome, Failure> {
+    check_name(&args.output).map_err(Failure::Usage)?;
     let options = SynthOptions {
         output: args.output,
         n_obs: args.n_obs,

@@ -9,9 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use crate::element::AnnData;
 use crate::error::Result;
 use crate::model::Location;
-
-/// What describes the root of a directory of chunks, the most telling first.
-const ROOTS: [&str; 4] = ["zarr.json", ".zmetadata", ".zgroup", ".zattrs"];
+use crate::store::ROOT_DOCUMENTS;
 
 /// A version of a file, as far as the system tells.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,7 +50,7 @@ fn key_of(location: &Location) -> Option<FileKey> {
     let metadata = std::fs::metadata(path).ok()?;
     let metadata = match metadata.is_dir() {
         // Who writes a store anew writes what describes its root.
-        true => ROOTS
+        true => ROOT_DOCUMENTS
             .iter()
             .find_map(|name| std::fs::metadata(path.join(name)).ok())?,
         false => metadata,

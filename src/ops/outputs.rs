@@ -7,7 +7,7 @@ use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{MatrixKind, RowSelection};
 use crate::plan::OutputSpec;
-use crate::store::ReadMetrics;
+use crate::store::{Inputs, ReadMetrics, check_name, place_of, refuse};
 
 use super::genes::Genes;
 use super::options::OutputNames;
@@ -102,47 +102,19 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
 pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()> {
-    let refuse = |path: &Path, reason: &str| Error::OutputRefused {
-        path: path.display().to_string(),
-        reason: reason.to_owned(),
-    };
-    let input = Path::new(input).canonicalize().ok();
+    let inputs = Inputs::of([input]);
     let mut seen = HashSet::new();
     for path in paths {
-        if !seen.insert(place(path)) {
+        if !seen.insert(place_of(path)) {
             return Err(refuse(path, "two outputs have this name"));
         }
-        if input
-            .as_ref()
-            .is_some_and(|i| i.is_dir() && place(path).starts_with(i))
-        {
-            return Err(refuse(path, "it would lie inside of the input"));
-        }
-        if path.extension().is_none_or(|e| e != "h5ad") {
-            return Err(refuse(path, "an output's name must end in .h5ad"));
-        }
-        if let Ok(there) = path.canonicalize() {
-            if Some(&there) == input.as_ref() {
-                return Err(refuse(path, "it is also the input"));
-            }
-            if !overwrite {
-                return Err(refuse(path, "it exists; --overwrite replaces it"));
-            }
+        check_name(path)?;
+        inputs.check(path)?;
+        if !overwrite && path.exists() {
+            return Err(refuse(path, "it exists; --overwrite replaces it"));
         }
     }
     Ok(())
-}
-
-/// A path as the file system has it, however it is spelt; the last name need not exist.
-fn place(path: &Path) -> PathBuf {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    match (folder.canonicalize(), path.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    }
 }
 
 /// Sparse matrices that move with cells, under the names of their columns.

@@ -21,9 +21,9 @@ use super::unions;
 use super::write::{Written, WrittenObject};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{ROW_COLUMN, RowSelection};
+use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
-use crate::store::Compression;
+use crate::store::{Compression, Inputs};
 use crate::table::locations;
 
 /// Metrics of a run.
@@ -42,10 +42,9 @@ pub(super) async fn write(
 ) -> Result<Written> {
     unions::check(&input).await?;
     let sources = locations(&input);
-    let inputs = sources.iter().map(|input| Path::new(input.path()));
     let job = Job {
         schema: input.schema(),
-        inputs: inputs.filter_map(|path| path.canonicalize().ok()).collect(),
+        inputs: Inputs::of(sources.iter().map(Location::path)),
         input,
         run_bytes: spec.outputs.known_bytes(),
         spec: Arc::clone(&spec),
@@ -93,8 +92,7 @@ pub(super) async fn write(
 #[derive(Clone)]
 struct Job {
     input: Arc<dyn ExecutionPlan>,
-    /// The files that are read, which no output may replace.
-    inputs: Arc<[PathBuf]>,
+    inputs: Inputs,
     schema: SchemaRef,
     /// Bytes of all outputs, as far as the plan knows them.
     run_bytes: u64,
@@ -291,13 +289,7 @@ impl Job {
     }
 
     async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {
-        let there = output.path.canonicalize();
-        if there.is_ok_and(|there| self.inputs.contains(&there)) {
-            return Err(Error::OutputRefused {
-                path: output.path.display().to_string(),
-                reason: "it is also an input".to_owned(),
-            });
-        }
+        self.inputs.check(&output.path)?;
         make_folder(&output.path)?;
         let size = ObjectSize {
             rows: output.n_obs,

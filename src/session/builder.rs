@@ -145,18 +145,22 @@ impl Session {
     /// [`Error::DataFusion`] for a statement that does not plan, with the nearest name where one
     /// is unknown; an error of ours where a function or a table gave it.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let state = self.context.state();
+        self.execute(state.create_logical_plan(sql)).await
+    }
+
+    async fn execute(
+        &self,
+        plan: impl Future<Output = datafusion::common::Result<LogicalPlan>>,
+    ) -> Result<DataFrame> {
         let planned = async {
-            let plan = self.context.state().create_logical_plan(sql).await?;
-            self.execute(plan).await
+            let plan = plan.await?;
+            guard::check(&plan)?;
+            self.context.execute_logical_plan(plan).await
         };
         planned
             .await
             .map_err(|error| hint::explain(Error::from(error), &self.context))
-    }
-
-    async fn execute(&self, plan: LogicalPlan) -> datafusion::common::Result<DataFrame> {
-        guard::check(&plan)?;
-        self.context.execute_logical_plan(plan).await
     }
 
     /// The statements of a script, in their order. Plans nothing.
@@ -173,13 +177,8 @@ impl Session {
     /// # Errors
     /// As [`Session::sql`].
     pub async fn run_statement(&self, statement: Statement) -> Result<DataFrame> {
-        let planned = async {
-            let plan = self.context.state().statement_to_plan(statement).await?;
-            self.execute(plan).await
-        };
-        planned
-            .await
-            .map_err(|error| hint::explain(Error::from(error), &self.context))
+        let state = self.context.state();
+        self.execute(state.statement_to_plan(statement)).await
     }
 
     /// Runs a query. Rows of a plain selection come in the order of the object, batches are sized

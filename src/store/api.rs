@@ -9,7 +9,7 @@ use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, RowSelection};
 
 /// Attributes of a node as JSON, in name order of the file. HDF5 booleans (h5py's enum) are JSON
@@ -87,6 +87,30 @@ impl ArrayInfo {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether these rows can be read.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if a row is not below [`len`](Self::len), [`Error::NotImplemented`]
+    /// where elements have a type without a meaning here.
+    pub(in crate::store) fn check(&self, url: &str, rows: &RowSelection) -> Result<()> {
+        let len = self.len();
+        if rows.end() > len {
+            return Err(Error::OutOfRange {
+                url: url.to_owned(),
+                element: self.key.clone(),
+                position: i128::from(rows.end()) - 1,
+                len,
+            });
+        }
+        match &self.dtype {
+            DType::Other(what) => Err(Error::NotImplemented(format!(
+                "{url}: element {}: values of type {what}",
+                self.key
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Elements per row: the product of the lengths after the first axis. [`None`] on overflow.

@@ -13,6 +13,7 @@
 
 mod api;
 mod decode;
+mod output;
 pub mod h5;
 mod zarr;
 
@@ -21,9 +22,12 @@ pub use api::{
     ReadMetrics, Store, StoreWriter, WriteTarget,
 };
 
+pub(crate) use output::{Inputs, check_name, folder_of, place_of, refuse};
+pub(crate) use zarr::ROOT_DOCUMENTS;
+
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Location;
 
 /// Opens the file of a location; the fragment is not looked at.
@@ -41,14 +45,9 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
 /// Starts a store beside `target.path`, of the kind its name asks for.
 ///
 /// # Errors
-/// [`Error::InvalidOption`] where the ending is not `.h5ad` (or `.h5`), [`Error::OutputRefused`]
+/// [`Error::InvalidOption`](crate::Error::InvalidOption) where the ending is not `.h5ad`, [`Error::OutputRefused`]
 /// where the output exists and may not be replaced, [`Error::Store`] where it cannot be created.
 pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
-    match target.path.extension().and_then(|e| e.to_str()) {
-        Some("h5ad" | "h5" | "hdf5") => h5::create(target).await,
-        _ => Err(Error::option(
-            target.path.display().to_string(),
-            "an output's name must end in .h5ad",
-        )),
-    }
+    check_name(&target.path)?;
+    h5::create(target).await
 }

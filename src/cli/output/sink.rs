@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::model::Location;
+use crate::store::{Inputs, refuse};
 
 /// Where a result shall go.
 #[derive(Debug)]
@@ -20,36 +21,12 @@ impl Target {
     /// # Errors
     /// [`Error::OutputRefused`] for any other.
     pub(in crate::cli) fn file(path: &Path, overwrite: bool, inputs: &[Location]) -> Result<Self> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let inputs: Vec<PathBuf> = inputs
-            .iter()
-            .filter_map(|input| Path::new(input.path()).canonicalize().ok())
-            .collect();
-        if let Ok(there) = path.canonicalize()
-            && inputs.contains(&there)
-        {
-            return Err(refuse(path, "it is also an input"));
-        }
-        if let Ok(folder) = folder.canonicalize()
-            && inputs.iter().any(|input| folder.starts_with(input))
-        {
-            return Err(refuse(path, "it would lie inside of an input"));
-        }
+        Inputs::of(inputs.iter().map(Location::path)).check(path)?;
         check_absent(path, overwrite)?;
         Ok(Self::File {
             path: path.to_owned(),
             overwrite,
         })
-    }
-}
-
-fn refuse(path: &Path, reason: &str) -> Error {
-    Error::OutputRefused {
-        path: path.display().to_string(),
-        reason: reason.to_owned(),
     }
 }
 

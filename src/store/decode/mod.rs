@@ -1,6 +1,6 @@
 //! What all stores need to turn bytes into Arrow: [`layout`], how elements lie in a chunk;
 //! [`output`], the buffer that a read fills; [`arrow`], its values; [`bands`], rows by chunks;
-//! [`recent`], chunks kept; [`fault`], what can go wrong.
+//! [`recent`], chunks kept; [`background`], the threads; [`fault`], what can go wrong.
 
 mod fault;
 mod layout;
@@ -8,8 +8,10 @@ mod output;
 mod arrow;
 mod bands;
 mod recent;
+mod background;
 
 pub(in crate::store) use arrow::{Elsewhere, Nowhere, TextBuilder, to_arrow, too_long};
+pub(in crate::store) use background::in_background;
 pub(in crate::store) use bands::bands;
 pub(in crate::store) use fault::{Fault, guard, panicked};
 pub(in crate::store) use layout::{Disk, Member, Padding, complex};

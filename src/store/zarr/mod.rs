@@ -1,61 +1,6 @@
-//! Zarr v2 and v3 for reading: directories and zip archives of them.
-//!
-//! [`tree::ZarrStore`] reads the metadata of a node when it is asked for, from its own documents:
-//! consolidated metadata may be older than they are. [`dtype`] says how an element lies in a chunk,
-//! [`array`] reads rows through the codecs of `zarrs`, [`text`] is
-//! what those are not trusted with, and [`files`] is where keys lead to.
-//!
-//! # Invariants
-//! - A missing chunk is fill values; what is read of them is bounded by the chunks that are there.
-//! - A chunk is fetched and decoded once per read, and kept while its next rows are likely wanted.
+//! Zarr: read through the codecs of `zarrs`.
 
-mod files;
-mod tree;
-mod dtype;
-mod text;
-mod array;
+mod read;
 
-use std::path::Path;
-use std::sync::Arc;
-
-use crate::error::{Error, Result};
-use crate::model::Location;
-use crate::store::Store;
-
-/// What a zip archive starts with.
-const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
-
-/// Whether a path is a zarr store rather than anything else: a directory, or a zip archive.
-pub(super) fn is_zarr(path: &Path) -> bool {
-    use std::io::Read;
-    if path.is_dir() {
-        return true;
-    }
-    let mut magic = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && magic == ZIP_MAGIC
-}
-
-/// Opens a store.
-///
-/// # Errors
-/// [`Error::StoreNotFound`] where there is nothing, or nothing of zarr.
-pub(super) fn open(location: &Location) -> Result<Arc<dyn Store>> {
-    let path = Path::new(location.path());
-    let not_found = |reason: String| Error::StoreNotFound {
-        url: location.path().to_owned(),
-        reason,
-    };
-    let files: Arc<dyn files::Files> = if path.is_dir() {
-        Arc::new(files::Directory::new(path))
-    } else {
-        Arc::new(files::Zip::open(path).map_err(|e| not_found(e.to_string()))?)
-    };
-    let store = tree::ZarrStore::new(location.path(), files);
-    if !store.has_root()? {
-        return Err(not_found(
-            "it has no zarr.json, .zgroup or .zarray, so it is no zarr store".to_owned(),
-        ));
-    }
-    Ok(Arc::new(store))
-}
+pub(crate) use read::ROOT_DOCUMENTS;
+pub(super) use read::{is_zarr, open};

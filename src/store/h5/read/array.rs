@@ -1,6 +1,5 @@
 //! An array, open for reading.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +12,9 @@ use super::fetch::{COPY, Fetched, SMALL, check_size, fetch};
 use super::heap::Heap;
 use super::source::ByteSource;
 use super::storage::{Placed, Storage};
-use crate::error::{Error, Result};
-use crate::model::{DType, ElementKey, RowSelection};
-use crate::store::decode::{Disk, Fault, guard, panicked, to_arrow};
+use crate::error::Result;
+use crate::model::{ElementKey, RowSelection};
+use crate::store::decode::{Disk, Fault, guard, in_background, to_arrow};
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
 
 /// What is the same for all arrays of a file.
@@ -174,25 +173,6 @@ impl Core {
         fetched.bytes += heap.fetched();
         Ok((array, fetched))
     }
-
-    fn check(&self, rows: &RowSelection) -> Result<()> {
-        let len = self.info.len();
-        if rows.end() > len {
-            return Err(Error::OutOfRange {
-                url: self.file.url.clone(),
-                element: self.info.key.clone(),
-                position: i128::from(rows.end()) - 1,
-                len,
-            });
-        }
-        if let DType::Other(what) = &self.info.dtype {
-            return Err(Error::NotImplemented(format!(
-                "{}: element {}: values of type {what}",
-                self.file.url, self.info.key
-            )));
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -214,7 +194,7 @@ impl ArrayReader for H5Array {
 
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
         let core = &self.0;
-        core.check(rows)?;
+        core.info.check(&core.file.url, rows)?;
         let size = rows.len().saturating_mul(core.row_bytes);
         // Text and library reads may be long however few bytes the array itself takes.
         let plain = !core.disk.has_heap_text()
@@ -223,17 +203,8 @@ impl ArrayReader for H5Array {
         let result = if plain && size < core.alone_bytes() && core.cheap() {
             guard(|| core.read(rows))
         } else {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
             let (core, rows) = (Arc::clone(core), rows.clone());
-            rayon::spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| core.read(&rows)))
-                    .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-                // The reader may have been dropped meanwhile, which is its right.
-                let _ = sender.send(result);
-            });
-            receiver
-                .await
-                .unwrap_or_else(|_| Err(Fault::Corrupt("the read was abandoned".into())))
+            in_background(move || core.read(&rows)).await
         };
         let (array, fetched) = result.map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
         metrics.add_bytes(fetched.bytes);

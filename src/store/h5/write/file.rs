@@ -26,11 +26,11 @@ use super::attributes::AttributeTypes;
 use super::bulk;
 use super::descriptor::Descriptor;
 use super::heap::Heap;
-use super::names::{EXISTS, Names, directory_of, remove_stale};
+use super::names::{EXISTS, Names, remove_stale};
 use super::raw::{Handle, RawResult, c_name, check, locked, reserve};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
-use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
+use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget, folder_of};
 
 /// What errors call this store.
 const STORE: &str = "h5ad";
@@ -236,7 +236,7 @@ impl H5Writer {
     fn rename(&self) -> RawResult<()> {
         std::fs::rename(&self.names.temporary, &self.names.path)?;
         if self.target.fsync {
-            File::open(directory_of(&self.names.path))?.sync_all()?;
+            File::open(folder_of(&self.names.path))?.sync_all()?;
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The two names of an output, and what is left under the first by processes that died.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Result};
-use crate::store::WriteTarget;
+use crate::store::{WriteTarget, folder_of};
 
 /// The names of a file being written.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Names {
             }
             _ => target.path.clone(),
         };
-        let directory = directory_of(&path);
+        let directory = folder_of(&path);
         if !directory.is_dir() {
             return Err(refuse(format!(
                 "its directory {} does not exist",
@@ -65,14 +65,6 @@ impl Names {
 /// Why an output is refused that is there already.
 pub(super) const EXISTS: &str = "it exists already; --overwrite replaces it";
 
-/// Where a file is.
-pub(super) fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// What temporary names of an output start with; long names are cut, as systems allow 255 bytes.
 fn temporary_prefix(name: &str) -> String {
     let cut = (0..=name.len().min(200))
@@ -89,7 +81,7 @@ pub(super) fn remove_stale(names: &Names) {
         return;
     };
     let prefix = temporary_prefix(&name.to_string_lossy());
-    let Ok(entries) = std::fs::read_dir(directory_of(&names.path)) else {
+    let Ok(entries) = std::fs::read_dir(folder_of(&names.path)) else {
         return;
     };
     for entry in entries.flatten() {

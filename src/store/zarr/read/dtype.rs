@@ -28,6 +28,16 @@ pub(super) enum Layout {
     Unknown,
 }
 
+impl Layout {
+    /// Bytes of an element; 0 where they differ.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Fixed { disk, .. } => disk.size() as u64,
+            Self::Text | Self::Unknown => 0,
+        }
+    }
+}
+
 impl Element {
     /// Reads a v2 `dtype`: numpy's, or a list of a record's members.
     pub(super) fn v2(dtype: &Value, filters: &Value) -> Self {

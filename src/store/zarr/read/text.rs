@@ -13,8 +13,8 @@ use zarrs::array::{Array, ArrayShardedReadableExt, ArrayShardedReadableExtCache}
 use zarrs::array::{CodecChain, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
-use super::array::{FREE, RATIO};
-use super::files::Counted;
+use super::fill::{FREE, RATIO};
+use super::storage::Counted;
 use crate::store::decode::Fault;
 
 /// Texts one after the other, and where each begins and ends.

@@ -1,0 +1,257 @@
+//! An array: selected rows, through the codecs of `zarrs`.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use async_trait::async_trait;
+use rayon::prelude::*;
+use zarrs::array::{
+    Array, ArrayBytes, ArrayShardedReadableExt, ArrayShardedReadableExtCache, ArraySubset,
+    CodecOptions,
+};
+
+use super::dtype::Layout;
+use super::files::Files;
+use super::storage::Counted;
+use super::text::{TextCodec, Texts};
+use super::tree::prefix;
+use crate::error::Result;
+use crate::model::RowSelection;
+use crate::store::decode::{
+    Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, in_background, to_arrow,
+};
+use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+
+/// A reader; cheap to clone.
+#[derive(Clone)]
+pub(super) struct ZarrArray(pub(super) Arc<Core>);
+
+pub(super) struct Core {
+    pub(super) info: ArrayInfo,
+    pub(super) url: String,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) layout: Layout,
+    pub(super) array: Array<Counted>,
+    pub(super) storage: Arc<Counted>,
+    /// Where the texts of a chunk are read here.
+    pub(super) text: Option<TextCodec>,
+    /// Shard indexes, and where inner chunks are.
+    pub(super) shards: ArrayShardedReadableExtCache,
+    /// Rows of the smallest piece that is decoded at once.
+    pub(super) height: u64,
+    /// Bytes of a row; of text, of nothing.
+    pub(super) row_bytes: u64,
+    /// Whether decoding a part of a chunk costs as much as all of it.
+    pub(super) encoded: bool,
+    pub(super) recent: Recent<Band>,
+}
+
+/// Decoded rows, all columns.
+pub(super) enum Band {
+    Fixed(Vec<u8>),
+    Text(Texts),
+}
+
+impl fmt::Debug for ZarrArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZarrArray")
+            .field("info", &self.0.info)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn read(&self, rows: &RowSelection) -> std::result::Result<(ArrayRef, u64), Fault> {
+        let parts = bands(rows, self.height);
+        let n_parts = parts.len() as u64;
+        let array = match &self.layout {
+            Layout::Fixed { disk, .. } => {
+                let total = rows
+                    .len()
+                    .checked_mul(self.row_bytes)
+                    .ok_or_else(|| Fault::Corrupt("the selected rows overflow 64 bits".into()))?;
+                self.check_fill(total, &parts)?;
+                let len = usize::try_from(total)
+                    .map_err(|_| Fault::Corrupt(format!("{total} bytes in one array")))?;
+                let bytes = Bytes::try_fill(len, |out| self.fill(parts, out))?;
+                to_arrow(disk, bytes, &Nowhere)?
+            }
+            Layout::Text => {
+                let texts = parts
+                    .into_par_iter()
+                    .map(|(band, ranges)| self.texts(band, &ranges))
+                    .collect::<std::result::Result<Vec<_>, Fault>>()?;
+                Arc::new(TextBuilder::join(texts)?.finish()?)
+            }
+            Layout::Unknown => {
+                return Err(Fault::Unsupported(format!(
+                    "values of type {}",
+                    self.info.dtype
+                )));
+            }
+        };
+        Ok((array, n_parts))
+    }
+
+    fn fill(
+        &self,
+        parts: Vec<(u64, Vec<Range<u64>>)>,
+        out: &mut [std::mem::MaybeUninit<u8>],
+    ) -> std::result::Result<Initialised, Fault> {
+        let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
+        let mut rest = out;
+        let mut tasks = Vec::with_capacity(parts.len());
+        for (band, ranges) in parts {
+            let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+            let len = usize::try_from(rows * self.row_bytes).map_err(|_| overflow())?;
+            let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
+            tasks.push((band, ranges, target));
+        }
+        let done = tasks.into_par_iter().map(|(band, ranges, mut target)| {
+            let (decoded, first) = self.band(band, &ranges)?;
+            let Band::Fixed(bytes) = decoded.as_ref() else {
+                return Err(Fault::Corrupt("text where numbers were expected".into()));
+            };
+            let mut done = Initialised::default();
+            for range in &ranges {
+                let at = |row: u64| usize::try_from((row - first) * self.row_bytes);
+                let (Ok(from), Ok(to)) = (at(range.start), at(range.end)) else {
+                    return Err(overflow());
+                };
+                let source = bytes.get(from..to).ok_or_else(|| {
+                    Fault::Corrupt(format!("a chunk decodes to {} bytes", bytes.len()))
+                })?;
+                let part = target.split_off_mut(..source.len()).ok_or_else(overflow)?;
+                done = done.and(Initialised::of(part.write_copy_of_slice(source)));
+            }
+            Ok(done)
+        });
+        done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
+    }
+
+    fn texts(&self, band: u64, ranges: &[Range<u64>]) -> std::result::Result<TextBuilder, Fault> {
+        let (decoded, first) = self.band(band, ranges)?;
+        let Band::Text(Texts { bytes, offsets }) = decoded.as_ref() else {
+            return Err(Fault::Corrupt("numbers where text was expected".into()));
+        };
+        let row_len = self.info.row_len().unwrap_or(0);
+        let mut texts = TextBuilder::with_capacity(offsets.len(), bytes.len());
+        for range in ranges {
+            for i in (range.start - first) * row_len..(range.end - first) * row_len {
+                let i = usize::try_from(i).unwrap_or(usize::MAX);
+                let text = offsets
+                    .get(i)
+                    .zip(offsets.get(i.saturating_add(1)))
+                    .and_then(|(from, to)| bytes.get(*from..*to));
+                let text = text.ok_or_else(|| {
+                    Fault::Corrupt(format!("a chunk holds {} texts", offsets.len()))
+                })?;
+                texts.push(text)?;
+            }
+        }
+        Ok(texts)
+    }
+
+    /// The wanted rows of a band, decoded, and which row of the band is the first.
+    fn band(
+        &self,
+        band: u64,
+        ranges: &[Range<u64>],
+    ) -> std::result::Result<(Arc<Band>, u64), Fault> {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Err(Fault::Corrupt("no rows are wanted".into()));
+        };
+        let origin = band * self.height;
+        let rows = self.info.shape.first().copied().unwrap_or(1);
+        let whole = self.height.min(rows.saturating_sub(origin));
+        let to_the_end = last.end >= whole;
+        if let Some(kept) = self.recent.recall(band) {
+            if to_the_end {
+                self.recent.forget(band);
+            }
+            return Ok((kept, 0));
+        }
+        // Of what is not encoded a part is as cheap as it is small.
+        let wanted = match self.encoded {
+            true => 0..whole,
+            false => first.start..last.end,
+        };
+        let decoded = Arc::new(match &self.text {
+            Some(codec) => {
+                let mut place = vec![0; self.info.shape.len()];
+                if let Some(first) = place.first_mut() {
+                    *first = band;
+                }
+                let n = whole
+                    .max(1)
+                    .saturating_mul(self.info.row_len().unwrap_or(0));
+                Band::Text(codec.read(&self.array, &self.shards, &place, n)?)
+            }
+            None => self.subset(origin, &wanted)?,
+        });
+        if self.encoded && !to_the_end {
+            let len = match decoded.as_ref() {
+                Band::Fixed(bytes) => bytes.len(),
+                Band::Text(Texts { bytes, offsets }) => {
+                    bytes.len() + offsets.len() * size_of::<usize>()
+                }
+            };
+            self.recent.remember(band, len, || Arc::clone(&decoded));
+        }
+        Ok((decoded, wanted.start))
+    }
+
+    /// Rows of the array as `zarrs` gives them.
+    fn subset(&self, origin: u64, wanted: &Range<u64>) -> std::result::Result<Band, Fault> {
+        let mut subset: Vec<Range<u64>> = self.info.shape.iter().map(|n| 0..*n).collect();
+        if let Some(axis) = subset.first_mut() {
+            *axis = origin + wanted.start..origin + wanted.end;
+        }
+        let subset = ArraySubset::new_with_ranges(&subset);
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let decoded: ArrayBytes<'static> = self
+            .array
+            .retrieve_array_subset_sharded_opt(&self.shards, &subset, &options)
+            .map_err(|e| Fault::Corrupt(e.to_string()))?;
+        Ok(match decoded {
+            ArrayBytes::Fixed(bytes) => Band::Fixed(bytes.into_owned()),
+            ArrayBytes::Variable(texts) => {
+                let (bytes, offsets) = texts.into_parts();
+                Band::Text(Texts {
+                    bytes: bytes.into_owned(),
+                    offsets: offsets.to_vec(),
+                })
+            }
+            ArrayBytes::Optional(_) => {
+                return Err(Fault::Unsupported("values that may be missing".into()));
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl ArrayReader for ZarrArray {
+    fn info(&self) -> &ArrayInfo {
+        &self.0.info
+    }
+
+    async fn stored_bytes(&self) -> Result<Option<u64>> {
+        let core = &self.0;
+        let total = core.files.total(&prefix(&core.info.key));
+        let total = total.map_err(|e| Fault::Io(e).at(&core.url, &core.info.key))?;
+        Ok(Some(total))
+    }
+
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        let core = &self.0;
+        core.info.check(&core.url, rows)?;
+        let (job, rows) = (Arc::clone(core), rows.clone());
+        let result = in_background(move || job.read(&rows)).await;
+        let (array, chunks) = result.map_err(|fault| fault.at(&core.url, &core.info.key))?;
+        metrics.add_bytes(core.storage.take());
+        metrics.add_chunks(chunks);
+        Ok(array)
+    }
+}

@@ -1,0 +1,126 @@
+//! Where the keys of a store lead, and the files of a directory.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// Values by key, listed by prefix.
+pub(super) trait Files: fmt::Debug + Send + Sync {
+    /// Bytes of a value, [`None`] where there is none.
+    fn size(&self, key: &str) -> io::Result<Option<u64>>;
+
+    /// A part of a value, [`None`] where there is no value.
+    fn read(&self, key: &str, from: u64, len: u64) -> io::Result<Option<Bytes>>;
+
+    /// Names that follow a prefix (empty, or ended by `/`), up to their next `/`, in order.
+    fn children(&self, prefix: &str) -> io::Result<BTreeSet<String>>;
+
+    /// Bytes of all values below a prefix.
+    fn total(&self, prefix: &str) -> io::Result<u64>;
+
+    /// A whole value.
+    fn get(&self, key: &str) -> io::Result<Option<Bytes>> {
+        match self.size(key)? {
+            Some(len) => self.read(key, 0, len),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// The path of a key; a key does not leave the directory.
+    fn path(&self, key: &str) -> io::Result<PathBuf> {
+        if key.split('/').any(|part| part == "..") {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                format!("the key {key:?} leads out of the store"),
+            ));
+        }
+        Ok(self.root.join(key))
+    }
+}
+
+/// Nothing, where there is nothing.
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+impl Files for Directory {
+    fn size(&self, key: &str) -> io::Result<Option<u64>> {
+        let metadata = found(self.path(key)?.metadata())?;
+        Ok(metadata.filter(std::fs::Metadata::is_file).map(|m| m.len()))
+    }
+
+    fn read(&self, key: &str, from: u64, len: u64) -> io::Result<Option<Bytes>> {
+        let Some(file) = found(File::open(self.path(key)?))? else {
+            return Ok(None);
+        };
+        // A length that the file does not have is refused before memory is reserved for it.
+        let size = file.metadata()?.len();
+        if from.checked_add(len).is_none_or(|end| end > size) {
+            return Err(cut_short(key, from, len, size));
+        }
+        read_at(&file, from, len).map(Some)
+    }
+
+    fn children(&self, prefix: &str) -> io::Result<BTreeSet<String>> {
+        let Some(entries) = found(self.path(prefix)?.read_dir())? else {
+            return Ok(BTreeSet::new());
+        };
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn total(&self, prefix: &str) -> io::Result<u64> {
+        let Some(entries) = found(self.path(prefix)?.read_dir())? else {
+            return Ok(0);
+        };
+        let mut total = 0;
+        for entry in entries {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            total += match metadata.is_dir() {
+                true => self.total(&format!("{prefix}{}/", entry.file_name().to_string_lossy()))?,
+                false => metadata.len(),
+            };
+        }
+        Ok(total)
+    }
+}
+
+/// Bytes of a file; who asks has compared the length with the file's.
+pub(super) fn read_at(file: &File, from: u64, len: u64) -> io::Result<Bytes> {
+    let len = usize::try_from(len).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes.into())
+}
+
+pub(super) fn cut_short(key: &str, from: u64, len: u64, size: u64) -> io::Error {
+    io::Error::new(
+        ErrorKind::UnexpectedEof,
+        format!("{key}: {len} bytes from {from} are asked for, it has {size}"),
+    )
+}

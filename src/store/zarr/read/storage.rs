@@ -1,0 +1,85 @@
+//! One array of a store, as `zarrs` asks for its bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator};
+use zarrs::storage::{
+    MaybeBytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey,
+};
+
+use super::files::Files;
+
+/// Values of one array for `zarrs`, which says how many bytes were taken. The array is the root to
+/// it: names such as `__categories` are none that it takes.
+#[derive(Debug)]
+pub(super) struct Counted {
+    files: Arc<dyn Files>,
+    /// What keys of the array begin with.
+    prefix: String,
+    bytes: AtomicU64,
+}
+
+impl Counted {
+    pub(super) fn new(files: Arc<dyn Files>, prefix: String) -> Self {
+        Self {
+            files,
+            prefix,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes read since this was last asked.
+    pub(super) fn take(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl ReadableStorageTraits for Counted {
+    fn get_partial_many<'a>(
+        &'a self,
+        key: &StoreKey,
+        byte_ranges: ByteRangeIterator<'a>,
+    ) -> Result<MaybeBytesIterator<'a>, StorageError> {
+        let key = self.key(key);
+        let Some(size) = self.files.size(&key)? else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(byte_ranges.map(move |range| {
+            let bytes = self.range(&key, range, size)?;
+            bytes.ok_or_else(|| StorageError::Other(format!("{key} has gone")))
+        }))))
+    }
+
+    fn get_partial(&self, key: &StoreKey, range: ByteRange) -> Result<MaybeBytes, StorageError> {
+        let key = self.key(key);
+        match self.files.size(&key)? {
+            Some(size) => self.range(&key, range, size),
+            None => Ok(None),
+        }
+    }
+
+    fn size_key(&self, key: &StoreKey) -> Result<Option<u64>, StorageError> {
+        Ok(self.files.size(&self.key(key))?)
+    }
+
+    fn supports_get_partial(&self) -> bool {
+        true
+    }
+}
+
+impl Counted {
+    fn key(&self, key: &StoreKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn range(&self, key: &str, range: ByteRange, size: u64) -> Result<MaybeBytes, StorageError> {
+        let (from, len) = match range {
+            ByteRange::FromStart(from, Some(len)) => (from, len),
+            ByteRange::FromStart(from, None) => (from, size.saturating_sub(from)),
+            ByteRange::Suffix(len) => (size.saturating_sub(len), len.min(size)),
+        };
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(self.files.read(key, from, len)?)
+    }
+}
