@@ -1,6 +1,7 @@
 //! Runs `sql/**/*.slt`: the manual, encodings, plans and errors.
 //!
-//! Each file runs in a session of its own. `open NAME` and `open alias=NAME` (statements of this
+//! Each file runs twice, on its objects as they are and on what `convert` makes of them as zarr, in a
+//! session of its own. `open NAME` and `open alias=NAME` (statements of this
 //! runner) open an object: `demo` is made by `synth`, others are found in the shared data, whose
 //! absence skips the file with a visible line. `$OUT` is an empty folder, `$FILE(NAME)` an
 //! object's path. `SQL_ONLY=text` runs the files whose path holds the text; `SQL_UPDATE=1` writes
@@ -12,7 +13,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use annfusion::element::Amount;
+use annfusion::model::Location;
+use annfusion::ops::{ConvertOptions, Quiet, RunOptions, convert};
 use annfusion::session::Session;
+use annfusion::sink::StorageChoice;
+use annfusion::store::Format;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -29,26 +35,38 @@ fn sql_files() {
     let mut failed = Vec::new();
     for file in files.iter().filter(|f| f.to_string_lossy().contains(&only)) {
         let name = file.strip_prefix(&root).unwrap().display().to_string();
-        match run(file) {
-            Ok(()) => println!("ok: {name}"),
-            Err(Failure::Skipped(what)) => println!("SKIPPED: {name} needs {what}"),
-            Err(Failure::Failed(message)) => {
-                println!("FAILED: {name}\n{message}");
-                failed.push(name);
+        for form in FORMS {
+            match run(file, form) {
+                Ok(()) => println!("ok: {name} {form:?}"),
+                Err(Failure::Skipped(what)) => println!("SKIPPED: {name} needs {what}"),
+                Err(Failure::Failed(message)) => {
+                    println!("FAILED: {name} {form:?}\n{message}");
+                    failed.push(format!("{name} {form:?}"));
+                }
             }
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
 }
 
+/// Which form of its objects a file runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    AsFound,
+    Zarr,
+}
+
+/// All forms, or the first one where answers are written.
+const FORMS: [Form; 2] = [Form::AsFound, Form::Zarr];
+
 enum Failure {
     Skipped(String),
     Failed(String),
 }
 
-fn run(file: &Path) -> Result<(), Failure> {
+fn run(file: &Path, form: Form) -> Result<(), Failure> {
     for object in objects(file) {
-        if resolve(&object).is_none() {
+        if resolve(&object, form).is_none() {
             return Err(Failure::Skipped(object));
         }
     }
@@ -64,11 +82,15 @@ fn run(file: &Path) -> Result<(), Failure> {
         let db = Db {
             session: std::sync::Arc::clone(&session),
             out: out_dir.clone(),
+            form,
         };
         async { Ok(db) }
     });
     runner.with_column_validator(|_, _| true);
     if std::env::var_os("SQL_UPDATE").is_some() {
+        if form != Form::AsFound {
+            return Ok(());
+        }
         let updated = runtime.block_on(runner.update_test_file(
             file,
             " ",
@@ -91,8 +113,55 @@ fn objects(file: &Path) -> Vec<String> {
         .collect()
 }
 
-/// The location of an object by the name a file gives it.
-fn resolve(object: &str) -> Option<PathBuf> {
+/// The location of an object by the name a file gives it, in a form.
+fn resolve(object: &str, form: Form) -> Option<PathBuf> {
+    let found = find(object)?;
+    match form {
+        Form::AsFound => Some(found),
+        Form::Zarr if object == "demo" => Some(as_zarr(&found).unwrap()),
+        // What cannot be converted, because it is broken on purpose, stays as it is.
+        Form::Zarr => Some(as_zarr(&found).unwrap_or(found)),
+    }
+}
+
+/// The object as zarr, converted once: chunks of a few cells, so that there are several.
+fn as_zarr(found: &Path) -> Option<PathBuf> {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    let name = found.file_stem()?.to_str()?;
+    let output = folder.path().join(name).with_extension("zarr");
+    if found.extension()? != "h5ad" || output.exists() {
+        return output.exists().then_some(output);
+    }
+    let choice = StorageChoice {
+        chunk_size: Some(Amount::Cells(40)),
+        shard_size: Some(Amount::Cells(120)),
+        ..StorageChoice::default()
+    };
+    let options = ConvertOptions {
+        input: Location::parse(found.to_str()?),
+        output: output.clone(),
+        drop: Vec::new(),
+        genes: None,
+        run: RunOptions {
+            storage: choice.in_format(Format::ZARR).unwrap(),
+            ..RunOptions::default()
+        },
+    };
+    // Of its own thread, since files run in a runtime.
+    let done = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let prepared = convert(&options).await?;
+            prepared.run(std::sync::Arc::new(Quiet)).await
+        })
+    });
+    done.join().unwrap().ok()?;
+    Some(output)
+}
+
+/// An object by the name a file gives it.
+fn find(object: &str) -> Option<PathBuf> {
     if object == "demo" {
         return demo();
     }
@@ -147,6 +216,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 struct Db {
     session: std::sync::Arc<Session>,
     out: PathBuf,
+    form: Form,
 }
 
 #[derive(Debug)]
@@ -174,7 +244,8 @@ impl AsyncDB for Db {
     async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, DbError> {
         if let Some(object) = sql.strip_prefix("open ") {
             let (alias, name) = object.trim().split_once('=').unwrap_or(("", object.trim()));
-            let path = resolve(name).ok_or_else(|| DbError(format!("no object {name}")))?;
+            let path =
+                resolve(name, self.form).ok_or_else(|| DbError(format!("no object {name}")))?;
             let text = match alias {
                 "" => path.display().to_string(),
                 alias => format!("{alias}={}", path.display()),
@@ -186,7 +257,8 @@ impl AsyncDB for Db {
         let mut sql = sql;
         while let Some((before, rest)) = sql.split_once("$FILE(") {
             let (name, after) = rest.split_once(')').ok_or_else(|| DbError(sql.clone()))?;
-            let path = resolve(name).ok_or_else(|| DbError(format!("no object {name}")))?;
+            let path =
+                resolve(name, self.form).ok_or_else(|| DbError(format!("no object {name}")))?;
             sql = format!("{before}{}{after}", path.display());
         }
         let batches = self.session.collect(&sql).await?;
@@ -221,6 +293,8 @@ fn lines(cells: Vec<String>) -> Vec<Vec<String>> {
     match cells.as_slice() {
         [kind, plan] if plan.contains('\n') => {
             let mut rows = vec![vec![kind.clone()]];
+            // Plans name the objects they scan; the form of those is no difference.
+            let plan = plan.replace(".zarr:", ".h5ad:");
             rows.extend(plan.lines().map(|line| vec![line.to_owned()]));
             rows
         }

@@ -4,8 +4,9 @@
         [--only slice-200k,...] [--runs 5] [--out results.md]
 
 DIR holds the inputs that `gen.py` of the shared benchmarks makes: annslicer-200k.h5ad,
-annslicer-200k-gz.h5ad (gzip), realish-100k.h5ad, big-1m.h5ad; a job whose input is missing is
-skipped, visibly. The venv holds annslicer 0.3.0, anndata, scanpy.
+annslicer-200k-gz.h5ad (gzip), realish-100k.h5ad, big-1m.h5ad; and of annslicer-200k and
+realish-100k what `anndata.write_zarr` makes (v3, sharded), the latter with blosc lz4. A job whose
+input is missing is skipped, visibly. The venv holds annslicer 0.3.0, anndata, scanpy.
 
 Of each job, peer and program run once unmeasured (so that inputs are in the page cache) and then
 alternately; a row gives medians of wall seconds, the median of the pairs' ratios (machines drift by
@@ -32,6 +33,22 @@ a = anndata.read_h5ad(sys.argv[1], backed="r")
 size = int(sys.argv[3])
 for i in range(0, a.n_obs, size):
     a[i:i + size].to_memory().write_h5ad(f"{sys.argv[2]}_{i // size}.h5ad")
+"""
+TO_ZARR = """
+import sys, anndata, zarr
+def write(write_elem, group, key, elem, *, dataset_kwargs, iospec):
+    kwargs = dict(dataset_kwargs)
+    if iospec.encoding_type in ("csr_matrix", "array"):
+        kwargs["compressors"] = [zarr.codecs.BloscCodec(cname="lz4")]
+    write_elem(group, key, elem, dataset_kwargs=kwargs)
+a = anndata.read_h5ad(sys.argv[1])
+group = zarr.open_group(sys.argv[2], mode="w", zarr_format=3)
+anndata.experimental.write_dispatched(group, "/", a, write)
+zarr.consolidate_metadata(group.store)
+"""
+TO_H5AD = """
+import sys, anndata
+anndata.read_zarr(sys.argv[1]).write_h5ad(sys.argv[2])
 """
 COUNT = """
 import sys, anndata
@@ -142,7 +159,12 @@ def jobs(data, venv, program, scratch):
     annslicer = str(pathlib.Path(venv).with_name("annslicer"))
 
     def path(name):
-        return str(data / f"{name}.h5ad")
+        return str(data / (name if name.endswith(".zarr") else f"{name}.h5ad"))
+
+    def converting(name, title, source, output, extra, script, floor):
+        output = str(scratch / output)
+        ours = [program, "convert", path(source), output, "--quiet", *extra]
+        return Job(name, title, source, ours, {"anndata": [venv, "-c", script, path(source), output]}, floor)
 
     def slicing(name, title, source, size, extra, floor, loop=False, copy=True):
         ours = [program, "slice", path(source), out, "--size", size, "--quiet", *extra]
@@ -168,6 +190,25 @@ def jobs(data, venv, program, scratch):
         slicing("slice-200k-gz-out", "the same to gzip", "annslicer-200k", 10_000, gzip, "annslicer/5, 250 MB", copy=False),
         slicing("slice-100k", "slice realish-100k into 10", "realish-100k", 10_000, [], "2.5 × cp, annslicer/4, backed/4, 200 MB", loop=True),
         slicing("slice-1m", "slice big-1m into 100", "big-1m", 10_000, [], "2.5 × cp, annslicer/5, 256 MB"),
+        slicing("slice-200k-zarr", "slice annslicer-200k.zarr into 20", "annslicer-200k.zarr", 10_000, [], "annslicer/8, 250 MB", copy=False),
+        converting(
+            "convert-100k-zarr",
+            "convert realish-100k to zarr, blosc lz4",
+            "realish-100k",
+            "out.zarr",
+            ["--compression", "blosc-lz4"],
+            TO_ZARR,
+            "anndata/5, 500 MB",
+        ),
+        converting(
+            "convert-100k-h5ad",
+            "and back to h5ad",
+            "realish-100k.zarr",
+            "out.h5ad",
+            [],
+            TO_H5AD,
+            "anndata/5, 500 MB",
+        ),
         asking("count-1m", "`count(*)` of big-1m", "big-1m", "SELECT count(*) FROM cells", None, "50 ms"),
         asking(
             "types-100k",
@@ -250,8 +291,9 @@ def main():
     for job in jobs(args.data, args.python, args.annfusion, scratch):
         if wanted and job.name not in wanted:
             continue
-        if not (args.data / f"{job.input}.h5ad").exists():
-            print(f"SKIPPED: {job.name}: {args.data / job.input}.h5ad is not here", file=sys.stderr)
+        path = args.data / (job.input if job.input.endswith(".zarr") else f"{job.input}.h5ad")
+        if not path.exists():
+            print(f"SKIPPED: {job.name}: {path} is not here", file=sys.stderr)
             continue
         lines.append(row(job, measure(job, args.runs, scratch)))
         print(lines[-1], flush=True)

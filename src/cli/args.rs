@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use super::size::{parse_limit, parse_size};
+use super::size::parse_limit;
+use crate::element::Amount;
+use crate::model::parse_size;
+use crate::sink::StorageChoice;
 
 /// Cut, filter and query AnnData files that do not fit in memory.
 #[derive(Debug, Parser)]
@@ -46,6 +50,8 @@ pub(super) enum Command {
     Slice(SliceArgs),
     /// Keep the cells (and genes) that meet a condition.
     Filter(FilterArgs),
+    /// Write an object in another format, layout or choice of elements.
+    Convert(ConvertArgs),
     /// Make a synthetic object whose counts look like counts.
     Synth(SynthArgs),
     /// Check that an object is sound, or that two objects are equal.
@@ -103,24 +109,33 @@ pub(super) enum Format {
     Arrow,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum CompressionName {
-    /// Deflate, see --level.
-    Gzip,
-    /// LZF, fast.
-    Lzf,
-    /// None at all.
-    None,
-}
-
+/// How outputs are stored.
 #[derive(Debug, Clone, Args)]
-pub(super) struct CompressionArgs {
-    /// Compression of what is written (none).
-    #[arg(long, value_enum, value_name = "FILTER")]
-    pub(super) compression: Option<CompressionName>,
-    /// Level of gzip, 1 to 9 (4); an array whose beginning level 1 makes as small is written at that.
-    #[arg(long, value_name = "N", requires = "compression", value_parser = clap::value_parser!(u8).range(1..=9))]
+pub(super) struct StorageArgs {
+    /// Compression of what is written: none (the default of h5ad), gzip or lzf of h5ad; none, zstd
+    /// (the default of zarr), blosc-lz4, blosc-zstd or gzip of zarr.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(StorageChoice::COMPRESSIONS), hide_possible_values = true)]
+    pub(super) compression: Option<String>,
+    /// Level of gzip, 1 to 9 (4), of zstd, 0 to 22 (0: zstd's own default), or of blosc, 0 to 9 (5).
+    /// Of an h5ad, an array whose beginning level 1 of gzip makes as small is written at that.
+    #[arg(long, value_name = "N")]
     pub(super) level: Option<u8>,
+    /// Version of zarr: 3 or 2 (3).
+    #[arg(long, value_name = "2|3", value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub(super) zarr_version: Option<u8>,
+    /// Write each chunk of a zarr store as a file of its own.
+    #[arg(long)]
+    pub(super) no_shards: bool,
+    /// Chunks of matrices in a zarr store: cells, as 64, or their decoded bytes, as 1MiB (1MiB). Of
+    /// a sparse matrix the average cell counts.
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    pub(super) chunk_size: Option<Amount>,
+    /// Shards of matrices in a zarr store, cut to whole chunks (1GiB).
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    pub(super) shard_size: Option<Amount>,
+    /// Store as annbatch's write_sharded does: 64 cells a chunk, 1 GiB a shard, blosc, narrow indices.
+    #[arg(long, value_name = "annbatch", value_parser = ["annbatch"], hide_possible_values = true)]
+    pub(super) layout: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -138,14 +153,21 @@ pub(super) struct CsvArgs {
 pub(super) struct WriteArgs {
     #[command(flatten)]
     pub(super) csv: CsvArgs,
-    #[command(flatten)]
-    pub(super) compression: CompressionArgs,
     /// Keep only cells for which this SQL condition over `cells` is true.
     #[arg(long = "where", value_name = "EXPR")]
     pub(super) predicate: Option<String>,
     /// Keep only these genes: a file with one name a line, or a list with commas.
     #[arg(long, value_name = "FILE|LIST")]
     pub(super) genes: Option<String>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+/// What every command takes that writes objects.
+#[derive(Debug, Clone, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) storage: StorageArgs,
     /// Replace outputs that exist.
     #[arg(long)]
     pub(super) overwrite: bool,
@@ -174,8 +196,11 @@ pub(super) struct WriteArgs {
 pub(super) struct SliceArgs {
     /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad.
+    /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad; .zarr with --zarr.
     pub(super) prefix: String,
+    /// Write zarr stores instead of h5ad files.
+    #[arg(long)]
+    pub(super) zarr: bool,
     /// Cells per shard.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) size: u64,
@@ -208,7 +233,7 @@ pub(super) struct SliceArgs {
 pub(super) struct FilterArgs {
     /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// The .h5ad file to write.
+    /// The .h5ad file or .zarr store to write.
     pub(super) output: PathBuf,
     /// Keep cells where this obs (or CSV) column is true: bool, number but 0, or the text true or 1.
     #[arg(long, value_name = "COLUMN")]
@@ -218,8 +243,24 @@ pub(super) struct FilterArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ConvertArgs {
+    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    pub(super) input: String,
+    /// The .h5ad file or .zarr store to write.
+    pub(super) output: PathBuf,
+    /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) drop: Vec<String>,
+    /// Keep only these genes: a file with one name a line, or a list with commas.
+    #[arg(long, value_name = "FILE|LIST")]
+    pub(super) genes: Option<String>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct SynthArgs {
-    /// The .h5ad file to write.
+    /// The .h5ad file or .zarr store to write.
     pub(super) output: PathBuf,
     /// Cells.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -237,7 +278,7 @@ pub(super) struct SynthArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
     #[command(flatten)]
-    pub(super) compression: CompressionArgs,
+    pub(super) storage: StorageArgs,
     /// Replace the output if it exists.
     #[arg(long)]
     pub(super) overwrite: bool,

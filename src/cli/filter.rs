@@ -9,7 +9,7 @@ use super::slice::{Mode, csv, finish, genes, run_options};
 use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, FilterOptions};
-use crate::store::check_name;
+use crate::store::format_of_name;
 
 /// Runs the command.
 pub(super) async fn run(
@@ -17,14 +17,14 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome, Failure> {
-    let mode = Mode::of(&args.write);
+    let mode = Mode::of(&args.write.run);
     let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::filter(&options)).await?;
     Ok(finish(prepared, mode, global, reporter).await?)
 }
 
 fn options(args: FilterArgs) -> Result<FilterOptions> {
-    check_name(&args.output)?;
+    let format = format_of_name(&args.output)?;
     Ok(FilterOptions {
         input: Location::parse(&args.input),
         output: args.output,
@@ -32,6 +32,6 @@ fn options(args: FilterArgs) -> Result<FilterOptions> {
         csv: csv(&args.write.csv),
         predicate: args.write.predicate.clone(),
         genes: genes(args.write.genes.as_deref())?,
-        run: run_options(args.write),
+        run: run_options(args.write.run, format)?,
     })
 }

@@ -9,6 +9,7 @@
 mod args;
 mod size;
 mod genes;
+mod storage;
 mod print;
 mod progress;
 mod run;
@@ -18,6 +19,7 @@ mod query;
 mod output;
 mod slice;
 mod filter;
+mod convert;
 mod synth;
 mod verify;
 

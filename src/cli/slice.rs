@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use super::args::{CompressionArgs, CompressionName, CsvArgs, Global, SliceArgs, WriteArgs};
+use super::args::{CsvArgs, Global, RunArgs, SliceArgs};
 use super::genes::read_genes;
 use super::print::{print, print_error, print_json};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::size::{show_bytes, show_count};
+use super::storage::storage;
 use crate::error::{Error, Result};
 use crate::model::Location;
 use crate::ops::{
     self, CsvColumn, Cut, GeneList, OutputNames, Prepared, Progress, Report, RunOptions,
     SliceOptions,
 };
-use crate::store::Compression;
+use crate::store::Format;
 
 /// Runs the command.
 pub(super) async fn run(
@@ -22,7 +23,7 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome, Failure> {
-    let mode = Mode::of(&args.write);
+    let mode = Mode::of(&args.write.run);
     let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::slice(&options)).await?;
     Ok(finish(prepared, mode, global, reporter).await?)
@@ -34,6 +35,10 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
             "--shuffle and --seed; shards are cut in the order of the input".into(),
         ));
     }
+    let format = match args.zarr {
+        true => Format::ZARR,
+        false => Format::H5ad,
+    };
     let cut = match args.obs_column {
         Some(column) => Cut::Column {
             column,
@@ -49,7 +54,7 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         predicate: args.write.predicate.clone(),
         genes: genes(args.write.genes.as_deref())?,
         output_names: args.output_names.map(OutputNames),
-        run: run_options(args.write),
+        run: run_options(args.write.run, format)?,
     })
 }
 
@@ -64,23 +69,15 @@ pub(super) fn genes(text: Option<&str>) -> Result<Option<GeneList>> {
     text.map(|text| read_genes(text).map(GeneList)).transpose()
 }
 
-pub(super) fn compression(args: &CompressionArgs) -> Compression {
-    match args.compression {
-        None | Some(CompressionName::None) => Compression::None,
-        Some(CompressionName::Gzip) => Compression::Gzip(args.level.unwrap_or(4)),
-        Some(CompressionName::Lzf) => Compression::Lzf,
-    }
-}
-
-pub(super) fn run_options(args: WriteArgs) -> RunOptions {
-    RunOptions {
+pub(super) fn run_options(args: RunArgs, format: Format) -> Result<RunOptions> {
+    Ok(RunOptions {
+        storage: storage(&args.storage, format)?,
         jobs: args.jobs.map(usize::from),
         memory_limit: args.memory_limit,
         tmpdir: args.tmpdir,
-        compression: compression(&args.compression),
         overwrite: args.overwrite,
         fsync: args.fsync,
-    }
+    })
 }
 
 /// What to do with a plan.
@@ -92,7 +89,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    pub(super) fn of(args: &WriteArgs) -> Self {
+    pub(super) fn of(args: &RunArgs) -> Self {
         match (args.explain, args.dry_run) {
             (true, _) => Self::Explain,
             (false, true) => Self::DryRun,

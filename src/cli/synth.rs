@@ -3,9 +3,10 @@
 use super::args::{Global, SynthArgs};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
-use super::slice::{compression, print_report};
+use super::slice::print_report;
+use super::storage::storage;
 use crate::ops::{SynthOptions, synth};
-use crate::store::check_name;
+use crate::store::format_of_name;
 
 /// Runs the command.
 pub(super) async fn run(
@@ -13,7 +14,9 @@ pub(super) async fn run(
     global: Global,
     reporter: &Reporter,
 ) -> Result<Outcome, Failure> {
-    check_name(&args.output).map_err(Failure::Usage)?;
+    let storage = format_of_name(&args.output)
+        .and_then(|format| storage(&args.storage, format))
+        .map_err(Failure::Usage)?;
     let options = SynthOptions {
         output: args.output,
         n_obs: args.n_obs,
@@ -21,7 +24,7 @@ pub(super) async fn run(
         mean_genes: args.mean_genes,
         cell_types: args.cell_types,
         seed: args.seed,
-        compression: compression(&args.compression),
+        storage,
         overwrite: args.overwrite,
     };
     let report = synth(&options, reporter).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Result, TableReference};
+use datafusion::common::{GetExt, Result, TableReference};
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{
@@ -14,11 +14,11 @@ use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtens
 
 use crate::cluster::message::{TableMessage, external, read, write};
 use crate::functions;
-use crate::plan::H5adFormatFactory;
+use crate::plan::ObjectFormatFactory;
 use crate::table::AnnDataTable;
 
 const TABLE: &[u8] = b"annfusion.table.1:";
-const FORMAT: &[u8] = b"annfusion.format.h5ad.1";
+const FORMAT: &[u8] = b"annfusion.format.1.";
 
 /// Sends tables of objects and the format that writes them.
 #[derive(Debug)]
@@ -98,8 +98,11 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         buf: &[u8],
         ctx: &TaskContext,
     ) -> Result<Arc<dyn FileFormatFactory>> {
-        if buf == FORMAT {
-            return Ok(Arc::new(H5adFormatFactory));
+        if let Some(ending) = buf.strip_prefix(FORMAT) {
+            let mut all = ObjectFormatFactory::ALL.into_iter();
+            if let Some(format) = all.find(|format| format.get_ext().as_bytes() == ending) {
+                return Ok(Arc::new(format));
+            }
         }
         self.inner.try_decode_file_format(buf, ctx)
     }
@@ -110,8 +113,9 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         node: Arc<dyn FileFormatFactory>,
     ) -> Result<()> {
         // Its options travel with the COPY statement.
-        if node.is::<H5adFormatFactory>() {
+        if let Some(format) = node.downcast_ref::<ObjectFormatFactory>() {
             buf.extend_from_slice(FORMAT);
+            buf.extend_from_slice(format.get_ext().as_bytes());
             return Ok(());
         }
         self.inner.try_encode_file_format(buf, node)

@@ -37,5 +37,5 @@ pub use info::inspect_elements;
 pub use object::{AnnData, Raw};
 pub use scratch::set_tmpdir;
 pub use uns::{UnsLeaf, uns_leaves};
-pub use write::{ColumnSize, ColumnWriter, CopyOptions, copy_tree};
+pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};
 pub(crate) use write::{FrameWriter, Place, encoding};

@@ -20,6 +20,14 @@ impl ElementKey {
         Self(path.as_ref().trim_matches('/').to_owned())
     }
 
+    /// Whether it is `other` or below it.
+    pub fn is_in(&self, other: &Self) -> bool {
+        match self.0.strip_prefix(&other.0) {
+            Some(rest) => rest.is_empty() || other.0.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
+
     /// The key of a child.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {

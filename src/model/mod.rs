@@ -8,6 +8,7 @@ mod selection;
 mod field;
 mod axis;
 mod categories;
+mod size;
 
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
@@ -17,3 +18,4 @@ pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;
 pub use selection::RowSelection;
+pub(crate) use size::parse_size;

@@ -58,6 +58,7 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
         shards: vec![shard],
         genes,
         attached,
+        drop: Vec::new(),
         what: "filter".to_owned(),
         warnings,
     };

@@ -1,6 +1,6 @@
 //! What a command does, as Rust API: each operation builds a plan, runs it and reports.
 //!
-//! [`slice()`] and [`filter()`] give a [`Prepared`] plan, which explains and estimates itself, and
+//! [`slice()`], [`filter()`] and [`convert()`] give a [`Prepared`] plan, which explains and estimates itself, and
 //! runs. Options are structs, progress is a [`Progress`] the caller brings, nothing prints.
 
 mod options;
@@ -13,13 +13,17 @@ mod genes;
 mod csv;
 mod slice;
 mod filter;
+mod convert;
 mod inspect;
 mod synth;
 mod verify;
 
+pub use convert::convert;
 pub use filter::filter;
 pub use inspect::{Inspection, inspect};
-pub use options::{CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions};
+pub use options::{
+    ConvertOptions, CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions,
+};
 pub use prepare::{LEAST_MEMORY_LIMIT, Prepared};
 pub use progress::{Progress, Quiet};
 pub use report::{OutputReport, Report};

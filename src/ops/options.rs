@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::model::Location;
-use crate::store::Compression;
+use crate::element::Storage;
+use crate::model::{ElementKey, Location};
 
 /// Which resources an operation may use and how it writes; the same for all of them.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +15,8 @@ pub struct RunOptions {
     pub memory_limit: Option<u64>,
     /// Where scratch files go; by default the system's folder.
     pub tmpdir: Option<PathBuf>,
-    /// Compression of the outputs; none by default.
-    pub compression: Compression,
+    /// Format, compression and chunks of the outputs; h5ad without compression by default.
+    pub storage: Storage,
     /// Whether existing outputs may be replaced.
     pub overwrite: bool,
     /// Whether outputs are flushed to the device before they get their names.
@@ -90,6 +90,21 @@ pub struct FilterOptions {
     pub csv: Option<CsvColumn>,
     /// SQL expression over `cells` that kept cells fulfil, besides `obs_column`.
     pub predicate: Option<String>,
+    /// Genes to keep; all by default.
+    pub genes: Option<GeneList>,
+    /// Resources and writing.
+    pub run: RunOptions,
+}
+
+/// Options of `convert`.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    /// The object to convert.
+    pub input: Location,
+    /// The object to write.
+    pub output: PathBuf,
+    /// Elements to leave out, with all below them: `layers/counts`, `obs/score`, `uns`.
+    pub drop: Vec<ElementKey>,
     /// Genes to keep; all by default.
     pub genes: Option<GeneList>,
     /// Resources and writing.

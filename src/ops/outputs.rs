@@ -7,10 +7,10 @@ use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{MatrixKind, RowSelection};
 use crate::plan::OutputSpec;
-use crate::store::{Inputs, ReadMetrics, check_name, place_of, refuse};
+use crate::store::{Format, Inputs, ReadMetrics, check_name, place_of, refuse};
 
 use super::genes::Genes;
-use super::options::OutputNames;
+use super::options::{OutputNames, RunOptions};
 
 /// Row lengths are summed in steps of so many rows, to bound memory.
 const STEP: u64 = 1 << 20;
@@ -25,13 +25,13 @@ pub(super) struct Shard {
 }
 
 /// Cuts `rows` every `size` of them.
-pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64) -> Vec<Shard> {
+pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64, format: Format) -> Vec<Shard> {
     // An object without cells still gives one output, as an empty object.
     let n_shards = rows.len().div_ceil(size).max(1);
     (0..n_shards)
         .map(|i| Shard {
             label: i.to_string(),
-            path: shard_path(prefix, i),
+            path: shard_path(prefix, i, format),
             rows: rows.slice(i * size..(i + 1) * size),
         })
         .collect()
@@ -39,9 +39,9 @@ pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64) -> Vec<Shar
 
 /// What to say of shards of an earlier, finer cut that follow the last of `n_shards`: they look
 /// like part of this one.
-pub(super) fn left_behind(prefix: &Path, n_shards: usize) -> Option<String> {
+pub(super) fn left_behind(prefix: &Path, n_shards: usize, format: Format) -> Option<String> {
     let stale: Vec<PathBuf> = (n_shards..)
-        .map(|i| shard_path(prefix, i))
+        .map(|i| shard_path(prefix, i, format))
         .take_while(|path| path.exists())
         .collect();
     let (first, last) = (stale.first()?, stale.last()?);
@@ -53,9 +53,9 @@ pub(super) fn left_behind(prefix: &Path, n_shards: usize) -> Option<String> {
     ))
 }
 
-fn shard_path(prefix: &Path, i: impl std::fmt::Display) -> PathBuf {
+fn shard_path(prefix: &Path, i: impl std::fmt::Display, format: Format) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
-    path.push(format!("_shard_{i}.h5ad"));
+    path.push(format!("_shard_{i}.{}", format.ending()));
     PathBuf::from(path)
 }
 
@@ -101,16 +101,16 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
-pub(super) fn check(paths: &[&Path], input: &str, overwrite: bool) -> Result<()> {
+pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
     let inputs = Inputs::of([input]);
     let mut seen = HashSet::new();
     for path in paths {
         if !seen.insert(place_of(path)) {
             return Err(refuse(path, "two outputs have this name"));
         }
-        check_name(path)?;
+        check_name(path, options.storage.format)?;
         inputs.check(path)?;
-        if !overwrite && path.exists() {
+        if !options.overwrite && path.exists() {
             return Err(refuse(path, "it exists; --overwrite replaces it"));
         }
     }

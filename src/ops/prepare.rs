@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::ArrayRef;
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
@@ -17,10 +17,11 @@ use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{Location, RowSelection};
+use crate::model::{ElementKey, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
 use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
 use crate::session::Session;
-use crate::store::Compression;
+use crate::sink::element_of;
+use crate::store::{Compression, bytes_of};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
@@ -88,6 +89,8 @@ pub(super) struct Work {
     pub(super) shards: Vec<Shard>,
     pub(super) genes: Option<Genes>,
     pub(super) attached: Option<Attached>,
+    /// Elements that are left out.
+    pub(super) drop: Vec<ElementKey>,
     pub(super) what: String,
     pub(super) warnings: Vec<String>,
 }
@@ -96,7 +99,7 @@ impl Prepared {
     /// Plans the writing of `work`.
     pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
         let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
-        outputs::check(&paths, work.object.location().path(), options.overwrite)?;
+        outputs::check(&paths, work.object.location().path(), options)?;
         let mut sizes = Vec::with_capacity(work.shards.len());
         for shard in &work.shards {
             sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
@@ -104,7 +107,8 @@ impl Prepared {
         let jobs = jobs(options);
         let spec = WriteSpec {
             outputs: Outputs::PerPartition(Vec::new()),
-            compression: options.compression,
+            storage: options.storage,
+            drop: work.drop.clone(),
             overwrite: options.overwrite,
             fsync: options.fsync,
             jobs,
@@ -128,7 +132,7 @@ impl Prepared {
             memory_bytes: BASE_BYTES + jobs as u64 * OUTPUT_BYTES,
             seconds: 0.0,
         };
-        report.seconds = estimate_seconds(&report, options.compression, jobs);
+        report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
         let plan = plan(&work, sizes, spec).await?;
         Ok(Self {
             session: work.session,
@@ -174,7 +178,7 @@ impl Prepared {
         let mut report = self.report;
         for (output, object) in report.outputs.iter_mut().zip(objects) {
             output.n_obs = object.n_obs;
-            output.bytes = std::fs::metadata(&object.path).map_or(0, |m| m.len());
+            output.bytes = bytes_of(&object.path);
         }
         report.warnings.extend(warnings);
         report.seconds = begun.elapsed().as_secs_f64();
@@ -204,7 +208,7 @@ fn estimate_seconds(report: &Report, compression: Compression, jobs: usize) -> f
     let (bytes, jobs) = (bytes as f64, jobs as f64);
     match compression {
         Compression::None => bytes / COPY,
-        Compression::Gzip(_) | Compression::Lzf => bytes / (COMPRESS * jobs),
+        _ => bytes / (COMPRESS * jobs),
     }
 }
 
@@ -249,7 +253,7 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
     } else {
         Outputs::PerPartition(sizes)
     };
-    let mut input = scan_cells(CellsScan {
+    let scan = CellsScan {
         object: Arc::clone(&work.object),
         rows,
         partitions,
@@ -260,7 +264,15 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
         provenance: true,
         columns: None,
         batch_bytes: DEFAULT_BATCH_BYTES,
-    })?;
+    };
+    let mut input = scan_cells(scan.clone())?;
+    if !work.drop.is_empty() {
+        let columns = kept_columns(&input.schema(), &work.drop)?;
+        input = scan_cells(CellsScan {
+            columns: Some(columns),
+            ..scan
+        })?;
+    }
     if let Some((field, values)) = &work.attached {
         input = Arc::new(AttachColumnExec::try_new(
             input,
@@ -269,6 +281,22 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
         )?);
     }
     Ok(WriteExec::try_new(input, Arc::new(spec))?)
+}
+
+/// Columns of elements that are not left out.
+fn kept_columns(schema: &Schema, drop: &[ElementKey]) -> Result<Vec<String>> {
+    let mut columns = Vec::new();
+    for field in schema.fields() {
+        let name = field.name();
+        if name == OBJECT_COLUMN || name == ROW_COLUMN {
+            continue;
+        }
+        let key = element_of(field)?;
+        if !drop.iter().any(|dropped| key.is_in(dropped)) {
+            columns.push(name.clone());
+        }
+    }
+    Ok(columns)
 }
 
 /// Rows of all shards, and each shard's ranks among them. Only for shards that follow each other.

@@ -36,11 +36,12 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         Some(list) => Some(genes::chosen(&object, list).await?),
         None => None,
     };
+    let format = options.run.storage.format;
     let mut warnings = Vec::new();
     let mut attached = None;
     let mut shards = match &options.cut {
         Cut::Size(0) => return Err(Error::option("--size", "a shard needs at least one cell")),
-        Cut::Size(size) => outputs::by_size(&options.prefix, &kept, *size),
+        Cut::Size(size) => outputs::by_size(&options.prefix, &kept, *size, format),
         Cut::Column {
             column,
             always_include,
@@ -71,7 +72,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
     match (&options.output_names, &options.cut) {
         (Some(names), _) => outputs::rename(&mut shards, names)?,
         (None, Cut::Size(_)) => {
-            warnings.extend(outputs::left_behind(&options.prefix, shards.len()));
+            warnings.extend(outputs::left_behind(&options.prefix, shards.len(), format));
         }
         (None, Cut::Column { .. }) => {}
     }
@@ -81,6 +82,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         shards,
         genes,
         attached,
+        drop: Vec::new(),
         what: "slice".to_owned(),
         warnings,
     };
@@ -225,7 +227,7 @@ fn by_column(
         }
     }
     let names: Vec<String> = own.iter().map(|(name, _)| name.clone()).collect();
-    let paths = object_paths(&options.prefix, column, &names)?;
+    let paths = object_paths(&options.prefix, column, &names, options.run.storage.format)?;
     let mut shards = Vec::with_capacity(own.len());
     for ((label, cells), path) in own.into_iter().zip(paths) {
         if cells.is_empty() {

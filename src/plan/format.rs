@@ -1,4 +1,4 @@
-//! `COPY … TO 'x.h5ad' STORED AS H5AD OPTIONS (…) [PARTITIONED BY (column)]`.
+//! `COPY … TO 'x.h5ad' STORED AS H5AD OPTIONS (…) [PARTITIONED BY (column)]`, and the same of zarr.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,95 +22,121 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::provenance::with_provenance;
 use super::spec::{OutputSpec, Outputs, WriteSpec};
 use super::write::WriteExec;
+use crate::element::{Amount, Storage};
 use crate::error::Error;
 use crate::model::file_path;
-use crate::store::Compression;
+use crate::sink::StorageChoice;
+use crate::store::Format;
 
-/// Makes the format that writes `.h5ad` objects.
+/// Makes the format that writes objects: one for `STORED AS H5AD`, one for `STORED AS ZARR`.
 ///
-/// Options: `h5ad.compression` (`none`, `gzip`, `lzf`), `h5ad.level` (1 to 9, of gzip; 4),
-/// `h5ad.overwrite` (`false`), `h5ad.fsync` (`false`).
-#[derive(Debug, Default)]
-pub struct H5adFormatFactory;
+/// Options, after `h5ad.` or `zarr.`: `compression` (see [`StorageChoice::COMPRESSIONS`]), `level`,
+/// `overwrite` (`false`), `fsync` (`false`), and for zarr `version` (2, 3), `sharded` (`true`),
+/// `chunk_size` and `shard_size` (cells, or bytes with a unit), `layout` (`annbatch`).
+#[derive(Debug)]
+pub struct ObjectFormatFactory {
+    /// What it writes, at its defaults.
+    pub format: Format,
+}
 
-impl GetExt for H5adFormatFactory {
+impl ObjectFormatFactory {
+    /// The factories of all formats.
+    pub const ALL: [Self; 2] = [
+        Self {
+            format: Format::H5ad,
+        },
+        Self {
+            format: Format::ZARR,
+        },
+    ];
+}
+
+impl GetExt for ObjectFormatFactory {
     fn get_ext(&self) -> String {
-        "h5ad".to_owned()
+        self.format.ending().to_owned()
     }
 }
 
-impl FileFormatFactory for H5adFormatFactory {
+impl FileFormatFactory for ObjectFormatFactory {
     fn create(
         &self,
         _: &dyn Session,
         options: &HashMap<String, String>,
     ) -> Result<Arc<dyn FileFormat>> {
-        Ok(Arc::new(H5adFormat::parse(options)?))
+        Ok(Arc::new(ObjectFormat::parse(self.format, options)?))
     }
 
     fn default(&self) -> Arc<dyn FileFormat> {
-        Arc::new(H5adFormat::default())
+        Arc::new(ObjectFormat {
+            storage: Storage::of(self.format),
+            overwrite: false,
+            fsync: false,
+        })
     }
 }
 
 /// The options of one `COPY`.
-#[derive(Debug, Default)]
-struct H5adFormat {
-    compression: Compression,
+#[derive(Debug)]
+struct ObjectFormat {
+    storage: Storage,
     overwrite: bool,
     fsync: bool,
 }
 
-impl H5adFormat {
-    fn parse(options: &HashMap<String, String>) -> Result<Self, Error> {
-        let mut format = Self::default();
-        let mut level = 4;
+impl ObjectFormat {
+    fn parse(format: Format, options: &HashMap<String, String>) -> Result<Self, Error> {
+        let mut choice = StorageChoice::default();
+        let (mut overwrite, mut fsync) = (false, false);
         let mut names: Vec<&String> = options.keys().collect();
         names.sort();
         for name in names {
             let value = options.get(name).map_or("", String::as_str);
             let key = name.to_lowercase();
-            match key
-                .strip_prefix("h5ad.")
-                .or(key.strip_prefix("format."))
-                .unwrap_or(&key)
-            {
-                "compression" => {
-                    format.compression = match value.to_lowercase().as_str() {
-                        "none" => Compression::None,
-                        "gzip" => Compression::Gzip(level),
-                        "lzf" => Compression::Lzf,
-                        _ => return Err(bad(name, value, "none, gzip or lzf")),
-                    }
-                }
-                "level" => {
-                    level = value
-                        .parse()
-                        .ok()
-                        .filter(|level| (1..=9).contains(level))
-                        .ok_or_else(|| bad(name, value, "1 to 9"))?;
-                    if let Compression::Gzip(at) = &mut format.compression {
-                        *at = level;
-                    }
-                }
-                "overwrite" => format.overwrite = boolean(name, value)?,
-                "fsync" => format.fsync = boolean(name, value)?,
+            let key = match key.split_once('.') {
+                Some((of, key)) if of == format.ending() || of == "format" => key,
+                _ => key.as_str(),
+            };
+            match key {
+                "compression" => choice.compression = Some(value.to_owned()),
+                "level" => choice.level = Some(number(name, value)?),
+                "version" => choice.zarr_version = Some(number(name, value)?),
+                "sharded" => choice.sharded = Some(boolean(name, value)?),
+                "chunk_size" => choice.chunk_size = Some(amount(name, value)?),
+                "shard_size" => choice.shard_size = Some(amount(name, value)?),
+                "layout" if value.eq_ignore_ascii_case("annbatch") => choice.annbatch = true,
+                "layout" => return Err(bad(name, value, "annbatch")),
+                "overwrite" => overwrite = boolean(name, value)?,
+                "fsync" => fsync = boolean(name, value)?,
                 key if key.starts_with("execution.") => {}
                 _ => {
                     return Err(Error::option(
                         name,
-                        "no such option; there are h5ad.compression, h5ad.level, \
-                         h5ad.overwrite and h5ad.fsync",
+                        "no such option; there are compression, level, overwrite, fsync, and of \
+                         zarr version, sharded, chunk_size, shard_size and layout",
                     ));
                 }
             }
         }
-        Ok(format)
+        Ok(Self {
+            storage: choice.in_format(format)?,
+            overwrite,
+            fsync,
+        })
     }
 }
 
 fn bad(name: &str, value: &str, good: &str) -> Error {
     Error::option(name, format!("'{value}' is not one of {good}"))
+}
+
+fn number(name: &str, value: &str) -> Result<u8, Error> {
+    value
+        .parse()
+        .map_err(|_| Error::option(name, format!("'{value}' is not a small number")))
+}
+
+fn amount(name: &str, value: &str) -> Result<Amount, Error> {
+    Amount::parse(value).map_err(|reason| Error::option(name, reason))
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, Error> {
@@ -122,13 +148,13 @@ fn boolean(name: &str, value: &str) -> Result<bool, Error> {
 }
 
 #[async_trait]
-impl FileFormat for H5adFormat {
+impl FileFormat for ObjectFormat {
     fn get_ext(&self) -> String {
-        "h5ad".to_owned()
+        self.storage.format.ending().to_owned()
     }
 
     fn get_ext_with_compression(&self, _: &FileCompressionType) -> Result<String> {
-        Ok("h5ad".to_owned())
+        Ok(self.get_ext())
     }
 
     fn compression_type(&self) -> Option<FileCompressionType> {
@@ -141,7 +167,7 @@ impl FileFormat for H5adFormat {
         _: &Arc<dyn ObjectStore>,
         _: &[ObjectMeta],
     ) -> Result<SchemaRef> {
-        not_impl_err!("an h5ad is no file of a listing table; use read_anndata('…')")
+        not_impl_err!("an object is no file of a listing table; use read_anndata('…')")
     }
 
     async fn infer_stats(
@@ -159,7 +185,7 @@ impl FileFormat for H5adFormat {
         _: &dyn Session,
         _: FileScanConfig,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        not_impl_err!("an h5ad is no file of a listing table; use read_anndata('…')")
+        not_impl_err!("an object is no file of a listing table; use read_anndata('…')")
     }
 
     async fn create_writer_physical_plan(
@@ -175,7 +201,10 @@ impl FileFormat for H5adFormat {
             [] => Outputs::Single(OutputSpec::unsized_at(path)),
             [(column, _)] => Outputs::ByColumn {
                 column: column.clone(),
-                prefix: PathBuf::from(path.strip_suffix(".h5ad").unwrap_or(path)),
+                prefix: PathBuf::from(match path.rsplit_once('.') {
+                    Some((prefix, ending)) if ending == self.get_ext() => prefix,
+                    _ => path,
+                }),
             },
             more => {
                 return Err(Error::option(
@@ -187,7 +216,8 @@ impl FileFormat for H5adFormat {
         };
         let spec = WriteSpec {
             outputs,
-            compression: self.compression,
+            storage: self.storage,
+            drop: Vec::new(),
             overwrite: self.overwrite,
             fsync: self.fsync,
             jobs: state.config().target_partitions(),

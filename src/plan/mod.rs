@@ -2,7 +2,7 @@
 //!
 //! [`WriteExec`] runs its input and writes objects, as its [`WriteSpec`] describes.
 //! [`AttachColumnExec`] gives cells a column that their object does not have.
-//! [`H5adFormatFactory`] is how `COPY … STORED AS H5AD` gets there.
+//! [`ObjectFormatFactory`] is how `COPY … STORED AS H5AD` (or `ZARR`) gets there.
 //!
 //! # Invariants
 //! - The rows of input partition `i` come before those of partition `i + 1`, and keep their order.
@@ -20,7 +20,7 @@ mod provenance;
 mod format;
 
 pub use attach::AttachColumnExec;
-pub use format::H5adFormatFactory;
+pub use format::ObjectFormatFactory;
 pub use names::{file_name, object_paths};
 pub use notices::Notices;
 pub use spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};

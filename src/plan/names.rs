@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::store::Format;
 
 /// A category as part of a file name: characters outside letters, digits, `_`, `.` and `-` become
 /// `_`. The rule is annslicer's, so that scripts find the same names.
@@ -19,12 +20,17 @@ pub fn file_name(category: &str) -> String {
         .collect()
 }
 
-/// `{prefix}_{category}.h5ad` for every category; a prefix that ends in `/` is a folder and gives
-/// `{prefix}{category}.h5ad`.
+/// `{prefix}_{category}.h5ad` (or `.zarr`) for every category; a prefix that ends in `/` is a folder
+/// and gives `{prefix}{category}.h5ad`.
 ///
 /// # Errors
 /// [`Error::InvalidOption`] where two categories have one name.
-pub fn object_paths(prefix: &Path, column: &str, categories: &[String]) -> Result<Vec<PathBuf>> {
+pub fn object_paths(
+    prefix: &Path,
+    column: &str,
+    categories: &[String],
+    format: Format,
+) -> Result<Vec<PathBuf>> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     let mut paths = Vec::with_capacity(categories.len());
     for category in categories {
@@ -33,24 +39,26 @@ pub fn object_paths(prefix: &Path, column: &str, categories: &[String]) -> Resul
             return Err(Error::option(
                 column,
                 format!(
-                    "categories '{other}' and '{category}' would both be written to '{name}.h5ad'"
+                    "categories '{other}' and '{category}' would both be written to '{name}.{}'",
+                    format.ending()
                 ),
             ));
         }
-        paths.push(object_path(prefix, &name));
+        paths.push(object_path(prefix, &name, format));
     }
     Ok(paths)
 }
 
 /// The path of one category's output.
-pub(super) fn object_path(prefix: &Path, name: &str) -> PathBuf {
+pub(super) fn object_path(prefix: &Path, name: &str, format: Format) -> PathBuf {
     let mut path = OsString::from(prefix);
     let folder = path.as_encoded_bytes().last() == Some(&b'/');
     if !folder && !path.is_empty() {
         path.push("_");
     }
     path.push(name);
-    path.push(".h5ad");
+    path.push(".");
+    path.push(format.ending());
     PathBuf::from(path)
 }
 
@@ -74,14 +82,19 @@ mod tests {
 
     #[test]
     fn two_categories_of_one_name_are_refused() {
-        let error = object_paths(Path::new("out"), "kind", &["a b".into(), "a/b".into()]);
+        let error = object_paths(
+            Path::new("out"),
+            "kind",
+            &["a b".into(), "a/b".into()],
+            Format::H5ad,
+        );
         let message = error.unwrap_err().to_string();
         assert!(message.contains("'a b' and 'a/b'"), "{message}");
     }
 
     #[test]
     fn a_folder_needs_no_underscore() {
-        let paths = object_paths(Path::new("out/"), "kind", &["B".into()]).unwrap();
+        let paths = object_paths(Path::new("out/"), "kind", &["B".into()], Format::H5ad).unwrap();
         assert_eq!(paths, [PathBuf::from("out/B.h5ad")]);
     }
 }

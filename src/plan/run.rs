@@ -19,11 +19,11 @@ use super::notices::Notices;
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 use super::unions;
 use super::write::{Written, WrittenObject};
-use crate::element::AnnData;
+use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
-use crate::store::{Compression, Inputs};
+use crate::store::{Compression, Format, Inputs};
 use crate::table::locations;
 
 /// Metrics of a run.
@@ -169,9 +169,13 @@ impl Job {
     /// How many outputs may be open: each has up to three descriptors, and with compression a few chunks
     /// that wait to be full.
     fn open_outputs(&self) -> usize {
-        match self.spec.compression {
-            Compression::None => 256,
-            Compression::Gzip(_) | Compression::Lzf => 64,
+        match self.spec.storage {
+            Storage {
+                format: Format::H5ad,
+                compression: Compression::None,
+                ..
+            } => 256,
+            _ => 64,
         }
     }
 
@@ -274,10 +278,13 @@ impl Job {
         if let Some(other) = names.insert(name.clone(), value.to_owned()) {
             return Err(Error::option(
                 column,
-                format!("values '{other}' and '{value}' would both be written to '{name}.h5ad'"),
+                format!(
+                    "values '{other}' and '{value}' would both be written to '{name}.{}'",
+                    self.spec.storage.format.ending()
+                ),
             ));
         }
-        Ok(object_path(prefix, &name))
+        Ok(object_path(prefix, &name, self.spec.storage.format))
     }
 
     fn partitions(&self) -> usize {
@@ -297,7 +304,8 @@ impl Job {
             axis: output.axis.clone(),
         };
         let options = SinkOptions {
-            compression: self.spec.compression,
+            storage: self.spec.storage,
+            drop: self.spec.drop.clone(),
             overwrite: self.spec.overwrite,
             fsync: self.spec.fsync,
             run_bytes: self.run_bytes,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::RowSelection;
-use crate::store::Compression;
+use crate::element::Storage;
+use crate::model::{ElementKey, RowSelection};
 
 /// One object to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,8 +86,10 @@ impl Outputs {
 pub struct WriteSpec {
     /// Where rows go.
     pub outputs: Outputs,
-    /// Compression of arrays.
-    pub compression: Compression,
+    /// Format, compression and chunks.
+    pub storage: Storage,
+    /// Elements of the source that are left out.
+    pub drop: Vec<ElementKey>,
     /// Whether existing outputs may be replaced.
     pub overwrite: bool,
     /// Whether outputs are flushed to the device before they get their names.

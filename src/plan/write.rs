@@ -121,7 +121,7 @@ impl DisplayAs for WriteExec {
                 write!(f, "by={column}, prefix={}", prefix.display())?;
             }
         }
-        write!(f, ", compression={:?}", self.spec.compression)
+        write!(f, ", compression={:?}", self.spec.storage.compression)
     }
 }
 

@@ -18,12 +18,12 @@ use crate::store::{ROOT_DOCUMENTS, refuse};
 pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
         if let LogicalPlan::Copy(copy) = node
-            && copy.file_type.get_ext() != "h5ad"
+            && !matches!(copy.file_type.get_ext().as_str(), "h5ad" | "zarr")
         {
             let path = file_path(&copy.output_url);
             let there = Path::new(path.as_ref());
             if there.is_file() {
-                let reason = "it exists; COPY replaces h5ad files only, so remove it first";
+                let reason = "it exists; COPY replaces h5ad and zarr only, so remove it first";
                 return Err(refuse(there, reason).into());
             }
             if is_store(there) {

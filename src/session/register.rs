@@ -6,7 +6,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::error::Result;
 use crate::functions;
-use crate::plan::H5adFormatFactory;
+use crate::plan::ObjectFormatFactory;
 use crate::session::external::ObjectTableFactory;
 use crate::session::read_anndata::ReadAnnData;
 
@@ -26,6 +26,8 @@ pub fn register(context: &SessionContext) -> Result<()> {
         let factory = Arc::new(ObjectTableFactory { format });
         factories.insert(format.to_uppercase(), factory);
     }
-    state.register_file_format(Arc::new(H5adFormatFactory), true)?;
+    for format in ObjectFormatFactory::ALL {
+        state.register_file_format(Arc::new(format), true)?;
+    }
     Ok(())
 }

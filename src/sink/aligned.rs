@@ -17,20 +17,24 @@ const BLOCK_BYTES: u64 = 4 << 20;
 /// Rows of a block of narrow columns.
 const BLOCK_ROWS: u64 = 1 << 16;
 
-/// Writes a data frame's selected rows to the element at `place`.
+/// Writes a data frame's selected rows, and the columns that `keep` says, to the element at `place`.
 pub(super) async fn write_frame(
     frame: &Frame,
     positions: &Positions,
     mut place: Place,
+    keep: impl Fn(&Place) -> bool,
 ) -> Result<()> {
     place.size.rows = Some(positions.len());
-    let columns = frame.columns();
+    let columns = frame.columns().iter();
+    let columns: Vec<_> = columns
+        .filter(|column| keep(&place.child(column.field().name())))
+        .collect();
     let fields: Vec<FieldRef> = columns.iter().map(|c| Arc::clone(c.field())).collect();
     let mut writer = FrameWriter::create(place, frame.index().field(), &fields).await?;
     for ranks in blocks(positions.len(), BLOCK_ROWS) {
         let index = read(frame.index().as_ref(), positions, ranks.clone()).await?;
         let mut values = Vec::with_capacity(columns.len());
-        for column in columns {
+        for column in &columns {
             values.push(read(column.as_ref(), positions, ranks.clone()).await?);
         }
         writer.append(&index, &values).await?;

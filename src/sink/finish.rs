@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field};
 use crate::element::{AnnData, CopyOptions, FrameWriter, Place, copy_tree, encoding};
 use crate::error::Result;
 use crate::kernel::{AxisMap, Positions};
-use crate::model::{Location, RowSelection, VarAxis};
+use crate::model::{ElementKey, Location, RowSelection, VarAxis};
 use crate::sink::aligned::{write_column, write_frame, write_pairwise};
 use crate::sink::genes::{Genes, Side};
 use crate::sink::layout::Layout;
@@ -23,13 +23,29 @@ pub(super) struct Rest {
     pub(super) of_one_object: bool,
 }
 
+/// What decides which elements there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub(super) layout: &'a Layout,
+    /// Elements that are left out, with all below them.
+    pub(super) drop: &'a [ElementKey],
+}
+
+impl Parts<'_> {
+    /// Whether an element of this place is written.
+    fn keep(&self, place: &Place) -> bool {
+        !self.drop.iter().any(|dropped| place.key.is_in(dropped))
+    }
+}
+
 /// Writes the rest of an object whose rows are written.
 pub(super) async fn write_rest(
     root: &Place,
-    layout: &Layout,
+    parts: Parts<'_>,
     provenance: Provenance,
     rows: u64,
 ) -> Result<Rest> {
+    let layout = parts.layout;
     let mut warnings = Vec::new();
     let (source, positions) = source(layout, provenance, rows).await?;
     let genes = match &layout.axis {
@@ -39,19 +55,19 @@ pub(super) async fn write_rest(
             .filter(|object| layout.n_vars.is_none_or(|n| n == object.n_vars()))
             .map(Genes::all),
     };
-    write_var(root, layout, genes.as_ref(), &mut warnings).await?;
-    write_raw(root, layout, source.as_ref(), &mut warnings).await?;
+    write_var(root, parts, genes.as_ref(), &mut warnings).await?;
+    write_raw(root, parts, source.as_ref(), &mut warnings).await?;
     match source.as_ref().zip(positions) {
         Some((object, positions)) => {
-            write_obsp(root, object, positions).await?;
-            write_uns(root, Some(object)).await?;
+            write_obsp(root, parts, object, positions).await?;
+            write_uns(root, parts, Some(object)).await?;
             for key in object.strays().await? {
                 warnings.push(format!(
                     "{key}: not written, because it is no part of AnnData"
                 ));
             }
         }
-        None => write_uns(root, None).await?,
+        None => write_uns(root, parts, None).await?,
     }
     Ok(Rest {
         warnings,
@@ -83,10 +99,11 @@ async fn source(
 
 async fn write_var(
     root: &Place,
-    layout: &Layout,
+    parts: Parts<'_>,
     genes: Option<&Genes>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
+    let layout = parts.layout;
     let place = root.child("var");
     let Some(genes) = genes else {
         if let (None, Some(n)) = (&layout.axis, layout.n_vars) {
@@ -96,25 +113,31 @@ async fn write_var(
         }
         return write_names(place, layout.axis.as_deref(), layout.n_vars).await;
     };
-    write_frame(genes.frame(), &genes.positions, place).await?;
-    write_varm(root, genes).await?;
+    write_frame(genes.frame(), &genes.positions, place, |p| parts.keep(p)).await?;
+    write_varm(root, parts, genes).await?;
     if genes.raw {
         return Ok(());
     }
     let map = AxisMap::new(genes.positions.clone(), genes.object.n_vars())?;
     for (name, reader) in genes.object.varp() {
-        write_pairwise(reader, &map, root.child("varp").child(name)).await?;
+        let place = root.child("varp").child(name);
+        if parts.keep(&place) {
+            write_pairwise(reader, &map, place).await?;
+        }
     }
     Ok(())
 }
 
-async fn write_varm(at: &Place, genes: &Genes) -> Result<()> {
+async fn write_varm(at: &Place, parts: Parts<'_>, genes: &Genes) -> Result<()> {
     let varm = match genes.object.raw() {
         Some(raw) if genes.raw => raw.varm(),
         _ => genes.object.varm(),
     };
     for (name, reader) in varm {
-        write_column(reader, &genes.positions, at.child("varm").child(name)).await?;
+        let place = at.child("varm").child(name);
+        if parts.keep(&place) {
+            write_column(reader, &genes.positions, place).await?;
+        }
     }
     Ok(())
 }
@@ -122,11 +145,15 @@ async fn write_varm(at: &Place, genes: &Genes) -> Result<()> {
 /// `raw/var` and `raw/varm`, beside the `raw/X` that batches held, or where `raw` has no `X`.
 async fn write_raw(
     root: &Place,
-    layout: &Layout,
+    parts: Parts<'_>,
     source: Option<&Arc<AnnData>>,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
+    let layout = parts.layout;
     let place = root.child("raw");
+    if !parts.keep(&place) {
+        return write_no_raw(&place).await;
+    }
     let genes = match (&layout.raw, source) {
         (Some(raw), _) => match &raw.axis {
             Some(axis) => Genes::of(axis, Side::Raw, source).await?,
@@ -141,9 +168,9 @@ async fn write_raw(
                     positions: Positions::Sorted(RowSelection::all(raw.var().n_rows())),
                 })
             }
-            _ => return Ok(()),
+            _ => return write_no_raw(&place).await,
         },
-        (None, None) => return Ok(()),
+        (None, None) => return write_no_raw(&place).await,
     };
     place
         .child("varm")
@@ -151,8 +178,9 @@ async fn write_raw(
         .await?;
     match genes {
         Some(genes) => {
-            write_frame(genes.frame(), &genes.positions, place.child("var")).await?;
-            write_varm(&place, &genes).await
+            let var = place.child("var");
+            write_frame(genes.frame(), &genes.positions, var, |p| parts.keep(p)).await?;
+            write_varm(&place, parts, &genes).await
         }
         None => {
             let (axis, n_vars) = match &layout.raw {
@@ -166,6 +194,14 @@ async fn write_raw(
             }
             write_names(place.child("var"), axis, n_vars).await
         }
+    }
+}
+
+/// What there is of a `raw` that is not there.
+async fn write_no_raw(place: &Place) -> Result<()> {
+    match place.storage.like_annbatch {
+        true => place.null().await,
+        false => Ok(()),
     }
 }
 
@@ -184,29 +220,41 @@ async fn write_names(mut place: Place, axis: Option<&VarAxis>, n_vars: Option<u6
     frame.finish().await
 }
 
-async fn write_obsp(root: &Place, object: &Arc<AnnData>, positions: Positions) -> Result<()> {
+async fn write_obsp(
+    root: &Place,
+    parts: Parts<'_>,
+    object: &Arc<AnnData>,
+    positions: Positions,
+) -> Result<()> {
     if object.obsp().is_empty() {
         return Ok(());
     }
     let map = AxisMap::new(positions, object.n_obs())?;
     for (name, reader) in object.obsp() {
-        write_pairwise(reader, &map, root.child("obsp").child(name)).await?;
+        let place = root.child("obsp").child(name);
+        if parts.keep(&place) {
+            write_pairwise(reader, &map, place).await?;
+        }
     }
     Ok(())
 }
 
-async fn write_uns(root: &Place, object: Option<&Arc<AnnData>>) -> Result<()> {
+async fn write_uns(root: &Place, parts: Parts<'_>, object: Option<&Arc<AnnData>>) -> Result<()> {
     let place = root.child("uns");
-    let options = CopyOptions {
-        compression: root.compression,
-        skip: object
-            .map(|object| object.uns_skip().to_vec())
-            .unwrap_or_default(),
+    let uns = object.and_then(|object| Some((object, object.uns()?)));
+    let Some((object, uns)) = uns.filter(|_| parts.keep(&place)) else {
+        return place.group(&encoding("dict", "0.1.0")).await;
     };
-    match object.and_then(|object| Some((object, object.uns()?))) {
-        Some((object, uns)) => {
-            copy_tree(object.store(), &uns, &place.writer, &place.key, &options).await
+    let mut skip = object.uns_skip().to_vec();
+    // The object may be inside of another; what is dropped is named from its own root.
+    for dropped in parts.drop {
+        if let Some(below) = dropped.as_str().strip_prefix("uns/") {
+            skip.push(ElementKey::new(format!("{}/{below}", uns.as_str())));
         }
-        None => place.group(&encoding("dict", "0.1.0")).await,
     }
+    let options = CopyOptions {
+        storage: root.storage,
+        skip,
+    };
+    copy_tree(object.store(), &uns, &place.writer, &place.key, &options).await
 }

@@ -118,6 +118,15 @@ impl Layout {
     }
 }
 
+/// The element that a column of cells is written as.
+///
+/// # Errors
+/// [`Error::IncompatibleSchemas`] where its name is none for an element.
+pub(crate) fn element_of(field: &FieldRef) -> Result<ElementKey> {
+    let of_obs = || ElementKey::new("obs").child(field.name());
+    Ok(element(field)?.unwrap_or_else(of_obs))
+}
+
 /// The element that a column is, [`None`] for a column of `obs`.
 fn element(field: &FieldRef) -> Result<Option<ElementKey>> {
     let name = field.name().as_str();

@@ -10,6 +10,7 @@
 //! - Nothing stands under the final name before [`FinishedObject::commit`].
 //! - What cannot be kept is said in [`FinishedObject::warnings`] or is an error.
 
+mod choice;
 mod options;
 mod layout;
 mod provenance;
@@ -18,5 +19,7 @@ mod finish;
 mod genes;
 mod aligned;
 
+pub use choice::StorageChoice;
+pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};
 pub use options::{ObjectSize, SinkOptions};

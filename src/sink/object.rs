@@ -8,14 +8,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 
-use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, encoding};
+use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, Storage, encoding};
 use crate::error::{Error, Result};
 use crate::model::{AxisRegistry, ElementKey};
-use crate::sink::finish::{Rest, write_rest};
+use crate::sink::finish::{Parts, Rest, write_rest};
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
 use crate::sink::provenance::Provenance;
-use crate::store::{self, Compression, StoreWriter, WriteTarget};
+use crate::store::{self, StoreWriter, WriteTarget};
 
 /// Writes batches of the `cells` table as an object.
 ///
@@ -28,7 +28,8 @@ pub struct ObjectSink {
     path: PathBuf,
     schema: SchemaRef,
     layout: Layout,
-    compression: Compression,
+    storage: Storage,
+    drop: Vec<ElementKey>,
     obs: FrameWriter,
     /// In the order of `layout.elements`.
     elements: Vec<ColumnWriter>,
@@ -37,7 +38,7 @@ pub struct ObjectSink {
 }
 
 impl ObjectSink {
-    /// Starts an object beside `path`, which must end in `.h5ad`.
+    /// Starts an object beside `path`, which must end as the format's names do.
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where a column cannot be written or matrices are over
@@ -54,6 +55,7 @@ impl ObjectSink {
         }
         let writer = store::create(&WriteTarget {
             path: path.to_owned(),
+            format: options.storage.format,
             overwrite: options.overwrite,
             fsync: options.fsync,
             run_bytes: options.run_bytes,
@@ -73,10 +75,9 @@ impl ObjectSink {
                 .await?;
         }
         let place = |key: ElementKey, size: ColumnSize| Place {
-            writer: Arc::clone(&writer),
             key,
             size,
-            compression: options.compression,
+            ..Place::root(&writer, options.storage)
         };
         let rows = ColumnSize {
             rows: size.rows,
@@ -99,7 +100,8 @@ impl ObjectSink {
         Ok(Self {
             path: path.to_owned(),
             schema: Arc::clone(schema),
-            compression: options.compression,
+            storage: options.storage,
+            drop: options.drop.clone(),
             provenance: Provenance::default(),
             rows: 0,
             writer,
@@ -168,13 +170,12 @@ impl ObjectSink {
         for element in self.elements {
             element.finish().await?;
         }
-        let place = Place {
-            writer: Arc::clone(&self.writer),
-            key: ElementKey::root(),
-            size: ColumnSize::default(),
-            compression: self.compression,
+        let place = Place::root(&self.writer, self.storage);
+        let parts = Parts {
+            layout: &self.layout,
+            drop: &self.drop,
         };
-        let rest = Box::pin(write_rest(&place, &self.layout, self.provenance, self.rows)).await?;
+        let rest = Box::pin(write_rest(&place, parts, self.provenance, self.rows)).await?;
         self.writer.close().await?;
         Ok(FinishedObject {
             writer: self.writer,

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::element::ColumnSize;
-use crate::store::Compression;
+use crate::element::{ColumnSize, Storage};
+use crate::model::ElementKey;
 
 /// How an object is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SinkOptions {
-    /// Compression of every numeric array that is no scalar; none by default.
-    pub compression: Compression,
+    /// Format, compression and chunks; an h5ad without compression by default.
+    pub storage: Storage,
+    /// Elements of the source that are left out, beyond what the batches leave out.
+    pub drop: Vec<ElementKey>,
     /// Whether an existing file may be replaced; refused by default.
     pub overwrite: bool,
     /// Whether the file is flushed to the device before it gets its name; not by default.

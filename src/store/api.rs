@@ -1,7 +1,7 @@
 //! The traits of a store.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -175,17 +175,97 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
 }
 
+/// The kind of a store that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Format {
+    /// An HDF5 file.
+    #[default]
+    H5ad,
+    /// A folder of chunks.
+    Zarr {
+        /// The version of the specification.
+        version: ZarrVersion,
+        /// Whether chunks are kept together in shards; version 3 only.
+        sharded: bool,
+    },
+}
+
+/// A version of zarr's specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ZarrVersion {
+    /// `.zarray`, `.zgroup`, `.zattrs`.
+    V2,
+    /// `zarr.json`.
+    V3,
+}
+
+impl Format {
+    /// Zarr as anndata writes it by default: version 3, sharded.
+    pub const ZARR: Self = Self::Zarr {
+        version: ZarrVersion::V3,
+        sharded: true,
+    };
+
+    /// What names of its stores end in, without the dot.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::H5ad => "h5ad",
+            Self::Zarr { .. } => "zarr",
+        }
+    }
+
+    /// The format, at its defaults, that a name asks for.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "h5ad" => Some(Self::H5ad),
+            "zarr" => Some(Self::ZARR),
+            _ => None,
+        }
+    }
+}
+
 /// How chunks are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Compression {
     /// Not at all.
     #[default]
     None,
-    /// Deflate with a level from 1 to 9 at most (HDF5 filter 1): a store may take a lower one where
-    /// that makes values no larger.
+    /// Deflate with a level from 1 to 9 at most (HDF5 filter 1, zarr's `gzip`): a store may take a
+    /// lower one where that makes values no larger.
     Gzip(u8),
     /// LZF (HDF5 filter 32000, as h5py registers it).
     Lzf,
+    /// Zstandard with a level from 0 (the library's default) to 22; zarr only.
+    Zstd(u8),
+    /// LZ4 in blosc with shuffled bytes and a level from 0 to 9; zarr only.
+    BloscLz4(u8),
+    /// Zstandard in blosc with shuffled bytes and a level from 0 to 9; zarr only.
+    BloscZstd(u8),
+}
+
+impl Compression {
+    /// Whether arrays are compressed at all.
+    pub fn is_none(self) -> bool {
+        self == Self::None
+    }
+}
+
+/// How an array is cut along its first axis; its other axes are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pieces {
+    /// Rows of a chunk, 1 at least.
+    pub chunk: u64,
+    /// Rows of a shard, a multiple of a chunk's, where the store has shards.
+    pub shard: u64,
+}
+
+impl Pieces {
+    /// Pieces of so many rows; a shard is cut to whole chunks, and is one at least.
+    pub fn new(chunk: u64, shard: u64) -> Self {
+        let chunk = chunk.max(1);
+        let shard = (shard - shard % chunk).max(chunk);
+        Self { chunk, shard }
+    }
 }
 
 /// Lengths of an array to be written.
@@ -210,8 +290,10 @@ pub struct ArraySpec {
     pub extent: Extent,
     /// Whether anybody may append later (`maxshape` unlimited, so chunked): CSR members.
     pub appendable: bool,
-    /// Compression; scalars and nulls are never compressed.
+    /// Compression, where the store compresses such arrays.
     pub compression: Compression,
+    /// How it is cut, where the store can do so; [`None`] leaves it to the store.
+    pub pieces: Option<Pieces>,
     /// Attributes of the array.
     pub attributes: Attributes,
 }
@@ -221,6 +303,8 @@ pub struct ArraySpec {
 pub struct WriteTarget {
     /// The final name.
     pub path: PathBuf,
+    /// The kind of store.
+    pub format: Format,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
     /// Whether the file is flushed to the device before it gets its name.

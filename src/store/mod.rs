@@ -13,16 +13,20 @@
 
 mod api;
 mod decode;
+mod encode;
 mod output;
+mod temporary;
 pub mod h5;
 mod zarr;
 
 pub use api::{
-    ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, NodeKind,
-    ReadMetrics, Store, StoreWriter, WriteTarget,
+    ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, Format,
+    NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
 };
 
-pub(crate) use output::{Inputs, check_name, folder_of, place_of, refuse};
+pub(crate) use output::{
+    Inputs, bytes_of, check_name, folder_of, format_of_name, place_of, refuse,
+};
 pub(crate) use zarr::ROOT_DOCUMENTS;
 
 use std::sync::Arc;
@@ -42,12 +46,16 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
     h5::open(location).await
 }
 
-/// Starts a store beside `target.path`, of the kind its name asks for.
+/// Starts a store beside `target.path`.
 ///
 /// # Errors
-/// [`Error::InvalidOption`](crate::Error::InvalidOption) where the ending is not `.h5ad`, [`Error::OutputRefused`]
-/// where the output exists and may not be replaced, [`Error::Store`] where it cannot be created.
+/// [`Error::InvalidOption`](crate::Error::InvalidOption) where the name does not end as the format's
+/// do, [`Error::OutputRefused`] where the output exists and may not be replaced, [`Error::Store`]
+/// where it cannot be created.
 pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
-    check_name(&target.path)?;
-    h5::create(target).await
+    check_name(&target.path, target.format)?;
+    match target.format {
+        Format::H5ad => h5::create(target).await,
+        Format::Zarr { version, .. } => zarr::create(target, version),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Format;
 use crate::error::{Error, Result};
 
 /// The folder that a path is in.
@@ -20,6 +21,17 @@ pub(crate) fn place_of(path: &Path) -> PathBuf {
     }
 }
 
+/// Bytes of a file, or of all files in a folder; 0 of what cannot be read.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return 0;
+    };
+    let Ok(entries) = path.read_dir() else {
+        return metadata.len();
+    };
+    entries.flatten().map(|entry| bytes_of(&entry.path())).sum()
+}
+
 /// An output that may not be written.
 pub(crate) fn refuse(path: &Path, reason: &str) -> Error {
     Error::OutputRefused {
@@ -28,18 +40,31 @@ pub(crate) fn refuse(path: &Path, reason: &str) -> Error {
     }
 }
 
-/// Holds the name of an object to be written to the one format that there is.
+/// Holds the name of an object to be written to its format.
 ///
 /// # Errors
-/// [`Error::InvalidOption`] where it does not end in `.h5ad`.
-pub(crate) fn check_name(path: &Path) -> Result<()> {
+/// [`Error::InvalidOption`] where it does not end as the format's names do.
+pub(crate) fn check_name(path: &Path, format: Format) -> Result<()> {
     match path.extension() {
-        Some(ending) if ending == "h5ad" => Ok(()),
+        Some(ending) if ending == format.ending() => Ok(()),
         _ => Err(Error::option(
             path.display().to_string(),
-            "an output's name must end in .h5ad",
+            format!("an output's name must end in .{}", format.ending()),
         )),
     }
+}
+
+/// The format that the name of an object to be written asks for.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where it asks for none.
+pub(crate) fn format_of_name(path: &Path) -> Result<Format> {
+    Format::of_name(path).ok_or_else(|| {
+        Error::option(
+            path.display().to_string(),
+            "an output's name must end in .h5ad or .zarr",
+        )
+    })
 }
 
 /// The files and folders that are read, which nothing may be written over or into.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use annfusion::element::{AnnData, CopyOptions, copy_tree, inspect_elements};
 use annfusion::model::{ElementKey, Location, RowSelection};
 use annfusion::ops::{Quiet, VerifyOptions, compare};
-use annfusion::store::{ReadMetrics, Store, WriteTarget, create};
+use annfusion::store::{Format, ReadMetrics, Store, WriteTarget, create};
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Int8Array, Int32Array, Int64Array, StringArray,
     UInt16Array, UInt64Array,
@@ -133,6 +133,7 @@ async fn copies_of_uns_are_whole_and_compared_exactly() {
         let path = folder.path().join(name);
         let target = WriteTarget {
             path: path.clone(),
+            format: Format::H5ad,
             overwrite: false,
             fsync: false,
             run_bytes: 0,

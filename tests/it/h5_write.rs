@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use annfusion::model::{DType, ElementKey, StructField};
 use annfusion::store::{
-    ArraySpec, Attributes, Compression, Extent, StoreWriter, WriteTarget, create,
+    ArraySpec, Attributes, Compression, Extent, Format, StoreWriter, WriteTarget, create,
 };
 use annfusion::{Error, Result};
 use arrow::array::*;
@@ -693,6 +693,7 @@ async fn mistakes_name_the_file_and_the_element() {
 fn target(path: &Path) -> WriteTarget {
     WriteTarget {
         path: path.to_owned(),
+        format: Format::H5ad,
         overwrite: false,
         fsync: false,
         run_bytes: 0,
@@ -709,6 +710,7 @@ fn plain(dtype: DType, extent: Extent) -> ArraySpec {
         extent,
         appendable: false,
         compression: Compression::None,
+        pieces: None,
         attributes: Attributes::new(),
     }
 }

@@ -29,6 +29,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libdeflater", &["store"]),
     ("zarrs", &["store"]),
     ("zip", &["store"]),
+    ("crc32c", &["store"]),
+    ("base64", &["store"]),
     ("rand", &["ops", "plan"]),
     ("rand_chacha", &["ops", "plan"]),
     ("rand_distr", &["ops", "plan"]),

@@ -18,6 +18,7 @@ mod layering;
 mod ops;
 mod sink;
 mod tables;
+mod zarr_write;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

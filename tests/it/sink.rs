@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use annfusion::element::{AnnData, ColumnReader, Frame, MatrixReader};
+use annfusion::element::{AnnData, ColumnReader, Frame, MatrixReader, Storage};
 use annfusion::model::{
     AxisRegistry, FieldMeta, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection, VarAxis,
 };
@@ -44,7 +44,10 @@ async fn found_objects_survive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn some_rows_of_found_objects_survive_compression() {
     let options = SinkOptions {
-        compression: Compression::Gzip(1),
+        storage: Storage {
+            compression: Compression::Gzip(1),
+            ..Storage::default()
+        },
         ..SinkOptions::default()
     };
     for name in shared_objects() {

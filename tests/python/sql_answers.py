@@ -309,6 +309,12 @@ ANSWERS = {
             lambda a: sorted(sizes(pd.Series(total_counts(a.X) > 60))),
         "COPY (SELECT * FROM cells) TO '$OUT/small.h5ad' STORED AS H5AD OPTIONS ('h5ad.compression' 'gzip')":
             lambda a: a.n_obs,
+        "COPY (SELECT * FROM cells) TO '$OUT/small.zarr' STORED AS ZARR OPTIONS ('zarr.compression' 'blosc-lz4', 'zarr.chunk_size' '64', 'zarr.shard_size' '128')":
+            lambda a: a.n_obs,
+        "SELECT sum(total_counts(X)) FROM read_anndata('$OUT/small.zarr')":
+            lambda a: float(a.X.sum()),
+        "COPY (SELECT * FROM read_anndata('$OUT/small.zarr') WHERE cell_type = 'B') TO '$OUT/b2.zarr' STORED AS ZARR OPTIONS ('zarr.version' '2')":
+            lambda a: int((a.obs["cell_type"] == "B").sum()),
         "COPY (SELECT * FROM cells) TO '$OUT/by_type' STORED AS H5AD PARTITIONED BY (cell_type)":
             lambda a: a.n_obs,
     },

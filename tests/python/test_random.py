@@ -1,4 +1,4 @@
-"""Random objects of anndata's own generator survive a slice, whole and in two shards."""
+"""Random objects of anndata's own generator survive a slice, whole and in two shards, and zarr."""
 
 import math
 import random
@@ -80,6 +80,16 @@ def check(annfusion, seed, folder):
         write_zarr(seed, source, store)
         annfusion("slice", store, folder / f"{seed}_zarr", "--size", 1_000_000)
         check_equal(f"{name} from .zarr", objects.read(folder / f"{seed}_zarr_shard_0.h5ad"), objects.read(store))
+        shutil.rmtree(store)
+    if seed % 4 == 3:
+        rng = np.random.default_rng(seed)
+        store, chunk = folder / f"{seed}.zarr", int(rng.integers(1, 90))
+        form = [["--zarr-version", 2], ["--no-shards"], ["--shard-size", chunk * int(rng.integers(1, 4))]][seed // 4 % 3]
+        codec = ["none", "zstd", "blosc-lz4", "blosc-zstd", "gzip"][seed // 4 % 5]
+        annfusion("convert", source, store, *form, "--chunk-size", chunk, "--compression", codec)
+        check_equal(f"{name} as .zarr", objects.read(store), whole)
+        annfusion("convert", store, folder / f"{seed}_back.h5ad")
+        check_equal(name, objects.read(folder / f"{seed}_back.h5ad"), whole)
         shutil.rmtree(store)
     annfusion("slice", source, folder / f"{seed}_whole", "--size", 1_000_000)
     check_equal(name, objects.read(folder / f"{seed}_whole_shard_0.h5ad"), whole)

@@ -20,7 +20,7 @@ import anndata, numpy as np
 seen = {}
 for path in sys.argv[1:]:
     try:
-        a = anndata.read_h5ad(path)
+        a = anndata.read_zarr(path) if path.endswith(".zarr") else anndata.read_h5ad(path)
         x = a.X if a.X is None else float(f"{float(np.nan_to_num(a.X.sum())):.4g}") + 0.0 if abs(float(np.nan_to_num(a.X.sum()))) > 1e-3 else 0.0
         seen[path] = [list(a.shape), x, sorted(map(str, a.obs.columns)), sorted(a.obsm), sorted(a.uns)]
     except Exception as e:
@@ -42,6 +42,10 @@ def pairs(annfusion, synth, tmp_path_factory):
     for compression in ("none", "gzip", "lzf"):
         annfusion("slice", synth, folder / compression, "--size", 1_000_000, "--compression", compression)
         made.append((synth, folder / f"{compression}_shard_0.h5ad"))
+    for compression in ("zstd", "blosc-lz4"):
+        store = folder / f"{compression}.zarr"
+        annfusion("convert", synth, store, "--zarr-version", 2, "--compression", compression)
+        made.append((synth, store))
     return made
 
 

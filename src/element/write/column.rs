@@ -17,9 +17,10 @@ use crate::element::write::nullable::Nullable;
 use crate::element::write::place::Place;
 use crate::element::write::plain::Plain;
 use crate::element::write::sparse::Sparse;
+use crate::element::write::storage::Storage;
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, FieldMeta, MatrixKind};
-use crate::store::{Compression, StoreWriter};
+use crate::store::StoreWriter;
 
 /// What is known of a column's size before its first row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,13 +68,12 @@ impl ColumnWriter {
         key: &ElementKey,
         field: &Field,
         size: ColumnSize,
-        compression: Compression,
+        storage: Storage,
     ) -> Result<Self> {
         let place = Place {
-            writer: Arc::clone(writer),
             key: key.clone(),
             size,
-            compression,
+            ..Place::root(writer, storage)
         };
         Self::at(place, field).await
     }

@@ -26,7 +26,7 @@ pub(super) struct Dense {
 }
 
 impl Dense {
-    pub(super) async fn create(place: Place, field: &Field) -> Result<Self> {
+    pub(super) async fn create(mut place: Place, field: &Field) -> Result<Self> {
         let mut row_shape = Vec::new();
         let mut data_type = field.data_type();
         while let DataType::FixedSizeList(item, len) = data_type {
@@ -37,6 +37,11 @@ impl Dense {
             Some(dtype) if !matches!(dtype, DType::Struct(_)) => dtype,
             _ => return Err(unwritable(field)),
         };
+        if is_of_cells(&place) {
+            let width = dtype.size().unwrap_or(8);
+            let row_bytes = row_shape.iter().fold(width, |p, n| p.saturating_mul(*n));
+            place.pieces = place.storage.cells.dense(place.size.rows, row_bytes);
+        }
         let array = if row_shape.contains(&0) {
             None
         } else {
@@ -49,6 +54,16 @@ impl Dense {
             array,
             rows: 0,
         })
+    }
+}
+
+/// Whether the rows of a matrix are cells.
+fn is_of_cells(place: &Place) -> bool {
+    let mut parts = place.key.as_str().split('/');
+    match parts.next() {
+        Some("X" | "layers" | "obsm" | "obsp") => true,
+        Some("raw") => parts.next() == Some("X"),
+        _ => false,
     }
 }
 

@@ -11,6 +11,7 @@
 //!   known yet, is held in memory beyond one batch: one value, or one code, per row.
 
 mod column;
+mod storage;
 mod place;
 mod fill;
 mod plain;
@@ -28,4 +29,5 @@ mod tree;
 pub use column::{ColumnSize, ColumnWriter};
 pub(crate) use frame::FrameWriter;
 pub(crate) use place::{Place, encoding};
+pub use storage::{Amount, CellCut, Storage};
 pub use tree::{CopyOptions, copy_tree};

@@ -4,21 +4,34 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::element::write::ColumnSize;
+use crate::element::write::{ColumnSize, Storage};
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey};
-use crate::store::{ArraySpec, ArrayWriter, Attributes, Compression, Extent, StoreWriter};
+use crate::store::{ArraySpec, ArrayWriter, Attributes, Extent, Pieces, StoreWriter};
 
-/// An element to be written: its store, path, size and compression.
+/// An element to be written: its store, its path, its size, and how it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) writer: Arc<dyn StoreWriter>,
     pub(crate) key: ElementKey,
     pub(crate) size: ColumnSize,
-    pub(crate) compression: Compression,
+    pub(crate) storage: Storage,
+    /// How the element's arrays are cut; [`None`] leaves it to the store.
+    pub(crate) pieces: Option<Pieces>,
 }
 
 impl Place {
+    /// The root of a store.
+    pub(crate) fn root(writer: &Arc<dyn StoreWriter>, storage: Storage) -> Self {
+        Self {
+            writer: Arc::clone(writer),
+            key: ElementKey::root(),
+            size: ColumnSize::default(),
+            storage,
+            pieces: None,
+        }
+    }
+
     /// The place of a member of the element.
     pub(crate) fn child(&self, name: &str) -> Self {
         Self {
@@ -57,15 +70,12 @@ impl Place {
         extent: Extent,
         attributes: Attributes,
     ) -> Result<Box<dyn ArrayWriter>> {
-        let compression = match (&dtype, &extent) {
-            (_, Extent::Scalar | Extent::Null) | (DType::String, _) => Compression::None,
-            _ => self.compression,
-        };
         let spec = ArraySpec {
             dtype,
             extent,
             appendable: false,
-            compression,
+            compression: self.storage.compression,
+            pieces: self.pieces,
             attributes,
         };
         self.writer.create_array(&self.key, spec).await
@@ -81,10 +91,18 @@ impl Place {
             dtype,
             extent: len.map_or(Extent::Growing(vec![]), |len| Extent::Fixed(vec![len])),
             appendable: true,
-            compression: self.compression,
+            compression: self.storage.compression,
+            pieces: self.pieces,
             attributes: Attributes::new(),
         };
         self.writer.create_array(&self.key, spec).await
+    }
+
+    /// Writes a `null`.
+    pub(crate) async fn null(&self) -> Result<()> {
+        let attributes = encoding("null", "0.1.0");
+        let array = self.tagged(DType::Float32, Extent::Null, attributes);
+        array.await?.finish().await
     }
 
     /// Creates the element's group.

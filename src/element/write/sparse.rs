@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::element::write::column::{Encoder, unwritable};
 use crate::element::write::indptr::Indptr;
 use crate::element::write::place::{Place, encoding, with};
+use crate::element::write::storage::{Entries, narrowest};
 use crate::error::{Error, Result};
 use crate::model::{AxisRegistry, DType, FieldMeta};
 use crate::store::ArrayWriter;
@@ -17,13 +18,22 @@ use crate::store::ArrayWriter;
 pub(super) struct Sparse {
     place: Place,
     n_cols: u64,
-    indices: Box<dyn ArrayWriter>,
-    data: Box<dyn ArrayWriter>,
-    indptr: Indptr,
+    data: DType,
+    indices: DType,
+    /// [`None`] where they are cut by the average of a row that nobody has seen yet.
+    members: Option<Members>,
     /// Type of the indices on disk.
     index_type: DataType,
     rows: u64,
     nnz: u64,
+}
+
+/// The arrays of the matrix.
+#[derive(Debug)]
+struct Members {
+    indices: Box<dyn ArrayWriter>,
+    data: Box<dyn ArrayWriter>,
+    indptr: Indptr,
 }
 
 impl Sparse {
@@ -40,26 +50,64 @@ impl Sparse {
             .filter(|dtype| !matches!(dtype, DType::String | DType::FixedArray(_, _)))
             .ok_or_else(|| unwritable(field))?;
         let n_cols = n_cols(field, meta)?;
-        let indices = index_dtype(meta.indices.as_deref(), n_cols);
+        let indices = match place.storage.like_annbatch {
+            true => narrowest(n_cols),
+            false => index_dtype(meta.indices.as_deref(), n_cols),
+        };
         let index_type = indices.arrow().ok_or_else(|| unwritable(field))?;
         place
             .group(&header(place.size.rows.unwrap_or(0), n_cols))
             .await?;
-        let nnz = place.size.nnz;
-        let data = place.child("data").member(data, nnz).await?;
-        let wide = matches!(indices, DType::Int64 | DType::UInt64);
-        let indices = place.child("indices").member(indices, nnz).await?;
-        let indptr = Indptr::create(place.child("indptr"), wide).await?;
-        Ok(Self {
+        let mut sparse = Self {
             place,
             n_cols,
-            indices,
             data,
-            indptr,
+            indices,
+            members: None,
             index_type,
             rows: 0,
             nnz: 0,
-        })
+        };
+        let size = sparse.place.size;
+        match (sparse.place.storage.cells.is_auto(), size.rows, size.nnz) {
+            (true, ..) => sparse.begin(None).await?,
+            (false, Some(rows), Some(nnz)) => sparse.begin(Some((rows, nnz))).await?,
+            (false, ..) => {}
+        }
+        Ok(sparse)
+    }
+
+    /// Creates the members, cut as the rows and entries say that are all there are, or the first.
+    async fn begin(&mut self, entries: Option<(u64, u64)>) -> Result<()> {
+        let mut place = self.place.clone();
+        let nnz = place.size.nnz;
+        let width = |dtype: &DType| dtype.size().unwrap_or(8);
+        place.pieces = entries.and_then(|(rows, entries)| {
+            place.storage.cells.sparse(Entries {
+                rows,
+                nnz: entries,
+                all: nnz.is_some(),
+                bytes: entries
+                    .saturating_mul(width(&self.data) + width(&self.indices))
+                    .saturating_add(rows.saturating_add(1).saturating_mul(4)),
+            })
+        });
+        let wide =
+            matches!(self.indices, DType::Int64 | DType::UInt64) && !place.storage.like_annbatch;
+        let (data, indices) = (self.data.clone(), self.indices.clone());
+        self.members = Some(Members {
+            data: place.child("data").member(data, nnz).await?,
+            indices: place.child("indices").member(indices, nnz).await?,
+            indptr: Indptr::create(place.child("indptr"), wide).await?,
+        });
+        Ok(())
+    }
+
+    fn members(&mut self) -> Result<&mut Members> {
+        let place = &self.place;
+        self.members
+            .as_mut()
+            .ok_or_else(|| place.invalid("its members were not begun"))
     }
 }
 
@@ -107,15 +155,25 @@ impl Encoder for Sparse {
             .collect();
         self.rows += list.len() as u64;
         self.nnz += len as u64;
-        self.indptr.append(ends).await?;
-        let (indices, data) = futures::join!(self.indices.append(indices), self.data.append(data));
+        if self.members.is_none() {
+            self.begin(Some((self.rows, self.nnz))).await?;
+        }
+        let members = self.members()?;
+        members.indptr.append(ends).await?;
+        let (indices, data) =
+            futures::join!(members.indices.append(indices), members.data.append(data));
         indices.and(data)
     }
 
-    async fn finish(self: Box<Self>) -> Result<()> {
-        self.data.finish().await?;
-        self.indices.finish().await?;
-        self.indptr.finish().await?;
+    async fn finish(mut self: Box<Self>) -> Result<()> {
+        if self.members.is_none() {
+            self.begin(Some((self.rows, self.nnz))).await?;
+        }
+        if let Some(members) = self.members.take() {
+            members.data.finish().await?;
+            members.indices.finish().await?;
+            members.indptr.finish().await?;
+        }
         if self.place.size.rows != Some(self.rows) {
             self.place
                 .writer

@@ -16,11 +16,11 @@ use super::cells::{BLOCK, COMPONENTS, Cells, Generator, to_f32};
 use super::columns::{self, Columns};
 use super::names;
 use super::rates::{Rates, to_f64};
-use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, encoding};
+use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, Storage, encoding};
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey};
 use crate::ops::{OutputReport, Progress, Report};
-use crate::store::{self, ArraySpec, Compression, Extent, StoreWriter, WriteTarget};
+use crate::store::{self, ArraySpec, Extent, StoreWriter, WriteTarget};
 
 /// Entries of X in a batch of cells, about.
 const BATCH_ENTRIES: f64 = 1e6;
@@ -40,8 +40,8 @@ pub struct SynthOptions {
     pub cell_types: u16,
     /// The same seed gives the same object.
     pub seed: u64,
-    /// Compression; none by default.
-    pub compression: Compression,
+    /// Format, compression and chunks; h5ad without compression by default.
+    pub storage: Storage,
     /// Whether an existing output may be replaced.
     pub overwrite: bool,
 }
@@ -56,7 +56,7 @@ impl SynthOptions {
             mean_genes: None,
             cell_types: 8,
             seed: 0,
-            compression: Compression::None,
+            storage: Storage::default(),
             overwrite: false,
         }
     }
@@ -73,6 +73,7 @@ pub async fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<Re
     let object = Object::draw(options)?;
     let writer = store::create(&WriteTarget {
         path: options.output.clone(),
+        format: options.storage.format,
         overwrite: options.overwrite,
         fsync: false,
         run_bytes: 0,
@@ -88,7 +89,7 @@ pub async fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<Re
             path: options.output.clone(),
             n_obs: options.n_obs,
             n_vars: options.n_vars.into(),
-            bytes: std::fs::metadata(&options.output).map_or(0, |m| m.len()),
+            bytes: store::bytes_of(&options.output),
         }],
         seconds: began.elapsed().as_secs_f64(),
         ..Report::default()
@@ -159,13 +160,12 @@ impl Object {
 
     fn place(&self, writer: &Arc<dyn StoreWriter>, key: &str, rows: u64) -> Place {
         Place {
-            writer: Arc::clone(writer),
             key: ElementKey::new(key),
             size: ColumnSize {
                 rows: Some(rows),
                 nnz: None,
             },
-            compression: self.options.compression,
+            ..Place::root(writer, self.options.storage)
         }
     }
 
@@ -288,7 +288,8 @@ impl Object {
                 dtype,
                 extent: Extent::Scalar,
                 appendable: false,
-                compression: Compression::None,
+                compression: self.options.storage.compression,
+                pieces: None,
                 attributes: encoding(encoding_type, "0.2.0"),
             };
             let mut array = writer.create_array(&group.child(name), spec).await?;

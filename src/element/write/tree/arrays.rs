@@ -1,8 +1,5 @@
 //! Arrays and scalars.
 
-use std::sync::Arc;
-
-use crate::element::write::column::ColumnSize;
 use crate::element::write::place::{Place, array_encoding, encoding};
 use crate::element::write::tree::{TreeCopy, text};
 use crate::error::Result;
@@ -17,10 +14,8 @@ const TEXT_BYTES: u64 = 64;
 impl TreeCopy {
     pub(super) fn place(&self, to: &ElementKey) -> Place {
         Place {
-            writer: Arc::clone(&self.writer),
             key: to.clone(),
-            size: ColumnSize::default(),
-            compression: self.options.compression,
+            ..Place::root(&self.writer, self.options.storage)
         }
     }
 
@@ -39,9 +34,7 @@ impl TreeCopy {
         let info = reader.info();
         let place = self.place(to);
         if info.null || text(attributes, "encoding-type") == "null" {
-            let attributes = encoding("null", "0.1.0");
-            let array = place.tagged(DType::Float32, Extent::Null, attributes);
-            return array.await?.finish().await;
+            return place.null().await;
         }
         self.check(info)?;
         // Before 0.7 one text was an array of one, which anndata reads as text.

@@ -12,15 +12,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::BoxFuture;
 
 use crate::element::info::{MAX_DEPTH, MAX_NODES};
+use crate::element::write::Storage;
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
-use crate::store::{Attributes, Compression, NodeKind, ReadMetrics, Store, StoreWriter};
+use crate::store::{Attributes, NodeKind, ReadMetrics, Store, StoreWriter};
 
 /// How a tree is copied.
 #[derive(Debug, Clone, Default)]
 pub struct CopyOptions {
-    /// Compression of numeric arrays; scalars and text are not compressed.
-    pub compression: Compression,
+    /// How arrays are stored.
+    pub storage: Storage,
     /// Elements of the source that are left out, with all below them.
     pub skip: Vec<ElementKey>,
 }

@@ -12,9 +12,10 @@ use hdf5_sys::h5s::{H5S_class_t, H5Sclose, H5Screate, H5Screate_simple};
 use hdf5_sys::h5t::H5T_cset_t;
 use serde_json::Value;
 
-use super::raw::{Handle, RawResult, c_name, check, locked, memory_type, text_type};
+use super::raw::{Handle, c_name, check, locked, memory_type, text_type};
 use crate::model::DType;
 use crate::store::Attributes;
+use crate::store::encode::RawResult;
 
 /// What attributes are made of; made once per file, because each costs as much as an attribute.
 #[derive(Debug)]

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
+use arrow::buffer::Buffer;
 
 use super::chunks::Chunks;
 use super::dataset::Layout;
 use super::direct::Direct;
-use super::encode::encode;
 use super::file::Shared;
 use super::grid::{ChunkTarget, Grid};
-use super::raw::{RawResult, disk_size};
+use super::raw::disk_size;
 use crate::model::ElementKey;
+use crate::store::encode::{self, RawResult, encode};
 use crate::store::{ArraySpec, Compression, Extent};
 
 /// Bytes from which on work leaves the thread that runs the caller's tasks.
@@ -31,9 +32,42 @@ pub(super) struct Job {
     pub(super) spec: Arc<ArraySpec>,
 }
 
+/// An array's values on their way.
+#[derive(Debug)]
+pub(super) struct H5Body {
+    job: Job,
+    body: Body,
+}
+
+impl H5Body {
+    /// Creates the array, unless its length is not known yet.
+    pub(super) fn new(job: Job) -> RawResult<Self> {
+        let body = Body::new(&job)?;
+        Ok(Self { job, body })
+    }
+}
+
+impl encode::Body for H5Body {
+    fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
+        self.body.append(&self.job, values)
+    }
+
+    fn finish(self, rows: u64) -> RawResult<()> {
+        self.body.finish(&self.job, rows)
+    }
+
+    fn is_heavy_to_append(&self, values: &ArrayRef) -> bool {
+        self.body.is_heavy_to_append(&self.job, values)
+    }
+
+    fn is_heavy_to_finish(&self) -> bool {
+        self.body.is_heavy_to_finish()
+    }
+}
+
 /// Where the array's values go.
 #[derive(Debug)]
-pub(super) enum Body {
+enum Body {
     /// Nowhere: no element, or nothing left to come.
     Empty,
     /// Kept, since a growing array that stays short is better made when its length is known.
@@ -46,7 +80,7 @@ pub(super) enum Body {
 
 impl Body {
     /// Creates the array, unless its length is not known yet.
-    pub(super) fn new(job: &Job) -> RawResult<Self> {
+    fn new(job: &Job) -> RawResult<Self> {
         match &job.spec.extent {
             Extent::Scalar => job.place(Some(&[])),
             Extent::Null => job.place(None),
@@ -59,7 +93,7 @@ impl Body {
     }
 
     /// Takes the next values.
-    pub(super) fn append(&mut self, job: &Job, values: &ArrayRef) -> RawResult<()> {
+    fn append(&mut self, job: &Job, values: &ArrayRef) -> RawResult<()> {
         match self {
             Self::Empty => Err("there is no room for values".into()),
             Self::Kept { values: kept, size } => {
@@ -74,13 +108,13 @@ impl Body {
                 }
                 Ok(())
             }
-            Self::Direct(direct) => direct.append(&encode(&job.shared, &job.spec.dtype, values)?),
-            Self::Chunks(chunks) => chunks.append(&encode(&job.shared, &job.spec.dtype, values)?),
+            Self::Direct(direct) => direct.append(&job.encode(values)?),
+            Self::Chunks(chunks) => chunks.append(&job.encode(values)?),
         }
     }
 
     /// Writes what is left; `rows` is what was appended.
-    pub(super) fn finish(self, job: &Job, rows: u64) -> RawResult<()> {
+    fn finish(self, job: &Job, rows: u64) -> RawResult<()> {
         match self {
             Self::Empty | Self::Direct(_) => Ok(()),
             Self::Chunks(chunks) => chunks.finish(rows),
@@ -99,7 +133,7 @@ impl Body {
     }
 
     /// Whether appending the values takes long.
-    pub(super) fn is_heavy_to_append(&self, job: &Job, values: &ArrayRef) -> bool {
+    fn is_heavy_to_append(&self, job: &Job, values: &ArrayRef) -> bool {
         let Some(size) = job.spec.dtype.size() else {
             let bytes = u64::try_from(values.get_buffer_memory_size()).unwrap_or(u64::MAX);
             return values.len() >= HEAVY_TEXTS || bytes >= HEAVY_COPY;
@@ -112,7 +146,7 @@ impl Body {
     }
 
     /// Whether finishing takes long.
-    pub(super) fn is_heavy_to_finish(&self) -> bool {
+    fn is_heavy_to_finish(&self) -> bool {
         match self {
             Self::Kept { size, .. } => *size > HEAVY_BYTES / 4,
             Self::Chunks(_) => true,
@@ -122,6 +156,13 @@ impl Body {
 }
 
 impl Job {
+    /// The bytes of values on disk; texts go to the file's heap, and their places there are it.
+    fn encode(&self, values: &ArrayRef) -> RawResult<Buffer> {
+        encode(&self.spec.dtype, values, &|texts| {
+            self.shared.put_texts(texts)
+        })
+    }
+
     /// What an element adds to the size of what is kept.
     fn kept_weight(&self) -> u64 {
         self.spec.dtype.size().unwrap_or(1)

@@ -10,8 +10,9 @@ use rayon::prelude::*;
 
 use super::grid::Grid;
 use super::lzf::Lzf;
-use super::raw::{Handle, RawResult, check, locked};
+use super::raw::{Handle, check, locked};
 use crate::store::Compression;
+use crate::store::encode::RawResult;
 
 /// Bytes collected before compression starts, so that there is work for all cores.
 const BATCH_BYTES: usize = 1 << 20;
@@ -233,6 +234,7 @@ fn encode(cell: &[u8], whole: usize, compression: Compression) -> RawResult<Enco
         }
         Compression::Gzip(level) => deflate(plain, level)?,
         Compression::Lzf => LZF.with_borrow_mut(|lzf| lzf.compress(plain)),
+        other => return Err(format!("{other:?} is no filter of h5ad").into()),
     };
     Ok(match smaller {
         Some(bytes) => Encoded {

@@ -12,8 +12,9 @@ use hdf5_sys::h5s::{H5S_UNLIMITED, H5S_class_t, H5Sclose, H5Screate, H5Screate_s
 use hdf5_sys::h5z::H5Z_FLAG_OPTIONAL;
 
 use super::body::Job;
-use super::raw::{Handle, RawResult, c_name, check, locked, memory_type};
+use super::raw::{Handle, c_name, check, locked, memory_type};
 use crate::store::Compression;
+use crate::store::encode::RawResult;
 
 /// The number under which h5py registers LZF.
 const LZF_FILTER: i32 = 32000;
@@ -85,6 +86,7 @@ impl Job {
                         let flags = H5Z_FLAG_OPTIONAL;
                         check(H5Pset_filter(id, LZF_FILTER, flags, 0, ptr::null()))?;
                     }
+                    other => return Err(format!("{other:?} is no filter of h5ad").into()),
                 }
             }
             if layout.reserved {

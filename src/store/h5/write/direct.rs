@@ -10,7 +10,8 @@ use hdf5_sys::h5d::{H5Dchunk_iter, H5Dget_offset};
 use super::bulk::{self, Bulk};
 use super::descriptor::Descriptor;
 use super::grid::Grid;
-use super::raw::{Handle, RawResult, check, locked};
+use super::raw::{Handle, check, locked};
+use crate::store::encode::RawResult;
 
 /// Zeros that fill up a chunk.
 const ZEROS: [u8; 4096] = [0; 4096];

@@ -1,7 +1,7 @@
 //! The file: made beside its final name, closed, then renamed.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -21,19 +21,20 @@ use hdf5_sys::h5p::{
 };
 use hdf5_sys::h5t::H5T_cset_t;
 
-use super::array::{H5ArrayWriter, in_background};
+use super::array;
 use super::attributes::AttributeTypes;
 use super::bulk;
 use super::descriptor::Descriptor;
 use super::heap::Heap;
-use super::names::{EXISTS, Names, remove_stale};
-use super::raw::{Handle, RawResult, c_name, check, locked, reserve};
+use super::raw::{Handle, c_name, check, locked, reserve};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
-use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget, folder_of};
+use crate::store::encode::{RawResult, in_background};
+use crate::store::temporary::{Kind, Names};
+use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
 
 /// What errors call this store.
-const STORE: &str = "h5ad";
+pub(super) const STORE: &str = "h5ad";
 /// The file grows by so much at a time for metadata, and for small arrays: small files stay small,
 /// and their parts lie together.
 const BLOCK_BYTES: u64 = 16 << 10;
@@ -46,10 +47,9 @@ const COMPACT_LINKS: u32 = 64;
 /// [`Error::OutputRefused`] where the output exists and may not be replaced, or has no directory;
 /// [`Error::Store`] where the file cannot be made.
 pub(crate) async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
-    let names = Names::try_new(target)?;
-    remove_stale(&names);
+    let names = Names::try_new(target, Kind::File)?;
     let shared = Shared::create(&names, target.run_bytes)
-        .inspect_err(|_| drop(std::fs::remove_file(&names.temporary)))
+        .inspect_err(|_| names.remove())
         .map_err(|e| Error::store(STORE, &names.url, e))?;
     Ok(Arc::new(H5Writer {
         shared: Arc::new(shared),
@@ -74,7 +74,7 @@ pub(super) struct Shared {
     attributes: AttributeTypes,
     heap: Mutex<Heap>,
     /// Arrays that are not finished.
-    pub(super) open_arrays: AtomicUsize,
+    pub(super) open_arrays: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -96,7 +96,7 @@ impl Shared {
                 groups,
                 attributes: AttributeTypes::new()?,
                 heap: Mutex::new(Heap::default()),
-                open_arrays: AtomicUsize::new(0),
+                open_arrays: Arc::default(),
             };
             // From here on `close` is what closes it.
             std::mem::forget(file);
@@ -232,16 +232,6 @@ struct H5Writer {
     committed: AtomicBool,
 }
 
-impl H5Writer {
-    fn rename(&self) -> RawResult<()> {
-        std::fs::rename(&self.names.temporary, &self.names.path)?;
-        if self.target.fsync {
-            File::open(folder_of(&self.names.path))?.sync_all()?;
-        }
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl StoreWriter for H5Writer {
     fn url(&self) -> &str {
@@ -265,7 +255,7 @@ impl StoreWriter for H5Writer {
         key: &ElementKey,
         spec: ArraySpec,
     ) -> Result<Box<dyn ArrayWriter>> {
-        Ok(Box::new(H5ArrayWriter::create(&self.shared, key, spec)?))
+        array::create(&self.shared, key, spec)
     }
 
     async fn close(&self) -> Result<()> {
@@ -296,14 +286,8 @@ impl StoreWriter for H5Writer {
             let reason = "the file is not closed";
             return Err(self.shared.failure(&ElementKey::root(), reason.into()));
         }
-        if !self.target.overwrite && self.names.path.exists() {
-            return Err(Error::OutputRefused {
-                path: self.names.url.clone(),
-                reason: EXISTS.to_owned(),
-            });
-        }
-        self.rename()
-            .map_err(|e| self.shared.failure(&ElementKey::root(), e))?;
+        self.names
+            .publish(self.target.overwrite, self.target.fsync)?;
         self.committed.store(true, Ordering::Release);
         Ok(())
     }
@@ -313,7 +297,7 @@ impl Drop for H5Writer {
     fn drop(&mut self) {
         if !self.committed.load(Ordering::Acquire) {
             drop(self.shared.close());
-            drop(std::fs::remove_file(&self.names.temporary));
+            self.names.remove();
         }
     }
 }

@@ -10,9 +10,8 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 
 use super::descriptor::Descriptor;
-use super::encode::mismatch;
-use super::raw::RawResult;
 use crate::model::DType;
+use crate::store::encode::{RawResult, mismatch};
 
 /// Bytes of a collection that no single text makes longer, as in the library: readers fetch so much
 /// at once.

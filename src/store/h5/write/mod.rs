@@ -16,7 +16,6 @@
 //! - Every call of the library is made under its lock; no compression and no `pwrite` is.
 
 mod file;
-mod names;
 
 mod array;
 mod body;
@@ -28,7 +27,6 @@ mod descriptor;
 mod direct;
 mod heap;
 
-mod encode;
 mod grid;
 mod lzf;
 

@@ -14,9 +14,7 @@ use hdf5_sys::h5t::{
 use super::heap::REFERENCE;
 use crate::error::BoxedError;
 use crate::model::DType;
-
-/// The result of a call of the library or of the system, not yet told where it happened.
-pub(super) type RawResult<T> = Result<T, BoxedError>;
+use crate::store::encode::RawResult;
 
 /// Runs calls of the library under its lock, which may be taken again inside.
 pub(super) fn locked<T>(calls: impl FnOnce() -> T) -> T {

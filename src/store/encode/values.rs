@@ -4,21 +4,26 @@ use arrow::array::{Array, ArrayRef, BooleanArray, FixedSizeListArray, StructArra
 use arrow::buffer::Buffer;
 use arrow::datatypes::DataType;
 
-use super::file::Shared;
-use super::raw::{RawResult, disk_size};
+use super::RawResult;
+use crate::error::BoxedError;
 use crate::model::DType;
+
+/// Gives the bytes of texts on disk, which stores do differently; all texts of an array alike long.
+type Texts<'a> = dyn Fn(&ArrayRef) -> RawResult<Buffer> + 'a;
 
 /// The bytes of elements on disk, row-major; the array's own buffer where that is their form.
 ///
-/// Costs nothing for numbers, one pass for booleans, complex numbers and records. Text goes to the
-/// file's heap, and its places there are the elements.
+/// Costs nothing for numbers, one pass for booleans, complex numbers and records.
 ///
 /// # Errors
-/// Where the array is not of the type's Arrow form, or has nulls and is not text; those of
-/// [`Shared::put_texts`].
-pub(super) fn encode(file: &Shared, dtype: &DType, values: &ArrayRef) -> RawResult<Buffer> {
+/// Where the array is not of the type's Arrow form, or has nulls and is not text; those of `texts`.
+pub(in crate::store) fn encode(
+    dtype: &DType,
+    values: &ArrayRef,
+    texts: &Texts<'_>,
+) -> RawResult<Buffer> {
     if *dtype == DType::String {
-        return file.put_texts(values);
+        return texts(values);
     }
     if values.null_count() > 0 {
         return Err(format!("{} nulls in an array of {dtype}", values.null_count()).into());
@@ -34,13 +39,13 @@ pub(super) fn encode(file: &Shared, dtype: &DType, values: &ArrayRef) -> RawResu
                 DType::Complex64 => DType::Float32,
                 _ => DType::Float64,
             };
-            records(file, &[&part, &part], values, dtype)
+            records(&[&part, &part], values, dtype, texts)
         }
         DType::Struct(members) => {
             let members: Vec<_> = members.iter().map(|m| &m.dtype).collect();
-            records(file, &members, values, dtype)
+            records(&members, values, dtype, texts)
         }
-        DType::FixedArray(item, len) => encode(file, item, &items(values, *len, dtype)?),
+        DType::FixedArray(item, len) => encode(item, &items(values, *len, dtype)?, texts),
         DType::Reference | DType::Other(_) => Err(mismatch(dtype, data_type)),
         number => {
             if number.arrow().as_ref() != Some(data_type) {
@@ -73,10 +78,10 @@ fn items(values: &ArrayRef, len: u64, dtype: &DType) -> RawResult<ArrayRef> {
 
 /// Records, without padding.
 fn records(
-    file: &Shared,
     members: &[&DType],
     values: &ArrayRef,
     dtype: &DType,
+    texts: &Texts<'_>,
 ) -> RawResult<Buffer> {
     let columns = values
         .as_any()
@@ -86,8 +91,8 @@ fn records(
         .ok_or_else(|| mismatch(dtype, values.data_type()))?;
     let mut parts = Vec::with_capacity(members.len());
     for (member, column) in members.iter().zip(columns) {
-        let width = disk_size(member).ok_or_else(|| mismatch(member, column.data_type()))?;
-        parts.push((usize::try_from(width)?, encode(file, member, column)?));
+        let part = encode(member, column, texts)?;
+        parts.push((part.len() / values.len().max(1), part));
     }
     let size: usize = parts.iter().map(|(width, _)| width).sum();
     let mut bytes = vec![0u8; size * values.len()];
@@ -105,6 +110,6 @@ fn records(
 }
 
 /// Says that values are not of an array's type.
-pub(super) fn mismatch(dtype: &DType, data_type: &DataType) -> crate::error::BoxedError {
+pub(in crate::store) fn mismatch(dtype: &DType, data_type: &DataType) -> BoxedError {
     format!("values of type {data_type} do not fit an array of {dtype}").into()
 }

@@ -1,0 +1,394 @@
+//! One array: bands of rows are cut into chunks as soon as they are there.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat;
+use rayon::prelude::*;
+
+use super::document::{self, DataType};
+use super::encode::{Codecs, Elements};
+use super::files::ChunkFiles;
+use super::grid::Grid;
+use super::store::Shared;
+use crate::error::Result;
+use crate::model::{DType, ElementKey};
+use crate::store::encode::{ArrayPlace, Body, RawResult, RowWriter};
+use crate::store::{ArraySpec, ArrayWriter, Extent, Format, Pieces};
+
+/// Bytes collected before chunks are made, so that there is work for all cores.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes from which on work leaves the thread that runs the caller's tasks.
+const HEAVY_BYTES: u64 = 1 << 18;
+/// Bytes of chunks encoded before they are written: bounds memory on large appends.
+const ROUND_BYTES: u64 = 16 << 20;
+/// What a text is taken to need.
+const TEXT_BYTES: u64 = 32;
+
+/// Creates the array.
+pub(super) fn create(
+    shared: &Arc<Shared>,
+    key: &ElementKey,
+    spec: ArraySpec,
+) -> Result<Box<dyn ArrayWriter>> {
+    let place = ArrayPlace {
+        store: super::store::STORE,
+        url: shared.url().to_owned(),
+        key: key.clone(),
+        open_arrays: Arc::clone(&shared.open_arrays),
+    };
+    let extent = spec.extent.clone();
+    let writer = RowWriter::create(place, &extent, || {
+        ZarrBody::new(Arc::clone(shared), key.clone(), spec)
+    })?;
+    Ok(Box::new(writer))
+}
+
+/// An array's values on their way.
+#[derive(Debug)]
+struct ZarrBody {
+    shared: Arc<Shared>,
+    key: ElementKey,
+    spec: ArraySpec,
+    folder: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Kept, because its length, or the width of its text, decides how it is written.
+    Kept { values: Vec<ArrayRef>, bytes: u64 },
+    /// Cut as it comes.
+    Cut(Box<Cutter>),
+}
+
+impl ZarrBody {
+    fn new(shared: Arc<Shared>, key: ElementKey, mut spec: ArraySpec) -> RawResult<Self> {
+        if spec.extent == Extent::Null {
+            // anndata's null is a bool without a value.
+            spec.dtype = DType::Bool;
+        }
+        // What has no type in zarr is refused before it gets values.
+        DataType::of(&spec.dtype, None)?;
+        let mut body = Self {
+            folder: shared.folder(&key)?,
+            shared,
+            key,
+            spec,
+            state: State::Kept {
+                values: Vec::new(),
+                bytes: 0,
+            },
+        };
+        let is_known = !matches!(body.spec.extent, Extent::Growing(_));
+        if is_known && !is_record_with_text(&body.spec.dtype) {
+            body.begin(body.shape(0), None)?;
+        }
+        Ok(body)
+    }
+
+    /// Lengths of the array, which has `rows` rows where that was not known.
+    fn shape(&self, rows: u64) -> Vec<u64> {
+        match &self.spec.extent {
+            Extent::Scalar | Extent::Null => Vec::new(),
+            Extent::Fixed(shape) => shape.clone(),
+            Extent::Growing(tail) => [&[rows], tail.as_slice()].concat(),
+        }
+    }
+
+    /// Fixes the cut: for an array of these lengths, or, where it goes on growing, with a first one
+    /// of nothing.
+    fn begin(&mut self, shape: Vec<u64>, values: Option<&ArrayRef>) -> RawResult<()> {
+        let data_type = DataType::of(&self.spec.dtype, values)?;
+        let size = data_type.size();
+        let sharded = data_type.may_be_sharded()
+            && matches!(self.shared.format(), Format::Zarr { sharded: true, .. });
+        let pieces = match is_record_with_text(&self.spec.dtype) {
+            // Texts are as wide as the longest of those that are encoded together: all of them.
+            true => shape.first().map(|rows| Pieces::new(*rows, *rows)),
+            false => self.spec.pieces,
+        };
+        let grid = match shape.split_first() {
+            None => Grid::scalar(),
+            Some((rows, tail)) => Grid::new(
+                (*rows > 0 || !self.is_growing()).then_some(*rows),
+                tail,
+                // zarr-python takes a text for the pointer to it.
+                size.unwrap_or(8),
+                sharded,
+                pieces,
+            )?,
+        };
+        let files = ChunkFiles::new(
+            self.folder.clone(),
+            self.shared.version(),
+            self.shared.fsync(),
+            grid.per_shard(),
+        );
+        self.state = State::Cut(Box::new(Cutter {
+            codecs: Codecs::of(self.spec.compression, size)?,
+            dtype: self.spec.dtype.clone(),
+            row_len: grid.row_len(),
+            waiting: VecDeque::new(),
+            waiting_len: 0,
+            band: 0,
+            data_type,
+            grid,
+            files,
+        }));
+        Ok(())
+    }
+
+    fn is_growing(&self) -> bool {
+        matches!(self.spec.extent, Extent::Growing(_))
+    }
+
+    /// Bytes of an element, by estimate.
+    fn element_bytes(&self) -> u64 {
+        self.spec.dtype.size().unwrap_or(TEXT_BYTES)
+    }
+
+    /// Whether what is kept is enough to begin with.
+    fn is_enough(&self, bytes: u64) -> bool {
+        self.is_growing() && !is_record_with_text(&self.spec.dtype) && bytes > 4 * BATCH_BYTES
+    }
+}
+
+impl Body for ZarrBody {
+    fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
+        let weight = self.element_bytes();
+        match &mut self.state {
+            State::Cut(cutter) => cutter.append(values),
+            State::Kept {
+                values: kept,
+                bytes,
+            } => {
+                let len = u64::try_from(values.len())?;
+                *bytes = bytes.saturating_add(len.saturating_mul(weight));
+                kept.push(Arc::clone(values));
+                let bytes = *bytes;
+                if self.is_enough(bytes) {
+                    let State::Kept { values, .. } = &mut self.state else {
+                        return Ok(());
+                    };
+                    let values = std::mem::take(values);
+                    self.begin(self.shape(0), None)?;
+                    values.iter().try_for_each(|values| self.append(values))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(mut self, rows: u64) -> RawResult<()> {
+        if let State::Kept { values, .. } = &mut self.state {
+            let values = std::mem::take(values);
+            let parts: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+            let all = match parts.is_empty() {
+                true => None,
+                false => Some(concat(&parts)?),
+            };
+            self.begin(self.shape(rows), all.as_ref())?;
+            if let Some(all) = &all {
+                self.append(all)?;
+            }
+        }
+        let shape = self.shape(rows);
+        let State::Cut(mut cutter) = self.state else {
+            return Err("nothing was begun".into());
+        };
+        if self.spec.extent != Extent::Null {
+            cutter.cut_rest()?;
+        }
+        let Cutter {
+            grid,
+            codecs,
+            data_type,
+            files,
+            ..
+        } = *cutter;
+        files.finish()?;
+        let version = self.shared.version();
+        let document = document::array(version, &shape, &grid, &data_type, &codecs);
+        self.shared
+            .add_array(&self.key, self.spec.attributes, document);
+        Ok(())
+    }
+
+    fn is_heavy_to_append(&self, values: &ArrayRef) -> bool {
+        let len = u64::try_from(values.len()).unwrap_or(u64::MAX);
+        let bytes = len.saturating_mul(self.element_bytes());
+        bytes >= HEAVY_BYTES
+            || match &self.state {
+                State::Cut(cutter) => {
+                    cutter.waiting_len.saturating_add(len) >= cutter.enough(self.element_bytes())
+                }
+                State::Kept { bytes: kept, .. } => self.is_enough(kept.saturating_add(bytes)),
+            }
+    }
+
+    fn is_heavy_to_finish(&self) -> bool {
+        let waiting = match &self.state {
+            State::Cut(cutter) => cutter.waiting_len.saturating_mul(self.element_bytes()),
+            State::Kept { bytes, .. } => *bytes,
+        };
+        waiting >= HEAVY_BYTES / 4
+    }
+}
+
+/// Whether there is text in records, which has to be seen before it can be given a width.
+fn is_record_with_text(dtype: &DType) -> bool {
+    match dtype {
+        DType::Struct(members) => members
+            .iter()
+            .any(|member| member.dtype == DType::String || is_record_with_text(&member.dtype)),
+        _ => false,
+    }
+}
+
+/// Cuts bands into chunks.
+#[derive(Debug)]
+struct Cutter {
+    dtype: DType,
+    data_type: DataType,
+    grid: Grid,
+    codecs: Codecs,
+    files: ChunkFiles,
+    row_len: u64,
+    /// Values that are no whole band yet.
+    waiting: VecDeque<ArrayRef>,
+    /// Elements in them.
+    waiting_len: u64,
+    /// The next band.
+    band: u64,
+}
+
+impl Cutter {
+    /// Elements from which on bands are cut.
+    fn enough(&self, element_bytes: u64) -> u64 {
+        self.band_len().max(BATCH_BYTES / element_bytes.max(1))
+    }
+
+    /// Chunks that are encoded at a time: some for every core, as far as memory allows.
+    fn round(&self) -> RawResult<usize> {
+        let element_bytes = self.dtype.size().unwrap_or(TEXT_BYTES);
+        let bytes = self.grid.chunk_len().saturating_mul(element_bytes).max(1);
+        let cores = rayon::current_num_threads();
+        Ok(usize::try_from(ROUND_BYTES / bytes)?.clamp(cores, 32 * cores))
+    }
+
+    fn band_len(&self) -> u64 {
+        self.grid.band_rows().saturating_mul(self.row_len).max(1)
+    }
+
+    fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
+        self.waiting_len += u64::try_from(values.len())?;
+        self.waiting.push_back(Arc::clone(values));
+        let element_bytes = self.dtype.size().unwrap_or(TEXT_BYTES);
+        if self.waiting_len < self.enough(element_bytes) {
+            // A slice of a large batch would keep all of the batch.
+            if let Some(last) = self.waiting.back_mut() {
+                *last = compact(last)?;
+            }
+            return Ok(());
+        }
+        let bands = self.waiting_len / self.band_len();
+        let values = self.take(bands * self.band_len())?;
+        self.cut(&values, self.grid.band_rows().saturating_mul(bands))?;
+        if let Some(last) = self.waiting.back_mut() {
+            *last = compact(last)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the last band, which may be short.
+    fn cut_rest(&mut self) -> RawResult<()> {
+        while self.waiting_len > 0 {
+            let len = self.waiting_len.min(self.band_len());
+            let values = self.take(len)?;
+            let rows = match self.row_len {
+                0 => 0,
+                row_len => len / row_len,
+            };
+            self.cut(&values, rows)?;
+        }
+        Ok(())
+    }
+
+    /// The first `len` elements of what waits; its own buffer where one has them all.
+    fn take(&mut self, len: u64) -> RawResult<ArrayRef> {
+        let mut left = usize::try_from(len)?;
+        let mut parts = Vec::new();
+        while left > 0 {
+            let Some(first) = self.waiting.front_mut() else {
+                return Err("fewer values wait than were counted".into());
+            };
+            if first.len() <= left {
+                left -= first.len();
+                parts.extend(self.waiting.pop_front());
+            } else {
+                parts.push(first.slice(0, left));
+                *first = first.slice(left, first.len() - left);
+                left = 0;
+            }
+        }
+        self.waiting_len -= len;
+        match &parts[..] {
+            [one] => Ok(Arc::clone(one)),
+            parts => {
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                Ok(concat(&parts)?)
+            }
+        }
+    }
+
+    /// Encodes the chunks of whole bands (or of one that is short) on all cores, and stores them.
+    fn cut(&mut self, values: &ArrayRef, rows: u64) -> RawResult<()> {
+        let elements = Elements::of(&self.dtype, values)?;
+        let (height, row_len) = (self.grid.band_rows(), self.row_len);
+        let chunk_len = usize::try_from(self.grid.chunk_len())?;
+        let mut chunks = Vec::new();
+        for i in 0..rows.div_ceil(height) {
+            let first = usize::try_from(i * height * row_len)?;
+            let rows = height.min(rows - i * height);
+            for place in self.grid.places(self.band) {
+                chunks.push((place, first, rows));
+            }
+            self.band += 1;
+        }
+        for round in chunks.chunks(self.round()?) {
+            let encode = |(place, first, rows): &(Vec<u64>, usize, u64)| {
+                let mut runs = self.grid.runs(place, *rows)?;
+                runs.iter_mut().for_each(|run| run.from += first);
+                let Some(chunk) = elements.chunk(&runs, chunk_len)? else {
+                    return Ok(None);
+                };
+                Ok(Some(self.codecs.encode(chunk)?))
+            };
+            let encoded: Vec<_> = match round {
+                [one] => vec![encode(one)?],
+                many => many
+                    .par_iter()
+                    .map(encode)
+                    .collect::<RawResult<Vec<Option<std::borrow::Cow<'_, [u8]>>>>>()?,
+            };
+            for ((place, ..), chunk) in round.iter().zip(encoded) {
+                if let Some(chunk) = chunk {
+                    self.files.put(place, &chunk)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A slice without what it was cut from.
+fn compact(values: &ArrayRef) -> RawResult<ArrayRef> {
+    let own = values.to_data().get_slice_memory_size()?;
+    if values.get_array_memory_size() / 2 <= own {
+        return Ok(Arc::clone(values));
+    }
+    Ok(concat(&[values.as_ref(), values.slice(0, 0).as_ref()])?)
+}

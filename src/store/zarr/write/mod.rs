@@ -1,0 +1,20 @@
+//! Zarr v2 and v3 for writing: a folder beside its final name, which it gets when it is complete.
+//!
+//! [`store`] keeps the documents of all nodes and writes them at the end, the root's last, with the
+//! consolidated metadata. [`array`] takes rows and hands them on in bands as high as a chunk,
+//! [`grid`] says how a band is cut, [`encode`] makes a chunk's bytes, [`files`] puts them into
+//! files of their own or into shards. [`document`] is what an array says of itself.
+//!
+//! # Invariants
+//! - A chunk is encoded once and a shard written once, front to back: what waits in memory is a
+//!   band of each open array, and of a shard its index.
+//! - Chunks of nothing but fill values are not written, as zarr-python has it.
+
+mod array;
+mod document;
+mod encode;
+mod files;
+mod grid;
+mod store;
+
+pub(in crate::store) use store::create;

@@ -1,0 +1,298 @@
+//! The store: a folder beside its final name, and the documents of its nodes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+
+use super::array;
+use crate::error::{BoxedError, Error, Result};
+use crate::model::ElementKey;
+use crate::store::encode::{RawResult, in_background};
+use crate::store::temporary::{Kind, Names};
+use crate::store::{
+    ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
+};
+
+/// What errors call this store.
+pub(super) const STORE: &str = "zarr";
+/// Names of files that describe nodes, which no node may have.
+const DOCUMENTS: [&str; 5] = ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
+
+/// Starts a store beside `target.path`.
+///
+/// # Errors
+/// [`Error::OutputRefused`] where the output exists and may not be replaced, or has no directory;
+/// [`Error::Store`] where the folder cannot be made.
+pub(in crate::store) fn create(
+    target: &WriteTarget,
+    version: ZarrVersion,
+) -> Result<Arc<dyn StoreWriter>> {
+    let names = Names::try_new(target, Kind::Folder)?;
+    std::fs::create_dir(&names.temporary).map_err(|e| Error::store(STORE, &names.url, e))?;
+    let root = Node::default();
+    Ok(Arc::new(ZarrWriter {
+        shared: Arc::new(Shared {
+            url: names.url.clone(),
+            root: names.temporary.clone(),
+            format: target.format,
+            version,
+            fsync: target.fsync,
+            nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
+            open_arrays: Arc::default(),
+        }),
+        names,
+        target: target.clone(),
+        closed: AtomicBool::new(false),
+        committed: AtomicBool::new(false),
+    }))
+}
+
+/// What a store and its arrays share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    url: String,
+    root: PathBuf,
+    format: Format,
+    version: ZarrVersion,
+    fsync: bool,
+    /// By path, so a parent comes before its children.
+    nodes: Mutex<BTreeMap<String, Node>>,
+    /// Arrays that are not finished.
+    pub(super) open_arrays: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    attributes: Attributes,
+    /// An array's document, without its attributes.
+    array: Option<Map<String, Value>>,
+}
+
+impl Shared {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(super) fn version(&self) -> ZarrVersion {
+        self.version
+    }
+
+    pub(super) fn fsync(&self) -> bool {
+        self.fsync
+    }
+
+    /// The folder of a node, made if it is not there.
+    ///
+    /// # Errors
+    /// Where a folder cannot have the node's name, or the system cannot make it.
+    pub(super) fn folder(&self, key: &ElementKey) -> RawResult<PathBuf> {
+        let name = key.name();
+        if name.is_empty() || name == "." || name == ".." || DOCUMENTS.contains(&name) {
+            return Err(format!("no node of a zarr store can be called {name:?}").into());
+        }
+        let folder = self.root.join(key.as_str());
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Takes the document of a finished array.
+    pub(super) fn add_array(
+        &self,
+        key: &ElementKey,
+        attributes: Attributes,
+        document: Map<String, Value>,
+    ) {
+        let node = Node {
+            attributes,
+            array: Some(document),
+        };
+        self.nodes().insert(key.as_str().to_owned(), node);
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Node>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failure(&self, key: &ElementKey, source: BoxedError) -> Error {
+        Error::store(STORE, format!("{}: {key}", self.url), source)
+    }
+
+    /// Writes the documents of all nodes, the root's last.
+    fn write_documents(&self) -> RawResult<()> {
+        let nodes = self.nodes();
+        let mut consolidated = Map::new();
+        let mut documents = Vec::new();
+        for (path, node) in nodes.iter() {
+            for (name, document) in node.documents(self.version) {
+                match self.version {
+                    ZarrVersion::V2 => {
+                        let key = join(path, name);
+                        consolidated.insert(key, document.clone());
+                    }
+                    ZarrVersion::V3 if path.is_empty() => {}
+                    ZarrVersion::V3 => {
+                        consolidated.insert(path.clone(), document.clone());
+                    }
+                }
+                documents.push((path.clone(), name, document));
+            }
+        }
+        match self.version {
+            ZarrVersion::V2 => {
+                let all = json!({"zarr_consolidated_format": 1, "metadata": consolidated});
+                documents.insert(0, (String::new(), ".zmetadata", all));
+            }
+            ZarrVersion::V3 => {
+                if let Some((.., root)) = documents.iter_mut().find(|(path, ..)| path.is_empty()) {
+                    root["consolidated_metadata"] = json!({"kind": "inline", "must_understand": false, "metadata": consolidated});
+                }
+            }
+        }
+        for (path, name, document) in documents.into_iter().rev() {
+            let path = self.root.join(path).join(name);
+            self.write(&path, &serde_json::to_vec_pretty(&document)?)?;
+        }
+        if self.fsync {
+            sync_folders(&self.root)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        match self.fsync {
+            true => file.sync_all(),
+            false => Ok(()),
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}/{name}"),
+    }
+}
+
+/// Flushes the entries of folders.
+fn sync_folders(folder: &Path) -> io::Result<()> {
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_folders(&entry.path())?;
+        }
+    }
+    File::open(folder)?.sync_all()
+}
+
+impl Node {
+    /// The documents that describe it, by their names.
+    fn documents(&self, version: ZarrVersion) -> Vec<(&'static str, Value)> {
+        let attributes = Value::Object(self.attributes.clone());
+        match (version, &self.array) {
+            (ZarrVersion::V2, array) => {
+                let (name, document) = match array {
+                    Some(document) => (".zarray", Value::Object(document.clone())),
+                    None => (".zgroup", json!({"zarr_format": 2})),
+                };
+                vec![(name, document), (".zattrs", attributes)]
+            }
+            (ZarrVersion::V3, Some(document)) => {
+                let mut document = document.clone();
+                document.insert("attributes".to_owned(), attributes);
+                vec![("zarr.json", Value::Object(document))]
+            }
+            (ZarrVersion::V3, None) => {
+                let document =
+                    json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
+                vec![("zarr.json", document)]
+            }
+        }
+    }
+}
+
+/// A store being written.
+#[derive(Debug)]
+struct ZarrWriter {
+    shared: Arc<Shared>,
+    names: Names,
+    target: WriteTarget,
+    closed: AtomicBool,
+    committed: AtomicBool,
+}
+
+#[async_trait]
+impl StoreWriter for ZarrWriter {
+    fn url(&self) -> &str {
+        &self.names.url
+    }
+
+    async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
+        self.shared
+            .folder(key)
+            .map_err(|e| self.shared.failure(key, e))?;
+        self.set_attributes(key, attributes).await
+    }
+
+    async fn set_attributes(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
+        let mut nodes = self.shared.nodes();
+        let node = nodes.entry(key.as_str().to_owned()).or_default();
+        for (name, value) in attributes {
+            node.attributes.insert(name.clone(), value.clone());
+        }
+        Ok(())
+    }
+
+    async fn create_array(
+        &self,
+        key: &ElementKey,
+        spec: ArraySpec,
+    ) -> Result<Box<dyn ArrayWriter>> {
+        array::create(&self.shared, key, spec)
+    }
+
+    async fn close(&self) -> Result<()> {
+        let root = ElementKey::root();
+        let open = self.shared.open_arrays.load(Ordering::Acquire);
+        if open > 0 {
+            let reason = format!("{open} arrays are not finished");
+            return Err(self.shared.failure(&root, reason.into()));
+        }
+        let shared = Arc::clone(&self.shared);
+        in_background(move || shared.write_documents())
+            .await
+            .map_err(|e| self.shared.failure(&root, e))?;
+        self.closed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<()> {
+        if !self.closed.load(Ordering::Acquire) {
+            let reason = "the store is not closed";
+            return Err(self.shared.failure(&ElementKey::root(), reason.into()));
+        }
+        self.names
+            .publish(self.target.overwrite, self.target.fsync)?;
+        self.committed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for ZarrWriter {
+    fn drop(&mut self) {
+        if !self.committed.load(Ordering::Acquire) {
+            self.names.remove();
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Stores that the writer makes, as the reader reads them: random types, shapes, chunks, shards and
+//! codecs, in appends of random lengths. What zarr-python makes of them is tested in Python.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annfusion::Error;
+use annfusion::model::{DType, ElementKey, Location, RowSelection, StructField};
+use annfusion::store::{
+    ArraySpec, Attributes, Compression, Extent, Format, Pieces, ReadMetrics, WriteTarget,
+    ZarrVersion, create, open,
+};
+use arrow::array::*;
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Field};
+use proptest::prelude::*;
+
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Zstd(0),
+    Compression::Gzip(1),
+    Compression::BloscLz4(5),
+    Compression::BloscZstd(1),
+];
+
+/// One array to write.
+#[derive(Debug, Clone)]
+struct Case {
+    kind: usize,
+    rows: u64,
+    tail: Vec<u64>,
+    growing: bool,
+    pieces: Option<(u64, u64)>,
+    codec: usize,
+    /// 0 is version 2, 1 is 3, 2 is 3 with shards.
+    form: usize,
+    /// Rows of an append.
+    step: u64,
+    /// How many of the values are fill values, of 8.
+    zeros: u64,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let size = (0usize..7, 0u64..200, prop::collection::vec(0u64..7, 0..3));
+    let form = (any::<bool>(), 0usize..CODECS.len(), 0usize..3);
+    let pieces = prop::option::of((1u64..70, 1u64..4));
+    (size, form, pieces, 1u64..90, 0u64..9).prop_map(|(size, form, pieces, step, zeros)| {
+        let (kind, rows, tail) = size;
+        let (growing, codec, form) = form;
+        Case {
+            kind,
+            rows,
+            // Records have one axis.
+            tail: if kind == 6 { Vec::new() } else { tail },
+            growing,
+            pieces: pieces.map(|(chunk, n)| (chunk, chunk * n)),
+            codec,
+            form,
+            step,
+            zeros,
+        }
+    })
+}
+
+/// A type and `n` values of it.
+fn values(case: &Case, n: usize) -> (DType, ArrayRef) {
+    let is_zero = |i: usize| (i as u64 * 7 + 3) % 8 < case.zeros;
+    let number = |i: usize| {
+        if is_zero(i) {
+            0
+        } else {
+            i8::try_from(i % 97).unwrap() + 1
+        }
+    };
+    let text = |i: usize| {
+        let text = "aé日🦀".repeat(i % 3) + &i.to_string();
+        if is_zero(i) { String::new() } else { text }
+    };
+    match case.kind {
+        0 => (
+            DType::Bool,
+            Arc::new(BooleanArray::new(
+                BooleanBuffer::collect_bool(n, |i| !is_zero(i)),
+                None,
+            )),
+        ),
+        1 => (
+            DType::Int8,
+            Arc::new(Int8Array::from_iter_values((0..n).map(number))),
+        ),
+        2 => (
+            DType::UInt16,
+            Arc::new(UInt16Array::from_iter_values(
+                (0..n).map(|i| u16::from(number(i).unsigned_abs())),
+            )),
+        ),
+        3 => (
+            DType::Int64,
+            Arc::new(Int64Array::from_iter_values(
+                (0..n).map(|i| i64::from(number(i))),
+            )),
+        ),
+        4 => (
+            // A negative zero is no fill value.
+            DType::Float64,
+            Arc::new(Float64Array::from_iter_values((0..n).map(|i| {
+                if i % 5 == 0 {
+                    -0.0
+                } else {
+                    f64::from(number(i)) / 3.0
+                }
+            }))),
+        ),
+        5 => (
+            DType::String,
+            Arc::new(StringArray::from_iter_values((0..n).map(text))),
+        ),
+        _ => {
+            let field = |name: &str, dtype: DType| StructField {
+                name: name.to_owned(),
+                dtype,
+            };
+            let dtype = DType::Struct(vec![
+                field("n", DType::Int32),
+                field("s", DType::String),
+                field("b", DType::Bool),
+            ]);
+            let columns: Vec<(Arc<Field>, ArrayRef)> = vec![
+                (
+                    Arc::new(Field::new("n", DataType::Int32, false)),
+                    Arc::new(Int32Array::from_iter_values(
+                        (0..n).map(|i| i32::from(number(i))),
+                    )),
+                ),
+                (
+                    Arc::new(Field::new("s", DataType::Utf8, false)),
+                    Arc::new(StringArray::from_iter_values((0..n).map(text))),
+                ),
+                (
+                    Arc::new(Field::new("b", DataType::Boolean, false)),
+                    Arc::new(BooleanArray::from_iter((0..n).map(|i| Some(!is_zero(i))))),
+                ),
+            ];
+            let array: ArrayRef = match n {
+                0 => new_empty_array(&dtype.arrow().unwrap()),
+                _ => Arc::new(StructArray::from(columns)),
+            };
+            (dtype, array)
+        }
+    }
+}
+
+fn target(path: &Path, form: usize) -> WriteTarget {
+    let (version, sharded) = [
+        (ZarrVersion::V2, false),
+        (ZarrVersion::V3, false),
+        (ZarrVersion::V3, true),
+    ][form];
+    WriteTarget {
+        path: path.to_owned(),
+        format: Format::Zarr { version, sharded },
+        overwrite: false,
+        fsync: form == 0,
+        run_bytes: 0,
+    }
+}
+
+async fn survives(case: Case) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.zarr");
+    let row_len: u64 = case.tail.iter().product();
+    let (dtype, expected) = values(&case, usize::try_from(case.rows * row_len).unwrap());
+    let writer = create(&target(&path, case.form)).await.unwrap();
+    let key = ElementKey::new("a");
+    let growing = case.growing && row_len > 0;
+    let spec = ArraySpec {
+        dtype: dtype.clone(),
+        extent: match growing {
+            true => Extent::Growing(case.tail.clone()),
+            false => Extent::Fixed([&[case.rows], case.tail.as_slice()].concat()),
+        },
+        appendable: false,
+        compression: CODECS[case.codec],
+        pieces: case.pieces.map(|(chunk, shard)| Pieces::new(chunk, shard)),
+        attributes: Attributes::from_iter([("encoding-type".to_owned(), "array".into())]),
+    };
+    let mut array = writer.create_array(&key, spec).await.unwrap();
+    let step = usize::try_from(case.step * row_len).unwrap().max(1);
+    for start in (0..expected.len()).step_by(step) {
+        let part = expected.slice(start, step.min(expected.len() - start));
+        array.append(part).await.unwrap();
+    }
+    array.finish().await.unwrap();
+    writer.close().await.unwrap();
+    assert!(!path.exists());
+    writer.commit().await.unwrap();
+    drop(writer);
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1, "leftovers");
+
+    let store = open(&Location::parse(path.to_str().unwrap()))
+        .await
+        .unwrap();
+    let array = store.array(&key).await.unwrap();
+    let info = array.info();
+    assert_eq!(info.dtype, dtype);
+    assert_eq!(info.shape, [&[case.rows], case.tail.as_slice()].concat());
+    assert_eq!(
+        store.attributes(&key).await.unwrap()["encoding-type"],
+        "array"
+    );
+    if let (Some((chunk, _)), true) = (case.pieces, case.kind != 6) {
+        assert_eq!(info.chunk_shape.as_ref().unwrap()[0], chunk);
+    }
+    let metrics = ReadMetrics::default();
+    let all = array.read(&RowSelection::all(case.rows), &metrics).await;
+    assert_eq!(&bits(&all.unwrap()), &bits(&expected));
+    // A part, from the middle of chunks.
+    let (from, to) = (case.rows / 3, case.rows - case.rows / 4);
+    if from < to {
+        let part = array.read(&RowSelection::range(from..to), &metrics).await;
+        let at = |row: u64| usize::try_from(row * row_len).unwrap();
+        let expected = expected.slice(at(from), at(to) - at(from));
+        assert_eq!(&bits(&part.unwrap()), &bits(&expected));
+    }
+}
+
+/// Values whose equality tells zeros apart.
+fn bits(values: &ArrayRef) -> ArrayRef {
+    match values.as_primitive_opt::<arrow::datatypes::Float64Type>() {
+        Some(values) => Arc::new(UInt64Array::from_iter_values(
+            values.values().iter().map(|v| v.to_bits()),
+        )),
+        None => Arc::clone(values),
+    }
+}
+
+#[test]
+fn arrays_survive_in_any_chunks() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(256)
+    };
+    proptest!(config, |(case in cases())| runtime.block_on(survives(case)));
+}
+
+#[tokio::test]
+async fn long_arrays_are_cut_while_they_come() {
+    for (growing, kind) in [(true, 3), (false, 3), (true, 5), (false, 4)] {
+        let case = Case {
+            kind,
+            rows: 1_300_000,
+            tail: Vec::new(),
+            growing,
+            pieces: None,
+            codec: 1,
+            form: 2,
+            step: 70_001,
+            zeros: 1,
+        };
+        survives(case).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.zarr");
+    let writer = create(&target(&path, 2)).await.unwrap();
+    let key = ElementKey::new("g");
+    writer.create_group(&key, &Attributes::new()).await.unwrap();
+    drop(writer);
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn nodes_cannot_be_called_like_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = create(&target(&dir.path().join("x.zarr"), 2))
+        .await
+        .unwrap();
+    for name in ["zarr.json", ".zgroup", "a/.."] {
+        let (key, attributes) = (ElementKey::new(name), Attributes::new());
+        let error = writer.create_group(&key, &attributes).await.unwrap_err();
+        assert!(matches!(error, Error::Store { .. }), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}

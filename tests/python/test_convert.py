@@ -1,0 +1,181 @@
+"""What `convert` writes: every format opens in anndata and zarr, and equals what was read."""
+
+import json
+import warnings
+
+import anndata
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import zarr
+
+import objects
+from oracle import check_equal
+
+# Arguments that give each form of store.
+FORMS = {
+    "v3": ["--zarr-version", 3],
+    "v3-flat": ["--zarr-version", 3, "--no-shards"],
+    "v2": ["--zarr-version", 2],
+}
+
+
+def test_round_trip(annfusion, shared_object, tmp_path):
+    """h5ad (or what there is) -> v3 -> v2 -> h5ad."""
+    expected = shared_object.read()
+    v3, v2, back = tmp_path / "a.zarr", tmp_path / "b.zarr", tmp_path / "c.h5ad"
+    annfusion("convert", shared_object.location, v3)
+    annfusion("convert", v3, v2, "--zarr-version", 2, "--compression", "blosc-lz4")
+    annfusion("convert", v2, back)
+    for path in (v3, v2, back):
+        name = f"{shared_object} as {path.name}" if path.suffix == ".zarr" else str(shared_object)
+        check_equal(name, objects.read(path), expected)
+    done = annfusion("verify", shared_object.location, back)
+    assert done.returncode == 0, done.stdout
+    # Matrices by column are written by row, so only then are all bytes of values those of the input.
+    annfusion("verify", v3, v2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("compression", ["none", "zstd", "blosc-lz4", "blosc-zstd", "gzip"])
+def test_layout_is_as_asked_for(annfusion, synth, tmp_path, form, compression):
+    path = tmp_path / "x.zarr"
+    chosen = ["--chunk-size", 100] + (["--shard-size", 1000] if form == "v3" else [])
+    annfusion("convert", synth, path, *FORMS[form], "--compression", compression, *chosen)
+    check_equal("synth.zarr", objects.read(path), objects.read(synth))
+    a = objects.read(synth)
+    mean = a.X.nnz / a.n_obs
+    root = zarr.open_group(path, mode="r")
+    data, pca = root["X/data"], root["obsm/X_pca"]
+    assert data.chunks == (int(100 * mean),) and root["X/indices"].chunks == data.chunks
+    assert pca.chunks == (100, pca.shape[1])
+    assert root.metadata.zarr_format == (2 if form == "v2" else 3)
+    if form == "v3":
+        shard = int(1000 * mean)
+        assert data.shards == (shard - shard % data.chunks[0],)
+        assert pca.shards == (1000, pca.shape[1])
+        assert "crc32c" in json.dumps(data.metadata.to_dict())
+    else:
+        assert data.shards is None
+    codecs = [type(c).__name__.lower() for c in data.compressors]
+    wanted = {"none": []}.get(compression, [compression.split("-")[0]])
+    assert len(codecs) == len(wanted) and all(w in c for w, c in zip(wanted, codecs)), codecs
+    described = str(data.info).lower()
+    assert compression == "none" or wanted[0] in described, described
+
+
+def test_consolidated_metadata_is_what_nodes_say(annfusion, synth, tmp_path):
+    for version in (2, 3):
+        path = tmp_path / f"{version}.zarr"
+        annfusion("convert", synth, path, "--zarr-version", version)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            walked = zarr.open_group(path, mode="r", use_consolidated=False)
+            kept = zarr.open_group(path, mode="r", use_consolidated=True)
+            members = dict(walked.members(max_depth=None))
+            assert sorted(members) == sorted(k for k, _ in kept.members(max_depth=None))
+            for key, node in members.items():
+                assert dict(node.attrs) == dict(kept[key].attrs), key
+                if isinstance(node, zarr.Array):
+                    assert node.metadata == kept[key].metadata, key
+
+
+def test_elements_are_dropped(annfusion, synth, tmp_path):
+    a = objects.read(synth)
+    a.layers["twice"] = a.X * 2
+    a.obsp["near"] = sp.random(a.n_obs, a.n_obs, 1e-3, format="csr", random_state=0)
+    a.varm["loadings"] = np.ones((a.n_vars, 2))
+    a.uns["kept"], a.uns["gone"] = 1, {"x": 2}
+    a.raw = a
+    source, path = tmp_path / "a.h5ad", tmp_path / "b.zarr"
+    a.write_h5ad(source)
+    dropped = ["layers/twice", "obsp", "varm/loadings", "uns/gone", "raw", f"obs/{a.obs.columns[0]}"]
+    annfusion("convert", source, path, *(x for key in dropped for x in ("--drop", key)))
+    del a.layers["twice"], a.obsp["near"], a.varm["loadings"], a.uns["gone"], a.obs[a.obs.columns[0]]
+    a.raw = None
+    check_equal("dropped.zarr", objects.read(path), a)
+    done = annfusion("convert", source, tmp_path / "c.zarr", "--drop", "layers/none", check=False)
+    assert done.returncode == 1 and "layers/none" in done.stderr
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_a_store_is_replaced_whole(annfusion, synth, tmp_path):
+    path = tmp_path / "x.zarr"
+    annfusion("convert", synth, path)
+    done = annfusion("convert", synth, path, check=False)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+    annfusion("convert", synth, path, "--overwrite", "--zarr-version", 2)
+    assert not (path / "zarr.json").exists() and (path / ".zgroup").exists()
+    check_equal("synth.zarr", objects.read(path), objects.read(synth))
+    folder = tmp_path / "notes.zarr"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("keep")
+    done = annfusion("convert", synth, folder, "--overwrite", check=False)
+    assert done.returncode == 1 and "no zarr store" in done.stderr
+    assert (folder / "mine.txt").read_text() == "keep"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.zarr", "x.zarr"]
+
+
+def test_slices_and_queries_write_zarr(annfusion, synth, tmp_path):
+    whole = objects.read(synth)
+    annfusion("slice", synth, tmp_path / "out", "--size", 2000, "--zarr")
+    with anndata.settings.override(remove_unused_categories=False):
+        for i in range(2):
+            expected = whole[i * 2000 : (i + 1) * 2000].copy()
+            check_equal(f"{i}.zarr", objects.read(tmp_path / f"out_shard_{i}.zarr"), expected, sliced=True)
+        sql = f"COPY (SELECT * FROM cells WHERE n_genes > 100) TO '{tmp_path}/q.zarr' STORED AS ZARR OPTIONS ('zarr.chunk_size' '50')"
+        annfusion("query", synth, sql)
+        expected = whole[whole.obs["n_genes"] > 100].copy()
+        check_equal("q.zarr", objects.read(tmp_path / "q.zarr"), expected, sliced=True)
+    chunk = zarr.open_group(tmp_path / "q.zarr")["obsm/X_pca"].chunks
+    assert chunk[0] == 50
+
+
+def tree(group):
+    """Every node of a store: attributes, types, chunks and shards."""
+    seen = {}
+    for key, node in group.members(max_depth=None):
+        attributes = {k: v for k, v in node.attrs.items()}
+        if isinstance(node, zarr.Array):
+            seen[key] = (attributes, str(node.dtype), node.shape, node.chunks, node.shards)
+        else:
+            seen[key] = (attributes,)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_annbatch_layout_is_annbatchs(annfusion, tmp_path, kind):
+    annbatch = pytest.importorskip("annbatch", reason="SKIPPED: annbatch is not installed")
+    rng = np.random.default_rng(0)
+    x = sp.random(3000, 700, 0.1, format="csr", dtype=np.float32, random_state=rng)
+    a = anndata.AnnData(x if kind == "sparse" else x.toarray())
+    a.layers["other"] = sp.random(3000, 700, 0.02, format="csr", dtype=np.float64, random_state=rng)
+    a.obsm["pca"] = rng.normal(size=(3000, 20))
+    a.obs["label"] = rng.choice(["a", "b"], 3000)
+    a.obs["label"] = a.obs["label"].astype("category")
+    a.obs["score"] = rng.normal(size=3000)
+    a.varm["loadings"] = rng.normal(size=(700, 20))
+    a.uns["note"] = "text"
+    source = tmp_path / "a.h5ad"
+    a.write_h5ad(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = zarr.open_group(tmp_path / "theirs.zarr", mode="w", zarr_format=3)
+        annbatch.write_sharded(theirs, objects.read(source), n_obs_per_chunk=64, shard_size=1000)
+    annfusion("convert", source, tmp_path / "ours.zarr", "--layout", "annbatch", "--shard-size", 1000)
+    ours, theirs = tree(zarr.open_group(tmp_path / "ours.zarr")), tree(zarr.open_group(tmp_path / "theirs.zarr"))
+    assert sorted(ours) == sorted(theirs)
+    assert {k: (ours[k], theirs[k]) for k in ours if ours[k] != theirs[k]} == {}
+    check_equal("ours.zarr", objects.read(tmp_path / "ours.zarr"), objects.read(tmp_path / "theirs.zarr"))
+
+
+def test_names_that_folders_cannot_have_are_refused(annfusion, tmp_path):
+    a = anndata.AnnData(np.ones((2, 2), dtype=np.float32), uns={"x": 1})
+    path = tmp_path / "a.h5ad"
+    a.write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file.move("uns/x", "uns/zarr.json")
+    done = annfusion("convert", path, tmp_path / "b.zarr", check=False)
+    assert done.returncode == 1 and "uns/zarr.json" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5ad"]
