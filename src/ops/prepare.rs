@@ -28,6 +28,9 @@ use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 const BASE_BYTES: u64 = 64 << 20;
 /// Memory of an output being written: batches read ahead, and the writers' buffers.
 const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
+/// Bytes of a batch where a lone output is written: its reading, decoding and encoding share the
+/// cores batch by batch, which takes several chunks of work for each.
+const LONE_BATCH_BYTES: usize = 8 << 20;
 /// The least memory limit, in bytes, that every operation can work in.
 pub const LEAST_MEMORY_LIMIT: u64 = 192 << 20;
 
@@ -263,7 +266,10 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
             .map(|genes| Arc::clone(&genes.positions)),
         provenance: true,
         columns: None,
-        batch_bytes: DEFAULT_BATCH_BYTES,
+        batch_bytes: match work.shards.len() {
+            1 => LONE_BATCH_BYTES,
+            _ => DEFAULT_BATCH_BYTES,
+        },
     };
     let mut input = scan_cells(scan.clone())?;
     if !work.drop.is_empty() {

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::metrics::Count;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -25,6 +26,9 @@ use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
 use crate::store::{Compression, Format, Inputs};
 use crate::table::locations;
+
+/// Batches that are read ahead of a lone output.
+const READ_AHEAD: usize = 1;
 
 /// Metrics of a run.
 #[derive(Debug, Clone)]
@@ -292,7 +296,12 @@ impl Job {
     }
 
     fn rows(&self, partition: usize) -> Result<SendableRecordBatchStream> {
-        Ok(self.input.execute(partition, Arc::clone(&self.context))?)
+        let rows = self.input.execute(partition, Arc::clone(&self.context))?;
+        Ok(match &self.spec.outputs {
+            // Where several are written, one is read while another is written.
+            Outputs::PerPartition(outputs) if outputs.len() > 1 => rows,
+            _ => spawn_buffered(rows, READ_AHEAD),
+        })
     }
 
     async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {

@@ -1,5 +1,7 @@
-//! Zarr v2 and v3: read through the codecs of `zarrs`, written chunk by chunk through the same.
+//! Zarr v2 and v3: read through the codecs of `zarrs`, written chunk by chunk through the same;
+//! [`cut`] is where chunks lie in an array.
 
+mod cut;
 mod read;
 mod write;
 

@@ -1,6 +1,8 @@
 //! An array: selected rows, through the codecs of `zarrs`.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,17 +14,25 @@ use zarrs::array::{
     CodecOptions,
 };
 
+use super::chunk::ChunkCodec;
 use super::dtype::Layout;
 use super::files::Files;
+use super::open::KEEP_BYTES;
 use super::storage::Counted;
-use super::text::{TextCodec, Texts};
+use super::text::Texts;
 use super::tree::prefix;
 use crate::error::Result;
 use crate::model::RowSelection;
 use crate::store::decode::{
     Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, in_background, to_arrow,
 };
+use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+
+thread_local! {
+    /// Where chunks are decoded of which nothing is kept.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A reader; cheap to clone.
 #[derive(Clone)]
@@ -35,9 +45,11 @@ pub(super) struct Core {
     pub(super) layout: Layout,
     pub(super) array: Array<Counted>,
     pub(super) storage: Arc<Counted>,
-    /// Where the texts of a chunk are read here.
-    pub(super) text: Option<TextCodec>,
-    /// Shard indexes, and where inner chunks are.
+    /// Where chunks are read whole, and here.
+    pub(super) whole: Option<ChunkCodec>,
+    /// Where chunks lie in the array.
+    pub(super) cut: Cut,
+    /// Shard indexes of what `zarrs` reads.
     pub(super) shards: ArrayShardedReadableExtCache,
     /// Rows of the smallest piece that is decoded at once.
     pub(super) height: u64,
@@ -98,7 +110,7 @@ impl Core {
     fn fill(
         &self,
         parts: Vec<(u64, Vec<Range<u64>>)>,
-        out: &mut [std::mem::MaybeUninit<u8>],
+        out: &mut [MaybeUninit<u8>],
     ) -> std::result::Result<Initialised, Fault> {
         let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
         let mut rest = out;
@@ -109,26 +121,103 @@ impl Core {
             let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
             tasks.push((band, ranges, target));
         }
-        let done = tasks.into_par_iter().map(|(band, ranges, mut target)| {
+        let done = tasks.into_par_iter().map(|(band, ranges, target)| {
+            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, &ranges)) {
+                // Nobody comes back for the rest, so the next chunk may have the room.
+                // It is taken out, because this thread may be lent to another task on the way.
+                let mut scratch = SCRATCH.take();
+                let first = self.numbers(codec, band, &ranges, &mut scratch)?;
+                let done = self.copy(&scratch, first, &ranges, target);
+                SCRATCH.set(scratch);
+                return done;
+            }
             let (decoded, first) = self.band(band, &ranges)?;
             let Band::Fixed(bytes) = decoded.as_ref() else {
                 return Err(Fault::Corrupt("text where numbers were expected".into()));
             };
-            let mut done = Initialised::default();
-            for range in &ranges {
-                let at = |row: u64| usize::try_from((row - first) * self.row_bytes);
-                let (Ok(from), Ok(to)) = (at(range.start), at(range.end)) else {
-                    return Err(overflow());
-                };
-                let source = bytes.get(from..to).ok_or_else(|| {
-                    Fault::Corrupt(format!("a chunk decodes to {} bytes", bytes.len()))
-                })?;
-                let part = target.split_off_mut(..source.len()).ok_or_else(overflow)?;
-                done = done.and(Initialised::of(part.write_copy_of_slice(source)));
-            }
-            Ok(done)
+            self.copy(bytes, first, &ranges, target)
         });
         done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
+    }
+
+    /// Copies rows of a band, of which `bytes` has those from `first` on.
+    fn copy(
+        &self,
+        bytes: &[u8],
+        first: u64,
+        ranges: &[Range<u64>],
+        mut target: &mut [MaybeUninit<u8>],
+    ) -> std::result::Result<Initialised, Fault> {
+        let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
+        let mut done = Initialised::default();
+        for range in ranges {
+            let at = |row: u64| usize::try_from((row - first) * self.row_bytes);
+            let (Ok(from), Ok(to)) = (at(range.start), at(range.end)) else {
+                return Err(overflow());
+            };
+            let source = bytes.get(from..to).ok_or_else(|| {
+                Fault::Corrupt(format!("a chunk decodes to {} bytes", bytes.len()))
+            })?;
+            let part = target.split_off_mut(..source.len()).ok_or_else(overflow)?;
+            done = done.and(Initialised::of(part.write_copy_of_slice(source)));
+        }
+        Ok(done)
+    }
+
+    /// Whether a band's rest is not wanted after these rows, and nothing of it is kept.
+    fn is_last(&self, band: u64, ranges: &[Range<u64>]) -> bool {
+        let to_the_end = ranges
+            .last()
+            .is_some_and(|last| last.end >= self.rows_of(band));
+        to_the_end && self.recent.recall(band).is_none()
+    }
+
+    /// Rows of a band; the last one may be short.
+    fn rows_of(&self, band: u64) -> u64 {
+        let rows = self.info.shape.first().copied().unwrap_or(1);
+        self.height.min(rows.saturating_sub(band * self.height))
+    }
+
+    /// Numbers of a band in `out`, from the row on that is given: all of it, or where that is much,
+    /// what lies between the first and the last of the wanted rows.
+    fn numbers(
+        &self,
+        codec: &ChunkCodec,
+        band: u64,
+        ranges: &[Range<u64>],
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<u64, Fault> {
+        let places = self.cut.places(band);
+        if let [place] = &places[..] {
+            codec.numbers(&self.array, place, out)?;
+            return Ok(0);
+        }
+        let overflow = |_| Fault::Corrupt("a band of chunks overflows memory".into());
+        let rows = self.rows_of(band);
+        let wanted = match rows.saturating_mul(self.row_bytes) <= KEEP_BYTES as u64 {
+            true => 0..rows,
+            false => between(ranges),
+        };
+        let size = usize::try_from(self.row_bytes / self.cut.row_len().max(1)).map_err(overflow)?;
+        let row_bytes = usize::try_from(self.row_bytes).map_err(overflow)?;
+        let first = usize::try_from(wanted.start).map_err(overflow)? * row_bytes;
+        let end = usize::try_from(wanted.end).map_err(overflow)? * row_bytes;
+        out.clear();
+        out.resize(end - first, 0);
+        let mut chunk = Vec::new();
+        for place in places {
+            codec.numbers(&self.array, &place, &mut chunk)?;
+            let runs = self.cut.runs(&place, rows);
+            for run in runs.map_err(|e| Fault::Corrupt(e.to_string()))? {
+                let (from, len) = (run.from * size, run.len * size);
+                // Chunks side by side have runs of a row at most.
+                if from >= first && from + len <= end {
+                    out[from - first..from - first + len]
+                        .copy_from_slice(&chunk[run.to * size..run.to * size + len]);
+                }
+            }
+        }
+        Ok(wanted.start)
     }
 
     fn texts(&self, band: u64, ranges: &[Range<u64>]) -> std::result::Result<TextBuilder, Fault> {
@@ -160,38 +249,42 @@ impl Core {
         band: u64,
         ranges: &[Range<u64>],
     ) -> std::result::Result<(Arc<Band>, u64), Fault> {
-        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
-            return Err(Fault::Corrupt("no rows are wanted".into()));
-        };
-        let origin = band * self.height;
-        let rows = self.info.shape.first().copied().unwrap_or(1);
-        let whole = self.height.min(rows.saturating_sub(origin));
-        let to_the_end = last.end >= whole;
+        let wanted = between(ranges);
+        let rows = self.rows_of(band);
+        let to_the_end = wanted.end >= rows;
         if let Some(kept) = self.recent.recall(band) {
             if to_the_end {
                 self.recent.forget(band);
             }
             return Ok((kept, 0));
         }
-        // Of what is not encoded a part is as cheap as it is small.
-        let wanted = match self.encoded {
-            true => 0..whole,
-            false => first.start..last.end,
-        };
-        let decoded = Arc::new(match &self.text {
-            Some(codec) => {
+        let (decoded, first) = match &self.whole {
+            Some(codec) if matches!(self.layout, Layout::Text) => {
                 let mut place = vec![0; self.info.shape.len()];
                 if let Some(first) = place.first_mut() {
                     *first = band;
                 }
-                let n = whole
-                    .max(1)
-                    .saturating_mul(self.info.row_len().unwrap_or(0));
-                Band::Text(codec.read(&self.array, &self.shards, &place, n)?)
+                let n = rows.max(1).saturating_mul(self.info.row_len().unwrap_or(0));
+                let texts = codec.texts(&self.array, &place, n)?;
+                (Band::Text(texts), 0)
             }
-            None => self.subset(origin, &wanted)?,
-        });
-        if self.encoded && !to_the_end {
+            Some(codec) => {
+                let mut bytes = Vec::new();
+                let first = self.numbers(codec, band, ranges, &mut bytes)?;
+                (Band::Fixed(bytes), first)
+            }
+            None => {
+                // Of what is not encoded a part is as cheap as it is small.
+                let wanted = match self.encoded {
+                    true => 0..rows,
+                    false => wanted,
+                };
+                let origin = band * self.height;
+                (self.subset(origin, &wanted)?, wanted.start)
+            }
+        };
+        let decoded = Arc::new(decoded);
+        if self.encoded && !to_the_end && first == 0 {
             let len = match decoded.as_ref() {
                 Band::Fixed(bytes) => bytes.len(),
                 Band::Text(Texts { bytes, offsets }) => {
@@ -200,7 +293,7 @@ impl Core {
             };
             self.recent.remember(band, len, || Arc::clone(&decoded));
         }
-        Ok((decoded, wanted.start))
+        Ok((decoded, first))
     }
 
     /// Rows of the array as `zarrs` gives them.
@@ -229,6 +322,12 @@ impl Core {
             }
         })
     }
+}
+
+/// From the first of the rows to the last.
+fn between(ranges: &[Range<u64>]) -> Range<u64> {
+    let start = ranges.first().map_or(0, |range| range.start);
+    start..ranges.last().map_or(start, |range| range.end)
 }
 
 #[async_trait]

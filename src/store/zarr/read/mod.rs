@@ -3,7 +3,8 @@
 //! [`tree::ZarrStore`] reads the metadata of a node when it is asked for, from its own documents:
 //! consolidated metadata may be older than they are. [`dtype`] says how an element lies in a chunk,
 //! [`open`](mod@open) understands an array's document, [`array`] reads rows through the
-//! codecs of `zarrs`, [`text`] is what those are not trusted with, and [`fill`] bounds what missing
+//! codecs of `zarrs`, [`chunk`] does the same for whole chunks with less around it, [`text`] is what `zarrs` is not
+//! trusted with, and [`fill`] bounds what missing
 //! chunks cost. [`files`] is where keys lead to: folders, or a [`zip`] archive; [`storage`] shows
 //! one array of them to `zarrs`.
 //!
@@ -17,6 +18,9 @@ mod storage;
 mod dtype;
 mod fill;
 mod text;
+mod undo;
+mod shards;
+mod chunk;
 mod array;
 mod open;
 mod tree;

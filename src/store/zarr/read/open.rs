@@ -8,18 +8,19 @@ use serde_json::{Map, Value};
 use zarrs::array::{Array, ArrayMetadata, ArrayShardedExt, ArrayShardedReadableExtCache};
 
 use super::array::{Core, ZarrArray};
+use super::chunk::ChunkCodec;
 use super::dtype::{Element, Layout};
 use super::files::Files;
 use super::storage::Counted;
-use super::text::TextCodec;
 use super::tree::{Version, prefix};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
 use crate::store::ArrayInfo;
 use crate::store::decode::{Disk, Recent, panicked};
+use crate::store::zarr::cut::Cut;
 
 /// Decoded chunks kept per array.
-const KEEP_BYTES: usize = 32 << 20;
+pub(super) const KEEP_BYTES: usize = 32 << 20;
 /// Decoded bytes of a chunk at most: it is decoded whole.
 const LARGEST_CHUNK: u64 = 4 << 30;
 
@@ -76,8 +77,10 @@ impl ZarrArray {
         let filters = filters(version, document);
         let mut axes = inner.iter().zip(&shape).skip(1);
         let whole_rows = axes.all(|(chunk, n)| chunk == n);
-        let text = (whole_rows && matches!(element.layout, Layout::Text))
-            .then(|| TextCodec::of(&array, document.get("codecs"), of(document, "order")))
+        // Of what is not encoded, parts are read; of text, chunks are not put together here.
+        let encoded = !filters.is_empty() || size == 0;
+        let whole = (encoded && (whole_rows || size > 0))
+            .then(|| ChunkCodec::of(&array, document, &element.layout, &inner))
             .flatten();
         let text_of_one_width = matches!(
             &element.layout,
@@ -93,10 +96,11 @@ impl ZarrArray {
             shards: ArrayShardedReadableExtCache::new(&array),
             array,
             storage,
-            text,
+            whole,
+            cut: Cut::new(shape.iter().skip(1).copied().collect(), inner.clone()),
             height: inner.first().copied().unwrap_or(1).max(1),
             row_bytes,
-            encoded: !filters.is_empty() || size == 0,
+            encoded,
             recent: Recent::new(KEEP_BYTES),
             info: ArrayInfo {
                 key: key.clone(),

@@ -130,7 +130,7 @@ impl ZarrBody {
         self.state = State::Cut(Box::new(Cutter {
             codecs: Codecs::of(self.spec.compression, size)?,
             dtype: self.spec.dtype.clone(),
-            row_len: grid.row_len(),
+            row_len: grid.cut().row_len(),
             waiting: VecDeque::new(),
             waiting_len: 0,
             band: 0,
@@ -274,13 +274,22 @@ impl Cutter {
     /// Chunks that are encoded at a time: some for every core, as far as memory allows.
     fn round(&self) -> RawResult<usize> {
         let element_bytes = self.dtype.size().unwrap_or(TEXT_BYTES);
-        let bytes = self.grid.chunk_len().saturating_mul(element_bytes).max(1);
+        let bytes = self
+            .grid
+            .cut()
+            .chunk_len()
+            .saturating_mul(element_bytes)
+            .max(1);
         let cores = rayon::current_num_threads();
         Ok(usize::try_from(ROUND_BYTES / bytes)?.clamp(cores, 32 * cores))
     }
 
     fn band_len(&self) -> u64 {
-        self.grid.band_rows().saturating_mul(self.row_len).max(1)
+        self.grid
+            .cut()
+            .band_rows()
+            .saturating_mul(self.row_len)
+            .max(1)
     }
 
     fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
@@ -296,7 +305,7 @@ impl Cutter {
         }
         let bands = self.waiting_len / self.band_len();
         let values = self.take(bands * self.band_len())?;
-        self.cut(&values, self.grid.band_rows().saturating_mul(bands))?;
+        self.cut(&values, self.grid.cut().band_rows().saturating_mul(bands))?;
         if let Some(last) = self.waiting.back_mut() {
             *last = compact(last)?;
         }
@@ -347,20 +356,20 @@ impl Cutter {
     /// Encodes the chunks of whole bands (or of one that is short) on all cores, and stores them.
     fn cut(&mut self, values: &ArrayRef, rows: u64) -> RawResult<()> {
         let elements = Elements::of(&self.dtype, values)?;
-        let (height, row_len) = (self.grid.band_rows(), self.row_len);
-        let chunk_len = usize::try_from(self.grid.chunk_len())?;
+        let (height, row_len) = (self.grid.cut().band_rows(), self.row_len);
+        let chunk_len = usize::try_from(self.grid.cut().chunk_len())?;
         let mut chunks = Vec::new();
         for i in 0..rows.div_ceil(height) {
             let first = usize::try_from(i * height * row_len)?;
             let rows = height.min(rows - i * height);
-            for place in self.grid.places(self.band) {
+            for place in self.grid.cut().places(self.band) {
                 chunks.push((place, first, rows));
             }
             self.band += 1;
         }
         for round in chunks.chunks(self.round()?) {
             let encode = |(place, first, rows): &(Vec<u64>, usize, u64)| {
-                let mut runs = self.grid.runs(place, *rows)?;
+                let mut runs = self.grid.cut().runs(place, *rows)?;
                 runs.iter_mut().for_each(|run| run.from += first);
                 let Some(chunk) = elements.chunk(&runs, chunk_len)? else {
                     return Ok(None);

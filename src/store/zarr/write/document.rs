@@ -154,10 +154,10 @@ fn v3(shape: &[u64], grid: &Grid, data_type: &DataType, codecs: &Codecs) -> Valu
     };
     let inner: Vec<Value> = std::iter::once(first).chain(codecs.v3.clone()).collect();
     let (chunk, codecs) = match grid.shard() {
-        None => (grid.chunk().to_vec(), inner),
+        None => (grid.cut().chunk().to_vec(), inner),
         Some(shard) => {
             let sharding = json!({"name": "sharding_indexed", "configuration": {
-                "chunk_shape": grid.chunk(),
+                "chunk_shape": grid.cut().chunk(),
                 "codecs": inner,
                 "index_codecs": [little, {"name": "crc32c"}],
                 "index_location": "end"}});
@@ -192,7 +192,7 @@ fn v2(shape: &[u64], grid: &Grid, data_type: &DataType, codecs: &Codecs) -> Valu
     json!({
         "zarr_format": 2,
         "shape": shape,
-        "chunks": grid.chunk(),
+        "chunks": grid.cut().chunk(),
         "dtype": data_type.v2,
         "fill_value": fill,
         "order": "C",

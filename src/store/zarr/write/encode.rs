@@ -12,10 +12,10 @@ use zarrs::array::codec::api::BytesToBytesCodecTraits;
 use zarrs::array::{CodecChain, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
-use super::grid::Run;
 use crate::model::DType;
 use crate::store::Compression;
 use crate::store::encode::{RawResult, encode, mismatch};
+use crate::store::zarr::cut::Run;
 
 /// Elements one after the other, as a chunk takes them.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! How an array is cut into chunks, and chunks are gathered in shards.
+//! How large chunks and shards are.
 
 use crate::store::Pieces;
 use crate::store::encode::RawResult;
+use crate::store::zarr::cut::Cut;
 
 /// Bytes of a shard at most, where nobody said (anndata's `target_shard_size_bytes`).
 const SHARD_BYTES: u64 = 1_000_000_000;
@@ -13,30 +14,16 @@ const LARGEST_CHUNK: u64 = 1 << 30;
 /// The cut of an array whose rows are as `tail` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grid {
-    /// Lengths after the first axis.
-    tail: Vec<u64>,
-    /// Lengths of a chunk on all axes; of a scalar there are none.
-    chunk: Vec<u64>,
+    cut: Cut,
     /// Chunks of a shard along each axis, where there are shards.
     per_shard: Option<Vec<u64>>,
-}
-
-/// A run of elements of a band that are adjacent in a chunk, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
-    /// Where it begins in the band.
-    pub(super) from: usize,
-    /// Where it begins in the chunk.
-    pub(super) to: usize,
-    pub(super) len: usize,
 }
 
 impl Grid {
     /// One element.
     pub(super) fn scalar() -> Self {
         Self {
-            tail: Vec::new(),
-            chunk: Vec::new(),
+            cut: Cut::new(Vec::new(), Vec::new()),
             per_shard: None,
         }
     }
@@ -79,15 +66,14 @@ impl Grid {
             .into());
         }
         Ok(Self {
-            tail: tail.to_vec(),
-            chunk,
+            cut: Cut::new(tail.to_vec(), chunk),
             per_shard: sharded.then_some(per_shard),
         })
     }
 
-    /// Lengths of a chunk.
-    pub(super) fn chunk(&self) -> &[u64] {
-        &self.chunk
+    /// The chunks.
+    pub(super) fn cut(&self) -> &Cut {
+        &self.cut
     }
 
     /// Chunks of a shard along each axis.
@@ -98,88 +84,8 @@ impl Grid {
     /// Lengths of a shard.
     pub(super) fn shard(&self) -> Option<Vec<u64>> {
         let per_shard = self.per_shard.as_ref()?;
-        let axes = self.chunk.iter().zip(per_shard);
+        let axes = self.cut.chunk().iter().zip(per_shard);
         Some(axes.map(|(chunk, n)| chunk.saturating_mul(*n)).collect())
-    }
-
-    /// Rows of a band, which is as high as a chunk and as wide as the array.
-    pub(super) fn band_rows(&self) -> u64 {
-        self.chunk.first().copied().unwrap_or(1)
-    }
-
-    /// Elements of a row.
-    pub(super) fn row_len(&self) -> u64 {
-        self.tail.iter().product()
-    }
-
-    /// Elements of a chunk.
-    pub(super) fn chunk_len(&self) -> u64 {
-        self.chunk.iter().product()
-    }
-
-    /// Where the chunks of a band are, in order; a chunk's first coordinate is its band's.
-    pub(super) fn places(&self, band: u64) -> Vec<Vec<u64>> {
-        if self.chunk.is_empty() {
-            return vec![Vec::new()];
-        }
-        let counts = self.tail.iter().zip(&self.chunk[1..]);
-        let counts: Vec<u64> = counts.map(|(n, chunk)| n.div_ceil(*chunk)).collect();
-        let n: u64 = counts.iter().product();
-        let place = |mut i: u64| {
-            let mut place = vec![band; self.chunk.len()];
-            for axis in (0..counts.len()).rev() {
-                place[axis + 1] = i % counts[axis];
-                i /= counts[axis];
-            }
-            place
-        };
-        (0..n).map(place).collect()
-    }
-
-    /// The elements of a chunk in a band of `rows` rows, run by run.
-    ///
-    /// # Errors
-    /// Where positions are beyond the address space.
-    pub(super) fn runs(&self, place: &[u64], rows: u64) -> RawResult<Vec<Run>> {
-        let mut runs = vec![Run {
-            from: 0,
-            to: 0,
-            len: 1,
-        }];
-        // Axis by axis: the runs of an axis are those of the axes after it, once per position; as
-        // long as all of the later axes lie in the chunk, they are one run.
-        let (mut in_band, mut in_chunk) = (1usize, 1usize);
-        for axis in (0..self.chunk.len()).rev() {
-            let chunk = usize::try_from(self.chunk[axis])?;
-            let (first, n, len) = match axis {
-                0 => (0, usize::try_from(rows)?, usize::try_from(rows)?),
-                _ => {
-                    let len = usize::try_from(self.tail[axis - 1])?;
-                    let first = usize::try_from(place[axis])? * chunk;
-                    (first, chunk.min(len.saturating_sub(first)), len)
-                }
-            };
-            let is_one = matches!(runs[..], [run] if run.len == in_band && run.len == in_chunk);
-            runs = match is_one {
-                true => vec![Run {
-                    from: first * in_band,
-                    to: 0,
-                    len: n * in_band,
-                }],
-                false => (0..n)
-                    .flat_map(|i| {
-                        runs.iter().map(move |run| Run {
-                            from: run.from + (first + i) * in_band,
-                            to: run.to + i * in_chunk,
-                            len: run.len,
-                        })
-                    })
-                    .collect(),
-            };
-            in_band *= len;
-            in_chunk *= chunk;
-        }
-        Ok(runs)
     }
 }
 
@@ -238,7 +144,7 @@ mod tests {
     fn guesses_are_those_of_zarr_python() {
         let check = |shape: &[u64], size: u64, chunk: &[u64], shard: &[u64]| {
             let grid = Grid::new(Some(shape[0]), &shape[1..], size, true, None).unwrap();
-            assert_eq!(grid.chunk(), chunk, "{shape:?}");
+            assert_eq!(grid.cut().chunk(), chunk, "{shape:?}");
             assert_eq!(grid.shard().unwrap(), shard, "{shape:?}");
         };
         check(&[8_000_000], 4, &[250_000], &[8_000_000]);
@@ -246,40 +152,5 @@ mod tests {
         check(&[3_000, 20], 8, &[1_500, 20], &[1_500, 20]);
         check(&[1_000_000, 50], 4, &[62_500, 7], &[437_500, 49]);
         check(&[100, 3, 7], 8, &[100, 3, 7], &[100, 3, 7]);
-    }
-
-    #[test]
-    fn runs_cover_a_band_once() {
-        let grid = Grid {
-            tail: vec![3, 5],
-            chunk: vec![2, 2, 2],
-            per_shard: None,
-        };
-        let mut seen = vec![0; 2 * 3 * 5];
-        for place in grid.places(7) {
-            assert_eq!(place[0], 7);
-            let mut filled = [false; 8];
-            for run in grid.runs(&place, 2).unwrap() {
-                seen[run.from..run.from + run.len]
-                    .iter_mut()
-                    .for_each(|n| *n += 1);
-                for to in &mut filled[run.to..run.to + run.len] {
-                    assert!(!std::mem::replace(to, true));
-                }
-            }
-        }
-        assert!(seen.iter().all(|n| *n == 1), "{seen:?}");
-    }
-
-    #[test]
-    fn whole_rows_are_one_run() {
-        let grid = Grid::new(Some(10), &[4], 8, false, Some(Pieces::new(3, 3))).unwrap();
-        let whole = Run {
-            from: 0,
-            to: 0,
-            len: 12,
-        };
-        assert_eq!(grid.runs(&[0, 0], 3).unwrap(), [whole]);
-        assert_eq!(grid.runs(&[3, 0], 1).unwrap(), [Run { len: 4, ..whole }]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`store`] keeps the documents of all nodes and writes them at the end, the root's last, with the
 //! consolidated metadata. [`array`] takes rows and hands them on in bands as high as a chunk,
-//! [`grid`] says how a band is cut, [`encode`] makes a chunk's bytes, [`files`] puts them into
+//! [`grid`] says how large chunks and shards are, [`encode`] makes a chunk's bytes, [`files`] puts them into
 //! files of their own or into shards. [`document`] is what an array says of itself.
 //!
 //! # Invariants

@@ -1,0 +1,234 @@
+//! Whole chunks: fetched and undone here, without the assembly of parts that `zarrs` does around it.
+//!
+//! Its reading of text of any length (`vlen-utf8`) trusts the lengths that it finds, and of numbers
+//! it clears and copies what a chunk of whole rows has in place.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use zarrs::array::{Array, ArrayShardedExt, CodecChain};
+use zarrs::metadata::v3::MetadataV3;
+
+use super::dtype::Layout;
+use super::fill::{FREE, RATIO};
+use super::shards::Shards;
+use super::storage::Counted;
+use super::text::{Texts, parse};
+use super::undo::Undo;
+use crate::store::decode::Fault;
+
+/// Bytes of a chunk at most.
+const LARGEST_CHUNK: usize = 4 << 30;
+
+/// How chunks are undone.
+#[derive(Debug)]
+pub(super) struct ChunkCodec {
+    /// Where chunks are in shards.
+    shards: Option<Shards>,
+    /// In the order of encoding.
+    around: Vec<Undo>,
+    /// Bytes of a chunk; [`None`] of text.
+    size: Option<usize>,
+}
+
+impl ChunkCodec {
+    /// The codecs of an array whose (inner) chunks have these lengths; [`None`] where elements are
+    /// not simply one after the other, in native order.
+    pub(super) fn of(
+        array: &Array<Counted>,
+        document: &Map<String, Value>,
+        layout: &Layout,
+        chunk: &[u64],
+    ) -> Option<Self> {
+        let of = |name: &str| document.get(name);
+        if of("order").and_then(Value::as_str) == Some("F") && array.dimensionality() > 1 {
+            return None;
+        }
+        let codecs = of("codecs").and_then(Value::as_array);
+        let sharding = codecs
+            .and_then(|codecs| match codecs.as_slice() {
+                [codec] => Some(codec),
+                _ => None,
+            })
+            .filter(|codec| codec.get("name").and_then(Value::as_str) == Some("sharding_indexed"))
+            .and_then(|codec| codec.get("configuration"));
+        let (shards, inner, chain) = match sharding {
+            Some(configuration) => {
+                let shard = array.chunk_shape(&vec![0; chunk.len()]).ok()?;
+                let shard: Vec<u64> = shard.into_iter().map(NonZeroU64::get).collect();
+                let inner = configuration.get("codecs")?;
+                let codecs: Vec<MetadataV3> = serde_json::from_value(inner.clone()).ok()?;
+                let chain = Arc::new(CodecChain::from_metadata(&codecs).ok()?);
+                let shards = Shards::of(configuration, &shard, chunk)?;
+                (Some(shards), Some(inner), chain)
+            }
+            None => (None, None, array.codecs()),
+        };
+        // Shards in shards, or behind another codec, have subchunks, too.
+        let is_nested = shards.is_none() && array.effective_subchunk_shape().is_some();
+        if is_nested || !chain.array_to_array_codecs().is_empty() {
+            return None;
+        }
+        let list = inner.and_then(Value::as_array).or(codecs);
+        let size = match layout {
+            Layout::Unknown => return None,
+            Layout::Text => None,
+            Layout::Fixed { disk, raw } => {
+                let is_plain = match list {
+                    Some(codecs) => *raw || is_native(codecs.first()?),
+                    None => *raw || is_native_v2(of("dtype")?),
+                };
+                if !is_plain {
+                    return None;
+                }
+                let len = chunk.iter().try_fold(1u64, |p, n| p.checked_mul(*n))?;
+                Some(disk.size().checked_mul(usize::try_from(len).ok()?)?)
+            }
+        };
+        // The documents of the codecs around: behind the first of v3, filters and compressor of v2.
+        let filters = of("filters")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let documents: Vec<&Value> = match list {
+            Some(codecs) => codecs.iter().skip(1).collect(),
+            None => filters
+                .filter(|filter| filter.get("id").and_then(Value::as_str) != Some("vlen-utf8"))
+                .chain(of("compressor").filter(|compressor| !compressor.is_null()))
+                .collect(),
+        };
+        let codecs = chain.bytes_to_bytes_codecs();
+        if documents.len() != codecs.len() {
+            return None;
+        }
+        let around = documents.into_iter().zip(codecs);
+        Some(Self {
+            shards,
+            around: around
+                .map(|(document, codec)| Undo::of(document, codec))
+                .collect(),
+            size,
+        })
+    }
+
+    /// Bytes of the chunk at `place`, all of them, in `out`; whether there is one.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where it does not decode to what it should.
+    fn read(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
+        let encoded = match &self.shards {
+            Some(shards) => shards.read(array, place)?,
+            None => array
+                .retrieve_encoded_chunk(place)
+                .map_err(|e| Fault::Corrupt(e.to_string()))?,
+        };
+        let Some(mut encoded) = encoded else {
+            return Ok(false);
+        };
+        let limit = usize::try_from(RATIO.saturating_mul(encoded.len() as u64))
+            .unwrap_or(usize::MAX)
+            .min(LARGEST_CHUNK);
+        match self.around.as_slice() {
+            [] => *out = encoded,
+            [first, others @ ..] => {
+                for codec in others.iter().rev() {
+                    let mut decoded = Vec::new();
+                    codec.decode(Cow::Owned(encoded), None, limit, &mut decoded)?;
+                    encoded = decoded;
+                }
+                first.decode(Cow::Owned(encoded), self.size, limit, out)?;
+            }
+        }
+        match self.size {
+            Some(size) if out.len() != size => Err(Fault::Corrupt(format!(
+                "a chunk decodes to {} bytes where it has {size}",
+                out.len()
+            ))),
+            _ => Ok(true),
+        }
+    }
+
+    /// Numbers of the chunk at `place`, in `out`; fill values where it is not there. What those may
+    /// cost is bounded by whoever asks for them.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where it does not decode to what it should.
+    pub(super) fn numbers(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        if !self.read(array, place, out)? {
+            let fill = array.fill_value().as_ne_bytes();
+            let n = self.size.unwrap_or(0) / fill.len().max(1);
+            out.clear();
+            (0..n).for_each(|_| out.extend_from_slice(fill));
+        }
+        Ok(())
+    }
+
+    /// Texts of the chunk at `place`, `n` of them if it is not there.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where it does not decode to texts.
+    pub(super) fn texts(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+        n: u64,
+    ) -> Result<Texts, Fault> {
+        let mut bytes = Vec::new();
+        match self.read(array, place, &mut bytes)? {
+            true => parse(&bytes),
+            false => filled(array.fill_value().as_ne_bytes(), n),
+        }
+    }
+}
+
+/// Whether a v3 codec is `bytes` in this machine's order.
+fn is_native(codec: &Value) -> bool {
+    let name = codec.get("name").and_then(Value::as_str);
+    let endian = codec
+        .get("configuration")
+        .and_then(|c| c.get("endian"))
+        .and_then(Value::as_str);
+    let native = if cfg!(target_endian = "big") {
+        "big"
+    } else {
+        "little"
+    };
+    name == Some("bytes") && endian.is_none_or(|endian| endian == native)
+}
+
+/// Whether a v2 type is in this machine's order.
+fn is_native_v2(dtype: &Value) -> bool {
+    let foreign = if cfg!(target_endian = "big") {
+        '<'
+    } else {
+        '>'
+    };
+    dtype
+        .as_str()
+        .is_some_and(|dtype| !dtype.starts_with(foreign))
+}
+
+/// Texts of a chunk that is not there.
+fn filled(text: &[u8], n: u64) -> Result<Texts, Fault> {
+    let size = u64::try_from(text.len()).unwrap_or(u64::MAX).max(8);
+    let is_small = n.checked_mul(size).is_some_and(|bytes| bytes <= FREE);
+    let Some(n) = usize::try_from(n).ok().filter(|_| is_small) else {
+        return Err(Fault::Corrupt(format!("a chunk of {n} texts is missing")));
+    };
+    Ok(Texts {
+        bytes: text.repeat(n),
+        offsets: (0..=n).map(|i| i * text.len()).collect(),
+    })
+}

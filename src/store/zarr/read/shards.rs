@@ -1,0 +1,156 @@
+//! Where inner chunks lie in shards.
+//!
+//! The index is read here, because `zarrs` 0.23 looks for an inner chunk that is not there at the
+//! end of the address space.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use zarrs::array::Array;
+use zarrs::storage::byte_range::ByteRange;
+use zarrs::storage::{ReadableStorageTraits, StoreKey};
+
+use super::storage::Counted;
+use crate::store::decode::Fault;
+
+/// Entries of indexes kept at most, of 16 bytes each.
+const KEEP_ENTRIES: usize = 1 << 20;
+/// What an index says of a chunk that is not there.
+const MISSING: (u64, u64) = (u64::MAX, u64::MAX);
+
+/// An index: offset and length of every inner chunk.
+type Index = Arc<[(u64, u64)]>;
+
+/// The shards of an array.
+#[derive(Debug)]
+pub(super) struct Shards {
+    /// Inner chunks of a shard along each axis.
+    per_shard: Vec<u64>,
+    n_chunks: usize,
+    at_end: bool,
+    has_checksum: bool,
+    /// Indexes read so far; [`None`] of shards that are not there.
+    indexes: Mutex<HashMap<Vec<u64>, Option<Index>>>,
+}
+
+impl Shards {
+    /// The shards of `sharding_indexed`, whose configuration is given; [`None`] where the index is
+    /// encoded in any but the usual way.
+    pub(super) fn of(configuration: &Value, shard: &[u64], inner: &[u64]) -> Option<Self> {
+        let codecs = configuration.get("index_codecs")?.as_array()?;
+        let name = |codec: &Value| Some(codec.get("name")?.as_str()?.to_owned());
+        let endian = codecs.first()?.get("configuration")?.get("endian")?;
+        let (first, rest) = codecs.split_first()?;
+        let has_checksum = match rest {
+            [] => false,
+            [codec] if name(codec)? == "crc32c" => true,
+            _ => return None,
+        };
+        if name(first)? != "bytes" || endian.as_str()? != "little" || shard.len() != inner.len() {
+            return None;
+        }
+        let axes = shard.iter().zip(inner);
+        let per_shard: Vec<u64> = axes.map(|(shard, inner)| shard / inner).collect();
+        let n_chunks = per_shard.iter().try_fold(1u64, |p, n| p.checked_mul(*n))?;
+        n_chunks.checked_mul(16).filter(|bytes| *bytes > 0)?;
+        Some(Self {
+            n_chunks: usize::try_from(n_chunks).ok()?,
+            per_shard,
+            at_end: configuration.get("index_location").and_then(Value::as_str) != Some("start"),
+            has_checksum,
+            indexes: Mutex::default(),
+        })
+    }
+
+    /// The encoded inner chunk at a place, [`None`] where there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where the index contradicts its checksum or the shard's size.
+    pub(super) fn read(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        let axes = place.iter().zip(&self.per_shard);
+        let shard: Vec<u64> = axes.clone().map(|(at, n)| at / n).collect();
+        let inner = axes.fold(0, |inner, (at, n)| inner * n + at % n);
+        let key = array.chunk_key(&shard);
+        let Some(index) = self.index(array, &shard, &key)? else {
+            return Ok(None);
+        };
+        let entry = usize::try_from(inner)
+            .ok()
+            .and_then(|inner| index.get(inner));
+        let (offset, len) = match entry {
+            Some(entry) if *entry != MISSING => *entry,
+            _ => return Ok(None),
+        };
+        let bytes = array
+            .storage()
+            .get_partial(&key, ByteRange::FromStart(offset, Some(len)))
+            .map_err(|e| Fault::Corrupt(e.to_string()))?;
+        Ok(bytes.map(Vec::from))
+    }
+
+    fn index(
+        &self,
+        array: &Array<Counted>,
+        shard: &[u64],
+        key: &StoreKey,
+    ) -> Result<Option<Index>, Fault> {
+        let lock = || self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = lock().get(shard) {
+            return Ok(index.clone());
+        }
+        let index = self.load(array, key)?;
+        let mut indexes = lock();
+        if indexes.len().saturating_mul(self.n_chunks) > KEEP_ENTRIES {
+            indexes.clear();
+        }
+        indexes.insert(shard.to_vec(), index.clone());
+        Ok(index)
+    }
+
+    fn load(&self, array: &Array<Counted>, key: &StoreKey) -> Result<Option<Index>, Fault> {
+        let corrupt = |reason: String| Fault::Corrupt(format!("shard {key}: {reason}"));
+        let storage = array.storage();
+        let size = storage.size_key(key);
+        let Some(size) = size.map_err(|e| corrupt(e.to_string()))? else {
+            return Ok(None);
+        };
+        let len = self.n_chunks as u64 * 16 + if self.has_checksum { 4 } else { 0 };
+        if len > size {
+            return Err(corrupt(format!(
+                "it has {size} bytes, and an index of {} chunks takes {len}",
+                self.n_chunks
+            )));
+        }
+        let range = match self.at_end {
+            true => ByteRange::Suffix(len),
+            false => ByteRange::FromStart(0, Some(len)),
+        };
+        let bytes = storage.get_partial(key, range);
+        let Some(bytes) = bytes.map_err(|e| corrupt(e.to_string()))? else {
+            return Ok(None);
+        };
+        let (entries, checksum) = bytes
+            .as_ref()
+            .split_at_checked(self.n_chunks * 16)
+            .unwrap_or_default();
+        if let Ok(checksum) = <[u8; 4]>::try_from(checksum) {
+            let (said, found) = (u32::from_le_bytes(checksum), crc32c::crc32c(entries));
+            if said != found {
+                return Err(corrupt(format!(
+                    "its index has the checksum {found:08x}, and says {said:08x}"
+                )));
+            }
+        }
+        let (words, _) = entries.as_chunks::<8>();
+        let (pairs, _) = words.as_chunks::<2>();
+        let entries = pairs
+            .iter()
+            .map(|[offset, len]| (u64::from_le_bytes(*offset), u64::from_le_bytes(*len)));
+        Ok(Some(entries.collect()))
+    }
+}
