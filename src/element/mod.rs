@@ -38,4 +38,4 @@ pub use object::{AnnData, Raw};
 pub use scratch::set_tmpdir;
 pub use uns::{UnsLeaf, uns_leaves};
 pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};
-pub(crate) use write::{FrameWriter, Place, encoding};
+pub(crate) use write::{FrameWriter, Place, encoding, stored_name};

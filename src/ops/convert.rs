@@ -4,15 +4,13 @@ use super::options::ConvertOptions;
 use super::outputs::Shard;
 use super::prepare::{Prepared, Work};
 use super::{genes, prepare};
-use crate::element::{AnnData, inspect_elements};
+use crate::element::{AnnData, Frame, inspect_elements, stored_name};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, RowSelection};
 
-/// Elements that every object has; they cannot be left out.
-const NEEDED: [&str; 3] = ["", "obs", "var"];
-
 /// Plans the writing of a whole object: from and to any format, with the encodings of today, sparse
-/// matrices by rows. Memory does not depend on the size of the object.
+/// matrices by rows. Memory does not depend on the number of cells, but for 4 bytes a cell where the
+/// number of entries is not known before; records of `uns` that hold text are in memory whole.
 ///
 /// # Errors
 /// [`Error::InvalidOption`] for elements to drop that are not there or cannot be left out, and
@@ -43,21 +41,37 @@ pub async fn convert(options: &ConvertOptions) -> Result<Prepared> {
     Prepared::try_new(work, &options.run).await
 }
 
-/// Whether the elements are there and may be left out.
+/// Whether the elements are there and may be left out: whole ones, columns of `obs` and `var` but
+/// for their names, and anything in `uns`.
 async fn check(object: &AnnData, drop: &[ElementKey]) -> Result<()> {
     if drop.is_empty() {
         return Ok(());
     }
     let elements = inspect_elements(object.store(), object.root()).await?;
     for key in drop {
-        let reason = if NEEDED.contains(&key.as_str()) {
-            format!("{key} cannot be left out of an object")
-        } else if !elements.iter().any(|element| element.key.is_in(key)) {
-            format!("{} has no element {key}", object.location())
-        } else {
-            continue;
+        let refuse = |reason: &str| Error::option("--drop", format!("{key} {reason}"));
+        if !elements.iter().any(|element| element.key.is_in(key)) {
+            return Err(refuse(&format!("is no element of {}", object.location())));
+        }
+        let parts: Vec<&str> = key.as_str().split('/').collect();
+        let frame = |frame: &Frame, name: &str| {
+            frame
+                .columns()
+                .iter()
+                .any(|c| stored_name(c.field()) == name)
         };
-        return Err(Error::option("--drop", reason));
+        let may_go = match parts[..] {
+            ["X" | "raw" | "layers" | "obsm" | "varm" | "obsp" | "varp"] | ["uns", ..] => true,
+            ["layers" | "obsm" | "varm" | "obsp" | "varp", _] | ["raw", "varm", _] => true,
+            ["obs", name] => frame(object.obs(), name),
+            ["var", name] => frame(object.var(), name),
+            _ => false,
+        };
+        if !may_go {
+            return Err(refuse(
+                "cannot be left out: whole elements, columns of obs and var, and what is in uns can",
+            ));
+        }
     }
     Ok(())
 }

@@ -170,8 +170,8 @@ impl Job {
         Ok(objects)
     }
 
-    /// How many outputs may be open: each has up to three descriptors, and with compression a few chunks
-    /// that wait to be full.
+    /// How many outputs may be open. An h5ad has up to three descriptors, and with compression a few
+    /// chunks that wait to be full; of zarr every long array may have a shard open, and wait.
     fn open_outputs(&self) -> usize {
         match self.spec.storage {
             Storage {
@@ -179,7 +179,14 @@ impl Job {
                 compression: Compression::None,
                 ..
             } => 256,
-            _ => 64,
+            Storage {
+                format: Format::H5ad,
+                ..
+            } => 64,
+            Storage {
+                format: Format::Zarr { .. },
+                ..
+            } => (512 / (3 * self.schema.fields().len()).max(1)).clamp(1, 64),
         }
     }
 

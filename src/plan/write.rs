@@ -121,7 +121,12 @@ impl DisplayAs for WriteExec {
                 write!(f, "by={column}, prefix={}", prefix.display())?;
             }
         }
-        write!(f, ", compression={:?}", self.spec.storage.compression)
+        write!(
+            f,
+            ", format={}, compression={:?}",
+            self.spec.storage.format.ending(),
+            self.spec.storage.compression
+        )
     }
 }
 

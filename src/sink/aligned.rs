@@ -6,7 +6,9 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef};
 
-use crate::element::{ColumnReader, ColumnWriter, Frame, FrameWriter, MatrixReader, Place};
+use crate::element::{
+    ColumnReader, ColumnWriter, Frame, FrameWriter, MatrixReader, Place, stored_name,
+};
 use crate::error::{Error, Result};
 use crate::kernel::{AxisMap, Positions};
 use crate::model::{FieldMeta, MatrixKind};
@@ -27,7 +29,7 @@ pub(super) async fn write_frame(
     place.size.rows = Some(positions.len());
     let columns = frame.columns().iter();
     let columns: Vec<_> = columns
-        .filter(|column| keep(&place.child(column.field().name())))
+        .filter(|column| keep(&place.child(&stored_name(column.field()))))
         .collect();
     let fields: Vec<FieldRef> = columns.iter().map(|c| Arc::clone(c.field())).collect();
     let mut writer = FrameWriter::create(place, frame.index().field(), &fields).await?;

@@ -172,7 +172,11 @@ fn check(format: Format, compression: Compression) -> Result<()> {
         true => Ok(()),
         false => Err(Error::option(
             "compression",
-            format!(".{} has {known}, not {compression:?}", format.ending()),
+            format!(
+                ".{} has {known}, not {}",
+                format.ending(),
+                compression.name()
+            ),
         )),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
+use crate::element::stored_name;
 use crate::error::{Error, Result};
 use crate::model::{
     AxisRegistry, ElementKey, FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, VarAxis,
@@ -123,7 +124,7 @@ impl Layout {
 /// # Errors
 /// [`Error::IncompatibleSchemas`] where its name is none for an element.
 pub(crate) fn element_of(field: &FieldRef) -> Result<ElementKey> {
-    let of_obs = || ElementKey::new("obs").child(field.name());
+    let of_obs = || ElementKey::new("obs").child(&stored_name(field));
     Ok(element(field)?.unwrap_or_else(of_obs))
 }
 

@@ -244,9 +244,16 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Whether arrays are compressed at all.
-    pub fn is_none(self) -> bool {
-        self == Self::None
+    /// Its name, as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip(_) => "gzip",
+            Self::Lzf => "lzf",
+            Self::Zstd(_) => "zstd",
+            Self::BloscLz4(_) => "blosc-lz4",
+            Self::BloscZstd(_) => "blosc-zstd",
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Inputs {
     /// Whether an output leaves them alone.
     ///
     /// # Errors
-    /// [`Error::OutputRefused`] where it is one of them or lies inside of one.
+    /// [`Error::OutputRefused`] where it is one of them, lies inside of one, or one inside of it.
     pub(crate) fn check(&self, output: &Path) -> Result<()> {
         // A link to an input is that input; where nothing is there yet, its folder decides.
         let place = output.canonicalize().unwrap_or_else(|_| place_of(output));
@@ -90,6 +90,9 @@ impl Inputs {
         }
         if self.0.iter().any(|input| place.starts_with(input)) {
             return Err(refuse(output, "it would lie inside of an input"));
+        }
+        if self.0.iter().any(|input| input.starts_with(&place)) {
+            return Err(refuse(output, "an input lies inside of it"));
         }
         Ok(())
     }

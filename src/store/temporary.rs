@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Why an output is refused that is there already.
 const EXISTS: &str = "it exists already; --overwrite replaces it";
 
+/// Why a folder is not replaced: what goes with it would go without a trace.
+const NO_STORE: &str = "it is a folder, but no zarr store";
+
 /// What an output is to the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -61,10 +64,7 @@ impl Names {
                 return Err(refused("it is not a folder"));
             }
             (Ok(_), _) if !target.overwrite => return Err(refused(EXISTS)),
-            // What goes with the folder would go without a trace.
-            (Ok(_), Kind::Folder) if !is_store(&path) => {
-                return Err(refused("it is a folder, but no zarr store"));
-            }
+            (Ok(_), Kind::Folder) if !is_store(&path) => return Err(refused(NO_STORE)),
             _ => {}
         }
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -87,27 +87,47 @@ impl Names {
     /// [`Error::OutputRefused`] where something has appeared there meanwhile that may not be
     /// replaced, [`Error::Store`] where renaming fails.
     pub(super) fn publish(&self, overwrite: bool, fsync: bool) -> Result<()> {
-        if !overwrite && self.path.exists() {
+        let failure = |e| Error::store("file system", &self.url, e);
+        let is_there = self.path.exists();
+        if is_there && !overwrite {
             return Err(refuse(&self.path, EXISTS));
         }
-        self.rename(fsync)
-            .map_err(|e| Error::store("file system", &self.url, e))
+        if is_there && self.kind == Kind::Folder {
+            if !is_store(&self.path) {
+                return Err(refuse(&self.path, NO_STORE));
+            }
+            self.replace_folder().map_err(failure)?;
+        } else {
+            // Of a folder that appears now, this fails unless it is empty.
+            std::fs::rename(&self.temporary, &self.path).map_err(failure)?;
+        }
+        if fsync {
+            let folder = File::open(folder_of(&self.path)).map_err(failure)?;
+            folder.sync_all().map_err(failure)?;
+        }
+        Ok(())
     }
 
-    fn rename(&self, fsync: bool) -> io::Result<()> {
-        match self.kind {
-            Kind::Folder if self.path.exists() => {
-                exchange(&self.temporary, &self.path)?;
-                // The old one has the temporary name now; a store that cannot be removed whole is
-                // no reason to say that the new one failed.
-                drop(remove(&self.temporary));
+    /// Puts the folder in the place of an older one, which goes. That one cannot be removed whole is
+    /// no reason to say that the new one failed.
+    fn replace_folder(&self) -> io::Result<()> {
+        match exchange(&self.temporary, &self.path) {
+            Ok(()) => drop(remove(&self.temporary)),
+            // Not every file system can (NFS, some overlays).
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+                let mut aside = self.temporary.clone().into_os_string();
+                aside.push(".old");
+                let aside = PathBuf::from(aside);
+                std::fs::rename(&self.path, &aside)?;
+                if let Err(e) = std::fs::rename(&self.temporary, &self.path) {
+                    std::fs::rename(&aside, &self.path)?;
+                    return Err(e);
+                }
+                drop(remove(&aside));
             }
-            _ => std::fs::rename(&self.temporary, &self.path)?,
+            Err(e) => return Err(e),
         }
-        match fsync {
-            true => File::open(folder_of(&self.path))?.sync_all(),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Removes what was written.

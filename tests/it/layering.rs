@@ -30,6 +30,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zarrs", &["store"]),
     ("zip", &["store"]),
     ("crc32c", &["store"]),
+    ("zstd", &["store"]),
     ("base64", &["store"]),
     ("rand", &["ops", "plan"]),
     ("rand_chacha", &["ops", "plan"]),

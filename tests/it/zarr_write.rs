@@ -286,3 +286,31 @@ async fn nodes_cannot_be_called_like_documents() {
         assert!(error.to_string().contains(name), "{error}");
     }
 }
+
+#[tokio::test]
+async fn absurd_shards_are_bounded_and_absurd_chunks_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = create(&target(&dir.path().join("x.zarr"), 2))
+        .await
+        .unwrap();
+    let spec = |pieces| ArraySpec {
+        dtype: DType::Int64,
+        extent: Extent::Growing(Vec::new()),
+        appendable: false,
+        compression: Compression::Zstd(0),
+        pieces: Some(pieces),
+        attributes: Attributes::new(),
+    };
+    let key = ElementKey::new("a");
+    let wide = spec(Pieces::new(1, u64::MAX));
+    let mut array = writer.create_array(&key, wide).await.unwrap();
+    let values = Int64Array::from_iter_values(1..10);
+    array.append(Arc::new(values)).await.unwrap();
+    array.finish().await.unwrap();
+    let high = spec(Pieces::new(u64::MAX, u64::MAX));
+    let mut array = writer.create_array(&key, high).await.unwrap();
+    let values = Int64Array::from_iter_values(1..10);
+    array.append(Arc::new(values)).await.unwrap();
+    let error = array.finish().await.unwrap_err();
+    assert!(error.to_string().contains("is the most"), "{error}");
+}

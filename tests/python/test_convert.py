@@ -138,7 +138,8 @@ def tree(group):
     for key, node in group.members(max_depth=None):
         attributes = {k: v for k, v in node.attrs.items()}
         if isinstance(node, zarr.Array):
-            seen[key] = (attributes, str(node.dtype), node.shape, node.chunks, node.shards)
+            codecs = str([c.to_dict() for c in node.compressors])
+            seen[key] = (attributes, str(node.dtype), node.shape, node.chunks, node.shards, codecs)
         else:
             seen[key] = (attributes,)
     return seen
@@ -179,3 +180,71 @@ def test_names_that_folders_cannot_have_are_refused(annfusion, tmp_path):
     done = annfusion("convert", path, tmp_path / "b.zarr", check=False)
     assert done.returncode == 1 and "uns/zarr.json" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5ad"]
+
+
+def test_an_output_does_not_swallow_its_input(annfusion, synth, tmp_path):
+    store = tmp_path / "a.zarr"
+    annfusion("convert", synth, store)
+    inside = store / "inside.h5ad"
+    inside.write_bytes(synth.read_bytes())
+    done = annfusion("convert", inside, store, "--overwrite", check=False)
+    assert done.returncode == 1 and "an input lies inside of it" in done.stderr
+    assert inside.exists() and (store / "zarr.json").exists()
+
+
+@pytest.mark.parametrize("chunks", [(300, 20000), (100, 45000), (7, 13)])
+def test_dense_chunks_of_any_shape_are_read(annfusion, tmp_path, chunks):
+    """Chunks side by side, in bands larger than what is kept, and wider than the array."""
+    width = 40000 if chunks[1] > 13 else 90
+    x = np.arange(300 * width, dtype=np.float32).reshape(300, width) % 1021
+    a = anndata.AnnData(x)
+    store = tmp_path / "a.zarr"
+    a.write_zarr(store)
+    root = zarr.open_group(store, mode="r+")
+    attributes = dict(root["X"].attrs)
+    del root["X"]
+    array = root.create_array("X", shape=x.shape, dtype=x.dtype, chunks=chunks, fill_value=5.0)
+    x[200:210] = 5.0
+    array[...] = x
+    array.attrs.update(attributes)
+    annfusion("slice", store, tmp_path / "out", "--size", 300)
+    np.testing.assert_array_equal(objects.read(tmp_path / "out_shard_0.h5ad").X, x)
+
+
+def test_few_entries_make_few_files(annfusion, tmp_path):
+    """Where a query's first cells are empty, or hardly any cell has an entry, arrays are not cut to pieces."""
+    x = sp.random(20000, 300, 0.02, format="csr", dtype=np.float32, random_state=0)
+    x[:15000] = 0
+    x.eliminate_zeros()
+    a = anndata.AnnData(x)
+    a.layers["rare"] = sp.csr_matrix((20000, 300), dtype=np.float32)
+    a.layers["rare"][19999, 5] = 1
+    a.write_h5ad(tmp_path / "a.h5ad")
+    annfusion("query", tmp_path / "a.h5ad", f"COPY (SELECT * FROM cells) TO '{tmp_path}/b.zarr' STORED AS ZARR")
+    annfusion("convert", tmp_path / "a.h5ad", tmp_path / "c.zarr")
+    for name in "bc":
+        store = tmp_path / f"{name}.zarr"
+        assert sum(p.is_file() for p in store.rglob("*")) < 120
+        check_equal(f"{name}.zarr", objects.read(store), objects.read(tmp_path / "a.h5ad"), sliced=True)
+
+
+def test_what_is_dropped_is_an_element(annfusion, tmp_path):
+    a = anndata.AnnData(np.ones((3, 2), dtype=np.float32))
+    a.obs["X"], a.obs["kept"] = [1, 2, 3], [4, 5, 6]
+    a.write_h5ad(tmp_path / "a.h5ad")
+    annfusion("convert", tmp_path / "a.h5ad", tmp_path / "b.zarr", "--drop", "obs/X")
+    assert list(objects.read(tmp_path / "b.zarr").obs.columns) == ["kept"]
+    for key in ("obs/_index", "obs", "X/data", "nothing"):
+        done = annfusion("convert", tmp_path / "a.h5ad", tmp_path / "c.zarr", "--drop", key, check=False)
+        assert done.returncode == 1 and key in done.stderr, key
+
+
+def test_long_texts_are_cut_by_their_size(annfusion, tmp_path):
+    a = anndata.AnnData(np.ones((3000, 1), dtype=np.float32))
+    a.obs["long"] = [f"{i}" + "x" * 9000 for i in range(3000)]
+    a.write_h5ad(tmp_path / "a.h5ad")
+    annfusion("convert", tmp_path / "a.h5ad", tmp_path / "b.zarr")
+    check_equal("b.zarr", objects.read(tmp_path / "b.zarr"), objects.read(tmp_path / "a.h5ad"))
+    root = zarr.open_group(tmp_path / "b.zarr", mode="r")
+    column = root["obs/long"]
+    assert (column if isinstance(column, zarr.Array) else column["values"]).chunks[0] < 300

@@ -62,7 +62,8 @@ fn is_of_cells(place: &Place) -> bool {
     let mut parts = place.key.as_str().split('/');
     match parts.next() {
         Some("X" | "layers" | "obsm" | "obsp") => true,
-        Some("raw") => parts.next() == Some("X"),
+        // annbatch leaves it to zarr-python.
+        Some("raw") => !place.storage.like_annbatch && parts.next() == Some("X"),
         _ => false,
     }
 }

@@ -141,7 +141,7 @@ impl Encoder for FrameWriter {
 
 /// The name of a column's element. The reader's new name must still stand: an alias in a query
 /// keeps the metadata but means its own name.
-fn stored_name(field: &Field) -> String {
+pub(crate) fn stored_name(field: &Field) -> String {
     match FieldMeta::of(field).name {
         Some(name) if is_renamed(field.name(), &name) => name,
         _ => field.name().clone(),

@@ -27,7 +27,7 @@ mod awkward;
 mod tree;
 
 pub use column::{ColumnSize, ColumnWriter};
-pub(crate) use frame::FrameWriter;
+pub(crate) use frame::{FrameWriter, stored_name};
 pub(crate) use place::{Place, encoding};
 pub use storage::{Amount, CellCut, Storage};
 pub use tree::{CopyOptions, copy_tree};

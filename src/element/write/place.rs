@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::element::write::{ColumnSize, Storage};
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey};
-use crate::store::{ArraySpec, ArrayWriter, Attributes, Extent, Pieces, StoreWriter};
+use crate::store::{ArraySpec, ArrayWriter, Attributes, Compression, Extent, Pieces, StoreWriter};
 
 /// An element to be written: its store, its path, its size, and how it is stored.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ impl Place {
             dtype,
             extent,
             appendable: false,
-            compression: self.storage.compression,
+            compression: self.compression(),
             pieces: self.pieces,
             attributes,
         };
@@ -91,11 +91,19 @@ impl Place {
             dtype,
             extent: len.map_or(Extent::Growing(vec![]), |len| Extent::Fixed(vec![len])),
             appendable: true,
-            compression: self.storage.compression,
+            compression: self.compression(),
             pieces: self.pieces,
             attributes: Attributes::new(),
         };
         self.writer.create_array(&self.key, spec).await
+    }
+
+    /// How the element's arrays are compressed: annbatch's are zstd where they are no matrices.
+    fn compression(&self) -> Compression {
+        match self.storage.like_annbatch && self.pieces.is_none() {
+            true => Compression::Zstd(0),
+            false => self.storage.compression,
+        }
     }
 
     /// Writes a `null`.

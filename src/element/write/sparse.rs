@@ -95,10 +95,15 @@ impl Sparse {
         let wide =
             matches!(self.indices, DType::Int64 | DType::UInt64) && !place.storage.like_annbatch;
         let (data, indices) = (self.data.clone(), self.indices.clone());
+        let mut indptr = place.child("indptr");
+        if !place.storage.like_annbatch {
+            // It has an element per row, however few entries those have.
+            indptr.pieces = None;
+        }
         self.members = Some(Members {
             data: place.child("data").member(data, nnz).await?,
             indices: place.child("indices").member(indices, nnz).await?,
-            indptr: Indptr::create(place.child("indptr"), wide).await?,
+            indptr: Indptr::create(indptr, wide).await?,
         });
         Ok(())
     }

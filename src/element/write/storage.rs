@@ -89,8 +89,14 @@ impl CellCut {
     }
 
     /// How the members of a sparse matrix are cut, all alike (annbatch's rule, `write_sharded`).
+    ///
+    /// [`None`] where too few entries were seen to tell the average.
     pub(super) fn sparse(&self, entries: Entries) -> Option<Pieces> {
+        const ENOUGH: u64 = 1 << 12;
         let (chunk, shard) = (self.chunk?, self.shard?);
+        if !entries.all && entries.nnz < ENOUGH {
+            return None;
+        }
         let most = |n: u64| match entries.all && entries.nnz > 0 {
             true => n.min(entries.nnz),
             false => n,

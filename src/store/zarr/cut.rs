@@ -49,23 +49,33 @@ impl Cut {
         self.chunk.iter().product()
     }
 
+    /// Whether every chunk holds whole rows, and nothing beside them.
+    pub(super) fn has_whole_rows(&self) -> bool {
+        self.chunk.iter().skip(1).eq(&self.tail)
+    }
+
+    /// How many chunks stand side by side in a band.
+    pub(super) fn n_across(&self) -> u64 {
+        self.across().fold(1, u64::saturating_mul)
+    }
+
+    fn across(&self) -> impl Iterator<Item = u64> {
+        let axes = self.tail.iter().zip(self.chunk.iter().skip(1));
+        axes.map(|(n, chunk)| n.div_ceil(*chunk))
+    }
+
     /// Where the chunks of a band are, in order; a chunk's first coordinate is its band's.
-    pub(super) fn places(&self, band: u64) -> Vec<Vec<u64>> {
-        if self.chunk.is_empty() {
-            return vec![Vec::new()];
-        }
-        let counts = self.tail.iter().zip(&self.chunk[1..]);
-        let counts: Vec<u64> = counts.map(|(n, chunk)| n.div_ceil(*chunk)).collect();
-        let n: u64 = counts.iter().product();
-        let place = |mut i: u64| {
-            let mut place = vec![band; self.chunk.len()];
+    pub(super) fn places(&self, band: u64) -> impl Iterator<Item = Vec<u64>> {
+        let counts: Vec<u64> = self.across().collect();
+        let rank = self.chunk.len();
+        (0..self.n_across()).map(move |mut i| {
+            let mut place = vec![band; rank];
             for axis in (0..counts.len()).rev() {
                 place[axis + 1] = i % counts[axis];
                 i /= counts[axis];
             }
             place
-        };
-        (0..n).map(place).collect()
+        })
     }
 
     /// The elements of a chunk in a band of `rows` rows, run by run.
@@ -73,6 +83,41 @@ impl Cut {
     /// # Errors
     /// Where positions are beyond the address space.
     pub(super) fn runs(&self, place: &[u64], rows: u64) -> Result<Vec<Run>, BoxedError> {
+        let rows = usize::try_from(rows)?;
+        let of_row = self.row_runs(place)?;
+        let in_band = usize::try_from(self.row_len())?;
+        let in_chunk = self.chunk_row_len()?;
+        if let [run] = of_row[..]
+            && run.len == in_band
+            && run.len == in_chunk
+        {
+            let len = run.len * rows;
+            return Ok(vec![Run { len, ..run }]);
+        }
+        let runs = (0..rows).flat_map(|row| {
+            of_row.iter().map(move |run| Run {
+                from: run.from + row * in_band,
+                to: run.to + row * in_chunk,
+                len: run.len,
+            })
+        });
+        Ok(runs.collect())
+    }
+
+    /// Elements of a row in a chunk.
+    ///
+    /// # Errors
+    /// Where they are beyond the address space.
+    pub(super) fn chunk_row_len(&self) -> Result<usize, BoxedError> {
+        let len: u64 = self.chunk.iter().skip(1).product();
+        Ok(usize::try_from(len)?)
+    }
+
+    /// The elements of a chunk in the first row of a band, run by run.
+    ///
+    /// # Errors
+    /// Where positions are beyond the address space.
+    pub(super) fn row_runs(&self, place: &[u64]) -> Result<Vec<Run>, BoxedError> {
         let mut runs = vec![Run {
             from: 0,
             to: 0,
@@ -81,16 +126,11 @@ impl Cut {
         // Axis by axis: the runs of an axis are those of the axes after it, once per position; as
         // long as all of the later axes lie in the chunk, they are one run.
         let (mut in_band, mut in_chunk) = (1usize, 1usize);
-        for axis in (0..self.chunk.len()).rev() {
+        for axis in (1..self.chunk.len()).rev() {
             let chunk = usize::try_from(self.chunk[axis])?;
-            let (first, n, len) = match axis {
-                0 => (0, usize::try_from(rows)?, usize::try_from(rows)?),
-                _ => {
-                    let len = usize::try_from(self.tail[axis - 1])?;
-                    let first = usize::try_from(place[axis])? * chunk;
-                    (first, chunk.min(len.saturating_sub(first)), len)
-                }
-            };
+            let len = usize::try_from(self.tail[axis - 1])?;
+            let first = usize::try_from(place[axis])? * chunk;
+            let n = chunk.min(len.saturating_sub(first));
             let is_one = matches!(runs[..], [run] if run.len == in_band && run.len == in_chunk);
             runs = match is_one {
                 true => vec![Run {
@@ -136,6 +176,15 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|n| *n == 1), "{seen:?}");
+    }
+
+    #[test]
+    fn chunks_wider_than_the_array_have_no_whole_rows() {
+        let cut = Cut::new(vec![4], vec![3, 6]);
+        assert!(!cut.has_whole_rows());
+        let runs = cut.runs(&[0, 0], 2).unwrap();
+        let starts: Vec<_> = runs.iter().map(|run| (run.from, run.to, run.len)).collect();
+        assert_eq!(starts, [(0, 0, 4), (4, 6, 4)]);
     }
 
     #[test]

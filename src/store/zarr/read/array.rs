@@ -17,17 +17,22 @@ use zarrs::array::{
 use super::chunk::ChunkCodec;
 use super::dtype::Layout;
 use super::files::Files;
-use super::open::KEEP_BYTES;
+use super::open::LARGEST_CHUNK;
 use super::storage::Counted;
 use super::text::Texts;
 use super::tree::prefix;
-use crate::error::Result;
+use crate::error::{BoxedError, Result};
 use crate::model::RowSelection;
 use crate::store::decode::{
     Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, in_background, to_arrow,
 };
 use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+
+/// Bytes of a chunk up to which its room is kept for the next one.
+const SCRATCH_BYTES: usize = 16 << 20;
+/// Chunks side by side that are put together at most.
+const MOST_ACROSS: u64 = 1 << 20;
 
 thread_local! {
     /// Where chunks are decoded of which nothing is kept.
@@ -57,6 +62,8 @@ pub(super) struct Core {
     pub(super) row_bytes: u64,
     /// Whether decoding a part of a chunk costs as much as all of it.
     pub(super) encoded: bool,
+    /// Bytes of them that are kept.
+    pub(super) room: u64,
     pub(super) recent: Recent<Band>,
 }
 
@@ -126,9 +133,11 @@ impl Core {
                 // Nobody comes back for the rest, so the next chunk may have the room.
                 // It is taken out, because this thread may be lent to another task on the way.
                 let mut scratch = SCRATCH.take();
-                let first = self.numbers(codec, band, &ranges, &mut scratch)?;
-                let done = self.copy(&scratch, first, &ranges, target);
-                SCRATCH.set(scratch);
+                let held = self.numbers(codec, band, &ranges, &mut scratch)?;
+                let done = self.copy(&scratch, held.start, &ranges, target);
+                if scratch.capacity() <= SCRATCH_BYTES {
+                    SCRATCH.set(scratch);
+                }
                 return done;
             }
             let (decoded, first) = self.band(band, &ranges)?;
@@ -178,46 +187,77 @@ impl Core {
         self.height.min(rows.saturating_sub(band * self.height))
     }
 
-    /// Numbers of a band in `out`, from the row on that is given: all of it, or where that is much,
-    /// what lies between the first and the last of the wanted rows.
+    /// Numbers of a band in `out`, and of which rows they are: of all where that is little or one
+    /// chunk, else of what lies between the first and the last of the wanted ones.
     fn numbers(
         &self,
         codec: &ChunkCodec,
         band: u64,
         ranges: &[Range<u64>],
         out: &mut Vec<u8>,
-    ) -> std::result::Result<u64, Fault> {
-        let places = self.cut.places(band);
-        if let [place] = &places[..] {
-            codec.numbers(&self.array, place, out)?;
-            return Ok(0);
-        }
-        let overflow = |_| Fault::Corrupt("a band of chunks overflows memory".into());
+    ) -> std::result::Result<Range<u64>, Fault> {
+        let corrupt = |e: BoxedError| Fault::Corrupt(format!("a band of chunks: {e}"));
         let rows = self.rows_of(band);
-        let wanted = match rows.saturating_mul(self.row_bytes) <= KEEP_BYTES as u64 {
+        if self.cut.has_whole_rows() {
+            let mut place = vec![0; self.info.shape.len()];
+            if let Some(first) = place.first_mut() {
+                *first = band;
+            }
+            if codec.read(&self.array, &place, out)? {
+                return Ok(0..rows);
+            }
+            let wanted = between(ranges);
+            self.filled(wanted.end - wanted.start, out)?;
+            return Ok(wanted);
+        }
+        if self.cut.n_across() > MOST_ACROSS {
+            return Err(Fault::Unsupported(format!(
+                "{} chunks side by side",
+                self.cut.n_across()
+            )));
+        }
+        let wanted = match rows.saturating_mul(self.row_bytes) <= self.room {
             true => 0..rows,
             false => between(ranges),
         };
-        let size = usize::try_from(self.row_bytes / self.cut.row_len().max(1)).map_err(overflow)?;
-        let row_bytes = usize::try_from(self.row_bytes).map_err(overflow)?;
-        let first = usize::try_from(wanted.start).map_err(overflow)? * row_bytes;
-        let end = usize::try_from(wanted.end).map_err(overflow)? * row_bytes;
-        out.clear();
-        out.resize(end - first, 0);
+        self.filled(wanted.end - wanted.start, out)?;
+        let row_len = self.cut.row_len().max(1);
+        let int = |n: u64| usize::try_from(n).map_err(|e| corrupt(e.into()));
+        let (size, row_bytes) = (int(self.row_bytes / row_len)?, int(self.row_bytes)?);
+        let chunk_row = self.cut.chunk_row_len().map_err(corrupt)? * size;
+        let (first, end) = (int(wanted.start)?, int(wanted.end)?);
         let mut chunk = Vec::new();
-        for place in places {
-            codec.numbers(&self.array, &place, &mut chunk)?;
-            let runs = self.cut.runs(&place, rows);
-            for run in runs.map_err(|e| Fault::Corrupt(e.to_string()))? {
-                let (from, len) = (run.from * size, run.len * size);
-                // Chunks side by side have runs of a row at most.
-                if from >= first && from + len <= end {
-                    out[from - first..from - first + len]
-                        .copy_from_slice(&chunk[run.to * size..run.to * size + len]);
+        for place in self.cut.places(band) {
+            if !codec.read(&self.array, &place, &mut chunk)? {
+                continue;
+            }
+            let runs = self.cut.row_runs(&place).map_err(corrupt)?;
+            for row in first..end {
+                for run in &runs {
+                    let to = (row - first) * row_bytes + run.from * size;
+                    let from = row * chunk_row + run.to * size;
+                    let len = run.len * size;
+                    out[to..to + len].copy_from_slice(&chunk[from..from + len]);
                 }
             }
         }
-        Ok(wanted.start)
+        Ok(wanted)
+    }
+
+    /// Rows of fill values.
+    fn filled(&self, rows: u64, out: &mut Vec<u8>) -> std::result::Result<(), Fault> {
+        let bytes = rows.saturating_mul(self.row_bytes);
+        let fill = self.array.fill_value().as_ne_bytes();
+        let n = usize::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= LARGEST_CHUNK);
+        let n = n.ok_or_else(|| Fault::Corrupt(format!("{bytes} bytes of fill values")))?;
+        out.clear();
+        match fill.iter().all(|byte| *byte == 0) {
+            true => out.resize(n, 0),
+            false => (0..n / fill.len()).for_each(|_| out.extend_from_slice(fill)),
+        }
+        Ok(())
     }
 
     fn texts(&self, band: u64, ranges: &[Range<u64>]) -> std::result::Result<TextBuilder, Fault> {
@@ -258,7 +298,7 @@ impl Core {
             }
             return Ok((kept, 0));
         }
-        let (decoded, first) = match &self.whole {
+        let (decoded, held) = match &self.whole {
             Some(codec) if matches!(self.layout, Layout::Text) => {
                 let mut place = vec![0; self.info.shape.len()];
                 if let Some(first) = place.first_mut() {
@@ -266,12 +306,12 @@ impl Core {
                 }
                 let n = rows.max(1).saturating_mul(self.info.row_len().unwrap_or(0));
                 let texts = codec.texts(&self.array, &place, n)?;
-                (Band::Text(texts), 0)
+                (Band::Text(texts), 0..rows)
             }
             Some(codec) => {
                 let mut bytes = Vec::new();
-                let first = self.numbers(codec, band, ranges, &mut bytes)?;
-                (Band::Fixed(bytes), first)
+                let held = self.numbers(codec, band, ranges, &mut bytes)?;
+                (Band::Fixed(bytes), held)
             }
             None => {
                 // Of what is not encoded a part is as cheap as it is small.
@@ -280,11 +320,11 @@ impl Core {
                     false => wanted,
                 };
                 let origin = band * self.height;
-                (self.subset(origin, &wanted)?, wanted.start)
+                (self.subset(origin, &wanted)?, wanted)
             }
         };
         let decoded = Arc::new(decoded);
-        if self.encoded && !to_the_end && first == 0 {
+        if self.encoded && !to_the_end && held == (0..rows) {
             let len = match decoded.as_ref() {
                 Band::Fixed(bytes) => bytes.len(),
                 Band::Text(Texts { bytes, offsets }) => {
@@ -293,7 +333,7 @@ impl Core {
             };
             self.recent.remember(band, len, || Arc::clone(&decoded));
         }
-        Ok((decoded, first))
+        Ok((decoded, held.start))
     }
 
     /// Rows of the array as `zarrs` gives them.

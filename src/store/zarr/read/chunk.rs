@@ -13,14 +13,12 @@ use zarrs::metadata::v3::MetadataV3;
 
 use super::dtype::Layout;
 use super::fill::{FREE, RATIO};
+use super::open::LARGEST_CHUNK;
 use super::shards::Shards;
 use super::storage::Counted;
 use super::text::{Texts, parse};
 use super::undo::Undo;
 use crate::store::decode::Fault;
-
-/// Bytes of a chunk at most.
-const LARGEST_CHUNK: usize = 4 << 30;
 
 /// How chunks are undone.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl ChunkCodec {
     ///
     /// # Errors
     /// [`Fault::Corrupt`] where it does not decode to what it should.
-    fn read(
+    pub(super) fn read(
         &self,
         array: &Array<Counted>,
         place: &[u64],
@@ -132,9 +130,20 @@ impl ChunkCodec {
         let Some(mut encoded) = encoded else {
             return Ok(false);
         };
-        let limit = usize::try_from(RATIO.saturating_mul(encoded.len() as u64))
-            .unwrap_or(usize::MAX)
+        let limit = RATIO
+            .saturating_mul(encoded.len() as u64)
             .min(LARGEST_CHUNK);
+        if self
+            .size
+            .is_some_and(|size| size as u64 > limit.saturating_add(FREE))
+        {
+            return Err(Fault::Corrupt(format!(
+                "a chunk of {} bytes is to decode to {}",
+                encoded.len(),
+                self.size.unwrap_or_default()
+            )));
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         match self.around.as_slice() {
             [] => *out = encoded,
             [first, others @ ..] => {
@@ -153,26 +162,6 @@ impl ChunkCodec {
             ))),
             _ => Ok(true),
         }
-    }
-
-    /// Numbers of the chunk at `place`, in `out`; fill values where it is not there. What those may
-    /// cost is bounded by whoever asks for them.
-    ///
-    /// # Errors
-    /// [`Fault::Corrupt`] where it does not decode to what it should.
-    pub(super) fn numbers(
-        &self,
-        array: &Array<Counted>,
-        place: &[u64],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
-        if !self.read(array, place, out)? {
-            let fill = array.fill_value().as_ne_bytes();
-            let n = self.size.unwrap_or(0) / fill.len().max(1);
-            out.clear();
-            (0..n).for_each(|_| out.extend_from_slice(fill));
-        }
-        Ok(())
     }
 
     /// Texts of the chunk at `place`, `n` of them if it is not there.

@@ -19,10 +19,12 @@ use crate::store::ArrayInfo;
 use crate::store::decode::{Disk, Recent, panicked};
 use crate::store::zarr::cut::Cut;
 
-/// Decoded chunks kept per array.
-pub(super) const KEEP_BYTES: usize = 32 << 20;
+/// Bytes of decoded chunks kept per array.
+const KEEP_BYTES: u64 = 32 << 20;
+/// The same where a band of chunks side by side is larger: it would be decoded for every batch.
+const KEEP_BAND_BYTES: u64 = 256 << 20;
 /// Decoded bytes of a chunk at most: it is decoded whole.
-const LARGEST_CHUNK: u64 = 4 << 30;
+pub(super) const LARGEST_CHUNK: u64 = 4 << 30;
 
 impl ZarrArray {
     /// Understands an array's document; reads no chunk.
@@ -89,6 +91,9 @@ impl ZarrArray {
                 disk: Disk::Text { .. }
             }
         );
+        let height = inner.first().copied().unwrap_or(1).max(1);
+        let band_bytes = height.saturating_mul(row_bytes);
+        let room = KEEP_BYTES.max(band_bytes.min(KEEP_BAND_BYTES));
         Ok(Self(Arc::new(Core {
             url: url.to_owned(),
             files: Arc::clone(files),
@@ -98,10 +103,11 @@ impl ZarrArray {
             storage,
             whole,
             cut: Cut::new(shape.iter().skip(1).copied().collect(), inner.clone()),
-            height: inner.first().copied().unwrap_or(1).max(1),
+            height,
             row_bytes,
             encoded,
-            recent: Recent::new(KEEP_BYTES),
+            room,
+            recent: Recent::new(usize::try_from(room).unwrap_or(usize::MAX)),
             info: ArrayInfo {
                 key: key.clone(),
                 dtype: element.dtype,

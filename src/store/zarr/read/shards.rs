@@ -83,8 +83,9 @@ impl Shards {
             .ok()
             .and_then(|inner| index.get(inner));
         let (offset, len) = match entry {
-            Some(entry) if *entry != MISSING => *entry,
-            _ => return Ok(None),
+            None => return Err(Fault::Corrupt(format!("shard {key} has no chunk {inner}"))),
+            Some(&MISSING) => return Ok(None),
+            Some(entry) => *entry,
         };
         let bytes = array
             .storage()
@@ -137,7 +138,8 @@ impl Shards {
         let (entries, checksum) = bytes
             .as_ref()
             .split_at_checked(self.n_chunks * 16)
-            .unwrap_or_default();
+            .filter(|_| bytes.len() as u64 == len)
+            .ok_or_else(|| corrupt(format!("its index has {} of {len} bytes", bytes.len())))?;
         if let Ok(checksum) = <[u8; 4]>::try_from(checksum) {
             let (said, found) = (u32::from_le_bytes(checksum), crc32c::crc32c(entries));
             if said != found {

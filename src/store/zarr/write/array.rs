@@ -24,8 +24,11 @@ const BATCH_BYTES: u64 = 1 << 20;
 const HEAVY_BYTES: u64 = 1 << 18;
 /// Bytes of chunks encoded before they are written: bounds memory on large appends.
 const ROUND_BYTES: u64 = 16 << 20;
-/// What a text is taken to need.
+/// What a text is taken to need before any was seen.
 const TEXT_BYTES: u64 = 32;
+/// Mean bytes of texts from which on they are cut by their size; zarr-python takes a text for the
+/// pointer to it.
+const LONG_TEXT: u64 = 256;
 
 /// Creates the array.
 pub(super) fn create(
@@ -83,8 +86,8 @@ impl ZarrBody {
             },
         };
         let is_known = !matches!(body.spec.extent, Extent::Growing(_));
-        if is_known && !is_record_with_text(&body.spec.dtype) {
-            body.begin(body.shape(0), None)?;
+        if is_known && !has_text(&body.spec.dtype) {
+            body.begin(body.shape(0), None, TEXT_BYTES)?;
         }
         Ok(body)
     }
@@ -100,7 +103,12 @@ impl ZarrBody {
 
     /// Fixes the cut: for an array of these lengths, or, where it goes on growing, with a first one
     /// of nothing.
-    fn begin(&mut self, shape: Vec<u64>, values: Option<&ArrayRef>) -> RawResult<()> {
+    fn begin(
+        &mut self,
+        shape: Vec<u64>,
+        values: Option<&ArrayRef>,
+        text_bytes: u64,
+    ) -> RawResult<()> {
         let data_type = DataType::of(&self.spec.dtype, values)?;
         let size = data_type.size();
         let sharded = data_type.may_be_sharded()
@@ -115,8 +123,10 @@ impl ZarrBody {
             Some((rows, tail)) => Grid::new(
                 (*rows > 0 || !self.is_growing()).then_some(*rows),
                 tail,
-                // zarr-python takes a text for the pointer to it.
-                size.unwrap_or(8),
+                size.unwrap_or(match text_bytes {
+                    0..LONG_TEXT => 8,
+                    long => long,
+                }),
                 sharded,
                 pieces,
             )?,
@@ -130,6 +140,7 @@ impl ZarrBody {
         self.state = State::Cut(Box::new(Cutter {
             codecs: Codecs::of(self.spec.compression, size)?,
             dtype: self.spec.dtype.clone(),
+            element_bytes: size.unwrap_or(text_bytes.max(1)),
             row_len: grid.cut().row_len(),
             waiting: VecDeque::new(),
             waiting_len: 0,
@@ -145,36 +156,38 @@ impl ZarrBody {
         matches!(self.spec.extent, Extent::Growing(_))
     }
 
-    /// Bytes of an element, by estimate.
+    /// Bytes of an element, of text by estimate.
     fn element_bytes(&self) -> u64 {
-        self.spec.dtype.size().unwrap_or(TEXT_BYTES)
+        match &self.state {
+            State::Cut(cutter) => cutter.element_bytes,
+            State::Kept { .. } => self.spec.dtype.size().unwrap_or(TEXT_BYTES),
+        }
     }
 
     /// Whether what is kept is enough to begin with.
     fn is_enough(&self, bytes: u64) -> bool {
-        self.is_growing() && !is_record_with_text(&self.spec.dtype) && bytes > 4 * BATCH_BYTES
+        !is_record_with_text(&self.spec.dtype) && bytes > 4 * BATCH_BYTES
     }
 }
 
 impl Body for ZarrBody {
     fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
-        let weight = self.element_bytes();
         match &mut self.state {
             State::Cut(cutter) => cutter.append(values),
             State::Kept {
                 values: kept,
                 bytes,
             } => {
-                let len = u64::try_from(values.len())?;
-                *bytes = bytes.saturating_add(len.saturating_mul(weight));
-                kept.push(Arc::clone(values));
+                *bytes += values.to_data().get_slice_memory_size()? as u64;
+                kept.push(compact(values)?);
                 let bytes = *bytes;
                 if self.is_enough(bytes) {
                     let State::Kept { values, .. } = &mut self.state else {
                         return Ok(());
                     };
                     let values = std::mem::take(values);
-                    self.begin(self.shape(0), None)?;
+                    let n: usize = values.iter().map(Array::len).sum();
+                    self.begin(self.shape(0), None, bytes / n.max(1) as u64)?;
                     values.iter().try_for_each(|values| self.append(values))?;
                 }
                 Ok(())
@@ -183,14 +196,15 @@ impl Body for ZarrBody {
     }
 
     fn finish(mut self, rows: u64) -> RawResult<()> {
-        if let State::Kept { values, .. } = &mut self.state {
-            let values = std::mem::take(values);
+        if let State::Kept { values, bytes } = &mut self.state {
+            let (values, bytes) = (std::mem::take(values), *bytes);
             let parts: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
             let all = match parts.is_empty() {
                 true => None,
                 false => Some(concat(&parts)?),
             };
-            self.begin(self.shape(rows), all.as_ref())?;
+            let n = all.as_ref().map_or(1, |all| all.len().max(1)) as u64;
+            self.begin(self.shape(rows), all.as_ref(), bytes / n)?;
             if let Some(all) = &all {
                 self.append(all)?;
             }
@@ -222,9 +236,7 @@ impl Body for ZarrBody {
         let bytes = len.saturating_mul(self.element_bytes());
         bytes >= HEAVY_BYTES
             || match &self.state {
-                State::Cut(cutter) => {
-                    cutter.waiting_len.saturating_add(len) >= cutter.enough(self.element_bytes())
-                }
+                State::Cut(cutter) => cutter.waiting_len.saturating_add(len) >= cutter.enough(),
                 State::Kept { bytes: kept, .. } => self.is_enough(kept.saturating_add(bytes)),
             }
     }
@@ -236,6 +248,11 @@ impl Body for ZarrBody {
         };
         waiting >= HEAVY_BYTES / 4
     }
+}
+
+/// Whether there is text, which has to be seen before it can be given a width or a chunk size.
+fn has_text(dtype: &DType) -> bool {
+    *dtype == DType::String || is_record_with_text(dtype)
 }
 
 /// Whether there is text in records, which has to be seen before it can be given a width.
@@ -252,6 +269,8 @@ fn is_record_with_text(dtype: &DType) -> bool {
 #[derive(Debug)]
 struct Cutter {
     dtype: DType,
+    /// Bytes of an element, of text by estimate.
+    element_bytes: u64,
     data_type: DataType,
     grid: Grid,
     codecs: Codecs,
@@ -267,18 +286,17 @@ struct Cutter {
 
 impl Cutter {
     /// Elements from which on bands are cut.
-    fn enough(&self, element_bytes: u64) -> u64 {
-        self.band_len().max(BATCH_BYTES / element_bytes.max(1))
+    fn enough(&self) -> u64 {
+        self.band_len().max(BATCH_BYTES / self.element_bytes)
     }
 
     /// Chunks that are encoded at a time: some for every core, as far as memory allows.
     fn round(&self) -> RawResult<usize> {
-        let element_bytes = self.dtype.size().unwrap_or(TEXT_BYTES);
         let bytes = self
             .grid
             .cut()
             .chunk_len()
-            .saturating_mul(element_bytes)
+            .saturating_mul(self.element_bytes)
             .max(1);
         let cores = rayon::current_num_threads();
         Ok(usize::try_from(ROUND_BYTES / bytes)?.clamp(cores, 32 * cores))
@@ -295,8 +313,7 @@ impl Cutter {
     fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
         self.waiting_len += u64::try_from(values.len())?;
         self.waiting.push_back(Arc::clone(values));
-        let element_bytes = self.dtype.size().unwrap_or(TEXT_BYTES);
-        if self.waiting_len < self.enough(element_bytes) {
+        if self.waiting_len < self.enough() {
             // A slice of a large batch would keep all of the batch.
             if let Some(last) = self.waiting.back_mut() {
                 *last = compact(last)?;

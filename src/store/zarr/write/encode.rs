@@ -148,8 +148,8 @@ impl Codecs {
     /// Where zarr has no such compression.
     pub(super) fn of(compression: Compression, size: Option<u64>) -> RawResult<Self> {
         let blosc = |cname: &str, level: u8| {
+            let shuffled = size.is_some();
             let size = size.unwrap_or(1).clamp(1, 255);
-            let shuffled = size > 1;
             let v3 = json!({"name": "blosc", "configuration": {
                 "typesize": size, "cname": cname, "clevel": level,
                 "shuffle": if shuffled { "shuffle" } else { "noshuffle" }, "blocksize": 0}});

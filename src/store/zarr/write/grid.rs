@@ -6,6 +6,10 @@ use crate::store::zarr::cut::Cut;
 
 /// Bytes of a shard at most, where nobody said (anndata's `target_shard_size_bytes`).
 const SHARD_BYTES: u64 = 1_000_000_000;
+/// Chunks of a shard at most, whose index is kept while it is written.
+const MOST_CHUNKS: u64 = 1 << 20;
+/// The same where the array may turn out short.
+const MOST_CHUNKS_GROWING: u64 = 1 << 12;
 /// Bytes that an array of unknown length is taken to have.
 const GROWING_BYTES: u64 = 4 << 20;
 /// Bytes of a chunk at most: readers hold it whole, and blosc counts them in 31 bits.
@@ -43,7 +47,11 @@ impl Grid {
         let row_bytes = tail.iter().fold(size, |p, n| p.saturating_mul(*n)).max(1);
         let (chunk, per_shard) = match pieces {
             Some(Pieces { chunk, shard }) => {
-                let mut per_shard = vec![shard / chunk];
+                let most = match rows {
+                    Some(_) => MOST_CHUNKS,
+                    None => MOST_CHUNKS_GROWING,
+                };
+                let mut per_shard = vec![(shard / chunk).clamp(1, most)];
                 per_shard.resize(1 + tail.len(), 1);
                 let axes = std::iter::once(chunk).chain(tail.iter().map(|n| (*n).max(1)));
                 (axes.collect(), per_shard)

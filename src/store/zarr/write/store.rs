@@ -38,26 +38,25 @@ pub(in crate::store) fn create(
     let root = Node::default();
     Ok(Arc::new(ZarrWriter {
         shared: Arc::new(Shared {
-            url: names.url.clone(),
-            root: names.temporary.clone(),
+            names,
+            committed: AtomicBool::new(false),
             format: target.format,
             version,
             fsync: target.fsync,
             nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
             open_arrays: Arc::default(),
         }),
-        names,
         target: target.clone(),
         closed: AtomicBool::new(false),
-        committed: AtomicBool::new(false),
     }))
 }
 
-/// What a store and its arrays share.
+/// What a store and its arrays share. The last of them to go removes what has no name, so no array
+/// that is still at work makes its folder again.
 #[derive(Debug)]
 pub(super) struct Shared {
-    url: String,
-    root: PathBuf,
+    names: Names,
+    committed: AtomicBool,
     format: Format,
     version: ZarrVersion,
     fsync: bool,
@@ -76,7 +75,7 @@ struct Node {
 
 impl Shared {
     pub(super) fn url(&self) -> &str {
-        &self.url
+        &self.names.url
     }
 
     pub(super) fn format(&self) -> Format {
@@ -100,7 +99,7 @@ impl Shared {
         if name.is_empty() || name == "." || name == ".." || DOCUMENTS.contains(&name) {
             return Err(format!("no node of a zarr store can be called {name:?}").into());
         }
-        let folder = self.root.join(key.as_str());
+        let folder = self.names.temporary.join(key.as_str());
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     }
@@ -124,7 +123,7 @@ impl Shared {
     }
 
     fn failure(&self, key: &ElementKey, source: BoxedError) -> Error {
-        Error::store(STORE, format!("{}: {key}", self.url), source)
+        Error::store(STORE, format!("{}: {key}", self.names.url), source)
     }
 
     /// Writes the documents of all nodes, the root's last.
@@ -159,11 +158,11 @@ impl Shared {
             }
         }
         for (path, name, document) in documents.into_iter().rev() {
-            let path = self.root.join(path).join(name);
+            let path = self.names.temporary.join(path).join(name);
             self.write(&path, &serde_json::to_vec_pretty(&document)?)?;
         }
         if self.fsync {
-            sync_folders(&self.root)?;
+            sync_folders(&self.names.temporary)?;
         }
         Ok(())
     }
@@ -226,16 +225,14 @@ impl Node {
 #[derive(Debug)]
 struct ZarrWriter {
     shared: Arc<Shared>,
-    names: Names,
     target: WriteTarget,
     closed: AtomicBool,
-    committed: AtomicBool,
 }
 
 #[async_trait]
 impl StoreWriter for ZarrWriter {
     fn url(&self) -> &str {
-        &self.names.url
+        self.shared.url()
     }
 
     async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
@@ -282,14 +279,14 @@ impl StoreWriter for ZarrWriter {
             let reason = "the store is not closed";
             return Err(self.shared.failure(&ElementKey::root(), reason.into()));
         }
-        self.names
-            .publish(self.target.overwrite, self.target.fsync)?;
-        self.committed.store(true, Ordering::Release);
+        let (overwrite, fsync) = (self.target.overwrite, self.target.fsync);
+        self.shared.names.publish(overwrite, fsync)?;
+        self.shared.committed.store(true, Ordering::Release);
         Ok(())
     }
 }
 
-impl Drop for ZarrWriter {
+impl Drop for Shared {
     fn drop(&mut self) {
         if !self.committed.load(Ordering::Acquire) {
             self.names.remove();
