@@ -186,7 +186,7 @@ impl Job {
             Storage {
                 format: Format::Zarr { .. },
                 ..
-            } => (512 / (3 * self.schema.fields().len()).max(1)).clamp(1, 64),
+            } => (1024 / self.schema.fields().len().max(1)).clamp(1, 64),
         }
     }
 
@@ -240,9 +240,11 @@ impl Job {
                             return Err(Error::option(
                                 "PARTITIONED BY",
                                 format!(
-                                    "{column} has more than {} values; slice --obs-column \
-                                     writes any number of them",
-                                    sinks.len()
+                                    "{column} has more than {} values, and no more outputs of \
+                                     {} columns are written in one pass; slice --obs-column \
+                                     writes any number of the values of a categorical",
+                                    sinks.len(),
+                                    self.schema.fields().len()
                                 ),
                             ));
                         }

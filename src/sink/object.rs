@@ -175,7 +175,11 @@ impl ObjectSink {
             layout: &self.layout,
             drop: &self.drop,
         };
-        let rest = Box::pin(write_rest(&place, parts, self.provenance, self.rows)).await?;
+        let mut rest = Box::pin(write_rest(&place, parts, self.provenance, self.rows)).await?;
+        if self.layout.index.is_none() && self.rows > 0 {
+            let lost = "obs_names: the query does not give them, so the cells are numbered";
+            rest.warnings.push(lost.to_owned());
+        }
         self.writer.close().await?;
         Ok(FinishedObject {
             writer: self.writer,

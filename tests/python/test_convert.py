@@ -130,6 +130,11 @@ def test_slices_and_queries_write_zarr(annfusion, synth, tmp_path):
         check_equal("q.zarr", objects.read(tmp_path / "q.zarr"), expected, sliced=True)
     chunk = zarr.open_group(tmp_path / "q.zarr")["obsm/X_pca"].chunks
     assert chunk[0] == 50
+    done = annfusion("query", synth, f"COPY (SELECT cell_type FROM cells) TO '{tmp_path}/n.zarr' STORED AS ZARR")
+    assert "obs_names: the query does not give them" in done.stderr
+    sql = f"COPY cells TO '{tmp_path}/by' STORED AS ZARR PARTITIONED BY (donor)"
+    annfusion("query", synth, sql)
+    assert len(list(tmp_path.glob("by_*.zarr"))) == whole.obs["donor"].nunique()
 
 
 def tree(group):

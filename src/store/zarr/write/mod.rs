@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! - A chunk is encoded once and a shard written once, front to back: what waits in memory is a
-//!   band of each open array, and of a shard its index.
+//!   band of each open array, some mebibytes of it beside, and of a shard its index. Arrays of text
+//!   wait until 4 MiB of it was seen, records with text until their end.
 //! - Chunks of nothing but fill values are not written, as zarr-python has it.
 
 mod array;
