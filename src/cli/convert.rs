@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::{ConvertArgs, Global};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
-use super::slice::{Mode, finish, genes, run_options};
+use super::write::{Mode, finish, genes, run_options};
 use crate::error::Result;
 use crate::model::{ElementKey, Location};
 use crate::ops::{self, ConvertOptions};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::{FilterArgs, Global};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
-use super::slice::{Mode, csv, finish, genes, run_options};
+use super::write::{Mode, csv, finish, genes, run_options};
 use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, FilterOptions};

@@ -9,9 +9,9 @@
 mod args;
 mod size;
 mod genes;
-mod storage;
 mod print;
 mod progress;
+mod write;
 mod run;
 
 mod inspect;

@@ -3,8 +3,7 @@
 use super::args::{Global, SynthArgs};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
-use super::slice::print_report;
-use super::storage::storage;
+use super::write::{print_report, storage};
 use crate::ops::{SynthOptions, synth};
 use crate::store::format_of_name;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use crate::element::AnnData;
 use crate::error::Result;
 use crate::model::Location;
-use crate::store::ROOT_DOCUMENTS;
+use crate::store::ZARR_DOCUMENTS;
 
 /// A version of a file, as far as the system tells.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ fn key_of(location: &Location) -> Option<FileKey> {
     let metadata = std::fs::metadata(path).ok()?;
     let metadata = match metadata.is_dir() {
         // Who writes a store anew writes what describes its root.
-        true => ROOT_DOCUMENTS
+        true => ZARR_DOCUMENTS
             .iter()
             .find_map(|name| std::fs::metadata(path.join(name)).ok())?,
         false => metadata,

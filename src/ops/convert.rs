@@ -19,15 +19,8 @@ use crate::model::{ElementKey, RowSelection};
 pub async fn convert(options: &ConvertOptions) -> Result<Prepared> {
     let (session, object) = prepare::open(&options.input, &options.run).await?;
     check(&object, &options.drop).await?;
-    let genes = match &options.genes {
-        Some(list) => Some(genes::chosen(&object, list).await?),
-        None => None,
-    };
-    let shard = Shard {
-        label: "0".to_owned(),
-        path: options.output.clone(),
-        rows: RowSelection::all(object.n_obs()),
-    };
+    let genes = genes::chosen(&object, options.genes.as_ref()).await?;
+    let shard = Shard::lone(&options.output, RowSelection::all(object.n_obs()));
     let work = Work {
         session,
         object,

@@ -39,15 +39,8 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
     if let Some(predicate) = &options.predicate {
         kept = kept.intersect(&rows::matching(&session, predicate).await?);
     }
-    let genes = match &options.genes {
-        Some(list) => Some(genes::chosen(&object, list).await?),
-        None => None,
-    };
-    let shard = Shard {
-        label: "0".to_owned(),
-        path: options.output.clone(),
-        rows: kept,
-    };
+    let genes = genes::chosen(&object, options.genes.as_ref()).await?;
+    let shard = Shard::lone(&options.output, kept);
     let mut warnings = Vec::new();
     if shard.rows.is_empty() {
         warnings.push("no cell is kept: the output is an object without cells".to_owned());

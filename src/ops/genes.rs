@@ -19,12 +19,15 @@ pub(super) struct Genes {
     pub(super) axis: String,
 }
 
-/// The listed genes, in the order of `var`. A name that stands more than once in
+/// The listed genes, in the order of `var`; [`None`] where no list chooses. A name that stands more than once in
 /// `var_names` selects every gene of that name, as a mask in Python would.
 ///
 /// # Errors
 /// [`Error::InvalidOption`] that names an unknown gene and the nearest known one.
-pub(super) async fn chosen(object: &AnnData, genes: &GeneList) -> Result<Genes> {
+pub(super) async fn chosen(object: &AnnData, genes: Option<&GeneList>) -> Result<Option<Genes>> {
+    let Some(genes) = genes else {
+        return Ok(None);
+    };
     let axis = object.var_axis().await?;
     let wanted: HashSet<&str> = genes.0.iter().map(String::as_str).collect();
     let mut found = HashSet::with_capacity(wanted.len());
@@ -49,10 +52,10 @@ pub(super) async fn chosen(object: &AnnData, genes: &GeneList) -> Result<Genes> 
                 Some(positions.clone()),
             );
             let chosen = AxisRegistry::global().register(Arc::new(chosen));
-            Ok(Genes {
+            Ok(Some(Genes {
                 positions: positions.into(),
                 axis: chosen.id().to_owned(),
-            })
+            }))
         }
         Some(unknown) => {
             let reason = match axis.position(unknown) {

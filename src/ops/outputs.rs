@@ -24,6 +24,17 @@ pub(super) struct Shard {
     pub(super) rows: RowSelection,
 }
 
+impl Shard {
+    /// The one output of an operation.
+    pub(super) fn lone(path: &Path, rows: RowSelection) -> Self {
+        Self {
+            label: "0".to_owned(),
+            path: path.to_owned(),
+            rows,
+        }
+    }
+}
+
 /// Cuts `rows` every `size` of them.
 pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64, format: Format) -> Vec<Shard> {
     // An object without cells still gives one output, as an empty object.

@@ -32,10 +32,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         Some(predicate) => rows::matching(&session, predicate).await?,
         None => RowSelection::all(object.n_obs()),
     };
-    let genes = match &options.genes {
-        Some(list) => Some(genes::chosen(&object, list).await?),
-        None => None,
-    };
+    let genes = genes::chosen(&object, options.genes.as_ref()).await?;
     let format = options.run.storage.format;
     let mut warnings = Vec::new();
     let mut attached = None;

@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::model::file_path;
-use crate::store::{ROOT_DOCUMENTS, refuse};
+use crate::store::{ZARR_DOCUMENTS, refuse};
 
 /// Refuses a `COPY` over a file, or into a store. An h5ad is guarded where it is written, and has an
 /// option for it; DataFusion's own formats truncate what is there as they begin, be it the query's
@@ -38,5 +38,5 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<()> {
 
 /// Whether a folder is a zarr store, or a node of one.
 fn is_store(folder: &Path) -> bool {
-    ROOT_DOCUMENTS.iter().any(|name| folder.join(name).exists())
+    ZARR_DOCUMENTS.iter().any(|name| folder.join(name).exists())
 }

@@ -27,7 +27,7 @@ pub use api::{
 pub(crate) use output::{
     Inputs, bytes_of, check_name, folder_of, format_of_name, place_of, refuse,
 };
-pub(crate) use zarr::ROOT_DOCUMENTS;
+pub(crate) use zarr::DOCUMENTS as ZARR_DOCUMENTS;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{ROOT_DOCUMENTS, WriteTarget, folder_of, refuse};
+use super::{WriteTarget, ZARR_DOCUMENTS, folder_of, refuse};
 use crate::error::{Error, Result};
 
 /// Why an output is refused that is there already.
@@ -138,7 +138,7 @@ impl Names {
 
 /// Whether a folder may be replaced by a store: it is one, or empty.
 fn is_store(folder: &Path) -> bool {
-    let mut documents = ROOT_DOCUMENTS.iter();
+    let mut documents = ZARR_DOCUMENTS.iter();
     documents.any(|name| folder.join(name).exists())
         || folder.read_dir().is_ok_and(|mut all| all.next().is_none())
 }

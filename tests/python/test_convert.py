@@ -253,3 +253,11 @@ def test_long_texts_are_cut_by_their_size(annfusion, tmp_path):
     root = zarr.open_group(tmp_path / "b.zarr", mode="r")
     column = root["obs/long"]
     assert (column if isinstance(column, zarr.Array) else column["values"]).chunks[0] < 300
+
+
+def test_names_that_begin_with_a_dot_survive(annfusion, tmp_path):
+    a = anndata.AnnData(np.ones((2, 2), dtype=np.float32), uns={".hidden": {".deep": 1}, ".x": "y"})
+    a.write_h5ad(tmp_path / "a.h5ad")
+    annfusion("convert", tmp_path / "a.h5ad", tmp_path / "b.zarr")
+    annfusion("convert", tmp_path / "b.zarr", tmp_path / "c.h5ad")
+    check_equal("dots", objects.read(tmp_path / "c.h5ad"), a)

@@ -6,7 +6,7 @@ mod rows;
 mod values;
 
 pub(in crate::store) use blocking::in_background;
-pub(in crate::store) use rows::{ArrayPlace, Body, RowWriter};
+pub(in crate::store) use rows::{ArrayPlace, Body, OpenArrays, RowWriter};
 pub(in crate::store) use values::{encode, mismatch};
 
 use crate::error::BoxedError;

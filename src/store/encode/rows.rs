@@ -13,6 +13,23 @@ use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::{ArrayWriter, Extent};
 
+/// The arrays of a store that are not finished, counted.
+#[derive(Debug, Clone, Default)]
+pub(in crate::store) struct OpenArrays(Arc<AtomicUsize>);
+
+impl OpenArrays {
+    /// Whether all are finished.
+    ///
+    /// # Errors
+    /// How many are not.
+    pub(in crate::store) fn check(&self) -> RawResult<()> {
+        match self.0.load(Ordering::Acquire) {
+            0 => Ok(()),
+            open => Err(format!("{open} arrays are not finished").into()),
+        }
+    }
+}
+
 /// Where an array is, for messages, and which store counts it.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct ArrayPlace {
@@ -22,8 +39,8 @@ pub(in crate::store) struct ArrayPlace {
     pub(in crate::store) url: String,
     /// The array's path.
     pub(in crate::store) key: ElementKey,
-    /// Arrays of the store that are not finished.
-    pub(in crate::store) open_arrays: Arc<AtomicUsize>,
+    /// What counts it.
+    pub(in crate::store) open_arrays: OpenArrays,
 }
 
 impl ArrayPlace {
@@ -94,7 +111,7 @@ impl<B: Body> RowWriter<B> {
         };
         let row_len = row_len(tail).map_err(|e| place.invalid(e.to_string()))?;
         let body = Some(create().map_err(|e| place.failure(e))?);
-        place.open_arrays.fetch_add(1, Ordering::AcqRel);
+        place.open_arrays.0.fetch_add(1, Ordering::AcqRel);
         Ok(Self {
             place,
             expected,
@@ -124,7 +141,7 @@ impl<B: Body> RowWriter<B> {
 
 impl<B> Drop for RowWriter<B> {
     fn drop(&mut self) {
-        self.place.open_arrays.fetch_sub(1, Ordering::AcqRel);
+        self.place.open_arrays.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn create(
         store: STORE,
         url: shared.url().to_owned(),
         key: key.clone(),
-        open_arrays: Arc::clone(&shared.open_arrays),
+        open_arrays: shared.open_arrays.clone(),
     };
     let job = Job {
         shared: Arc::clone(shared),

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::ArrayRef;
@@ -29,7 +29,7 @@ use super::heap::Heap;
 use super::raw::{Handle, c_name, check, locked, reserve};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
-use crate::store::encode::{RawResult, in_background};
+use crate::store::encode::{OpenArrays, RawResult, in_background};
 use crate::store::temporary::{Kind, Names};
 use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
 
@@ -73,8 +73,7 @@ pub(super) struct Shared {
     groups: Handle,
     attributes: AttributeTypes,
     heap: Mutex<Heap>,
-    /// Arrays that are not finished.
-    pub(super) open_arrays: Arc<AtomicUsize>,
+    pub(super) open_arrays: OpenArrays,
 }
 
 impl Shared {
@@ -96,7 +95,7 @@ impl Shared {
                 groups,
                 attributes: AttributeTypes::new()?,
                 heap: Mutex::new(Heap::default()),
-                open_arrays: Arc::default(),
+                open_arrays: OpenArrays::default(),
             };
             // From here on `close` is what closes it.
             std::mem::forget(file);
@@ -260,11 +259,8 @@ impl StoreWriter for H5Writer {
 
     async fn close(&self) -> Result<()> {
         let root = ElementKey::root();
-        let open = self.shared.open_arrays.load(Ordering::Acquire);
-        if open > 0 {
-            let reason = format!("{open} arrays are not finished");
-            return Err(self.shared.failure(&root, reason.into()));
-        }
+        let finished = self.shared.open_arrays.check();
+        finished.map_err(|e| self.shared.failure(&root, e))?;
         let (shared, fsync) = (Arc::clone(&self.shared), self.target.fsync);
         let close = move || -> RawResult<()> {
             shared.close()?;

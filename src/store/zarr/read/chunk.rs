@@ -85,28 +85,16 @@ impl ChunkCodec {
                 Some(disk.size().checked_mul(usize::try_from(len).ok()?)?)
             }
         };
-        // The documents of the codecs around: behind the first of v3, filters and compressor of v2.
-        let filters = of("filters")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        let documents: Vec<&Value> = match list {
-            Some(codecs) => codecs.iter().skip(1).collect(),
-            None => filters
-                .filter(|filter| filter.get("id").and_then(Value::as_str) != Some("vlen-utf8"))
-                .chain(of("compressor").filter(|compressor| !compressor.is_null()))
-                .collect(),
-        };
+        let documents = around(document, list);
         let codecs = chain.bytes_to_bytes_codecs();
         if documents.len() != codecs.len() {
             return None;
         }
         let around = documents.into_iter().zip(codecs);
+        let around = around.map(|(document, codec)| Undo::of(document, codec));
         Some(Self {
             shards,
-            around: around
-                .map(|(document, codec)| Undo::of(document, codec))
-                .collect(),
+            around: around.collect(),
             size,
         })
     }
@@ -180,6 +168,22 @@ impl ChunkCodec {
             false => filled(array.fill_value().as_ne_bytes(), n),
         }
     }
+}
+
+/// The documents of the codecs from bytes to bytes: of v3 behind the first of the list, of v2 filters
+/// and compressor.
+fn around<'a>(document: &'a Map<String, Value>, list: Option<&'a Vec<Value>>) -> Vec<&'a Value> {
+    if let Some(codecs) = list {
+        return codecs.iter().skip(1).collect();
+    }
+    let filters = document.get("filters").and_then(Value::as_array);
+    let compressor = document.get("compressor");
+    filters
+        .into_iter()
+        .flatten()
+        .filter(|filter| filter.get("id").and_then(Value::as_str) != Some("vlen-utf8"))
+        .chain(compressor.filter(|compressor| !compressor.is_null()))
+        .collect()
 }
 
 /// Whether a v3 codec is `bytes` in this machine's order.

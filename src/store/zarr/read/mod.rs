@@ -32,9 +32,6 @@ use crate::error::{Error, Result};
 use crate::model::Location;
 use crate::store::Store;
 
-/// Documents that describe the root of a store, the one that says most of its version first.
-pub(crate) const ROOT_DOCUMENTS: [&str; 5] =
-    ["zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs"];
 /// What a zip archive starts with.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 

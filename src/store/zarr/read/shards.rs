@@ -13,14 +13,13 @@ use zarrs::storage::{ReadableStorageTraits, StoreKey};
 
 use super::storage::Counted;
 use crate::store::decode::Fault;
+use crate::store::zarr::shard::{ENTRY_BYTES, Entry, MISSING, decode, locate};
 
 /// Entries of indexes kept at most, of 16 bytes each.
 const KEEP_ENTRIES: usize = 1 << 20;
-/// What an index says of a chunk that is not there.
-const MISSING: (u64, u64) = (u64::MAX, u64::MAX);
 
-/// An index: offset and length of every inner chunk.
-type Index = Arc<[(u64, u64)]>;
+/// An index: where every inner chunk lies.
+type Index = Arc<[Entry]>;
 
 /// The shards of an array.
 #[derive(Debug)]
@@ -72,9 +71,7 @@ impl Shards {
         array: &Array<Counted>,
         place: &[u64],
     ) -> Result<Option<Vec<u8>>, Fault> {
-        let axes = place.iter().zip(&self.per_shard);
-        let shard: Vec<u64> = axes.clone().map(|(at, n)| at / n).collect();
-        let inner = axes.fold(0, |inner, (at, n)| inner * n + at % n);
+        let (shard, inner) = locate(place, &self.per_shard);
         let key = array.chunk_key(&shard);
         let Some(index) = self.index(array, &shard, &key)? else {
             return Ok(None);
@@ -120,7 +117,7 @@ impl Shards {
         let Some(size) = size.map_err(|e| corrupt(e.to_string()))? else {
             return Ok(None);
         };
-        let len = self.n_chunks as u64 * 16 + if self.has_checksum { 4 } else { 0 };
+        let len = (self.n_chunks * ENTRY_BYTES) as u64 + if self.has_checksum { 4 } else { 0 };
         if len > size {
             return Err(corrupt(format!(
                 "it has {size} bytes, and an index of {} chunks takes {len}",
@@ -137,7 +134,7 @@ impl Shards {
         };
         let (entries, checksum) = bytes
             .as_ref()
-            .split_at_checked(self.n_chunks * 16)
+            .split_at_checked(self.n_chunks * ENTRY_BYTES)
             .filter(|_| bytes.len() as u64 == len)
             .ok_or_else(|| corrupt(format!("its index has {} of {len} bytes", bytes.len())))?;
         if let Ok(checksum) = <[u8; 4]>::try_from(checksum) {
@@ -148,11 +145,6 @@ impl Shards {
                 )));
             }
         }
-        let (words, _) = entries.as_chunks::<8>();
-        let (pairs, _) = words.as_chunks::<2>();
-        let entries = pairs
-            .iter()
-            .map(|[offset, len]| (u64::from_le_bytes(*offset), u64::from_le_bytes(*len)));
-        Ok(Some(entries.collect()))
+        Ok(Some(decode(entries).collect()))
     }
 }

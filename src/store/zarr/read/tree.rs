@@ -11,6 +11,7 @@ use super::array::ZarrArray;
 use super::files::Files;
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
+use crate::store::zarr::DOCUMENTS;
 use crate::store::{ArrayReader, Attributes, NodeKind, Store};
 
 /// What errors call this store.
@@ -165,10 +166,7 @@ impl Store for ZarrStore {
             .map_err(|e| Error::store(STORE, format!("{}: {key}", self.url), e))?;
         let mut children = Vec::with_capacity(names.len());
         for name in names {
-            if !name.starts_with('.')
-                && name != "zarr.json"
-                && self.find(&key.child(&name))?.is_some()
-            {
+            if !DOCUMENTS.contains(&name.as_str()) && self.find(&key.child(&name))?.is_some() {
                 children.push(name);
             }
         }

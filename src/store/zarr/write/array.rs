@@ -40,7 +40,7 @@ pub(super) fn create(
         store: super::store::STORE,
         url: shared.url().to_owned(),
         key: key.clone(),
-        open_arrays: Arc::clone(&shared.open_arrays),
+        open_arrays: shared.open_arrays.clone(),
     };
     let extent = spec.extent.clone();
     let writer = RowWriter::create(place, &extent, || {

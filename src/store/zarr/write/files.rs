@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::store::ZarrVersion;
+use crate::store::zarr::shard::{Entry, MISSING, encode, locate};
+use crate::store::{ZarrVersion, folder_of};
 
 /// Bytes of a shard that are written at once.
 const BLOCK: usize = 1 << 20;
-/// What a shard's index says of a chunk that is not there.
-const MISSING: (u64, u64) = (u64::MAX, u64::MAX);
 
 /// The files of one array's chunks.
 #[derive(Debug)]
@@ -48,9 +47,7 @@ impl ChunkFiles {
             file.write_all(chunk)?;
             return self.end(&file);
         };
-        let axes = place.iter().zip(per_shard);
-        let shard_place: Vec<u64> = axes.clone().map(|(at, n)| at / n).collect();
-        let inner = axes.fold(0, |inner, (at, n)| inner * n + at % n);
+        let (shard_place, inner) = locate(place, per_shard);
         // Whoever is in an earlier row of shards gets no more.
         let row = shard_place.first().copied().unwrap_or(0);
         if self
@@ -108,7 +105,7 @@ impl ChunkFiles {
         };
         match File::create_new(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(crate::store::folder_of(&path))?;
+                std::fs::create_dir_all(folder_of(&path))?;
                 File::create_new(&path)
             }
             made => made,
@@ -125,8 +122,8 @@ struct Shard {
     len: u64,
     /// Those of them that are not written yet.
     waiting: Vec<u8>,
-    /// Offset and length of every chunk.
-    index: Vec<(u64, u64)>,
+    /// Where every chunk lies.
+    index: Vec<Entry>,
 }
 
 impl Shard {
@@ -162,13 +159,7 @@ impl Shard {
     }
 
     fn finish(mut self) -> io::Result<File> {
-        let mut index = Vec::with_capacity(self.index.len() * 16 + 4);
-        for (offset, len) in self.index {
-            index.extend(offset.to_le_bytes());
-            index.extend(len.to_le_bytes());
-        }
-        index.extend(crc32c::crc32c(&index).to_le_bytes());
-        self.waiting.extend(index);
+        self.waiting.extend(encode(&self.index));
         self.file.write_all(&self.waiting)?;
         Ok(self.file)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -13,16 +13,15 @@ use serde_json::{Map, Value, json};
 use super::array;
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
-use crate::store::encode::{RawResult, in_background};
+use crate::store::encode::{OpenArrays, RawResult, in_background};
 use crate::store::temporary::{Kind, Names};
+use crate::store::zarr::DOCUMENTS;
 use crate::store::{
     ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
 };
 
 /// What errors call this store.
 pub(super) const STORE: &str = "zarr";
-/// Names of files that describe nodes, which no node may have.
-const DOCUMENTS: [&str; 5] = ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
 /// Starts a store beside `target.path`.
 ///
@@ -44,7 +43,7 @@ pub(in crate::store) fn create(
             version,
             fsync: target.fsync,
             nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
-            open_arrays: Arc::default(),
+            open_arrays: OpenArrays::default(),
         }),
         target: target.clone(),
         closed: AtomicBool::new(false),
@@ -62,8 +61,7 @@ pub(super) struct Shared {
     fsync: bool,
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
-    /// Arrays that are not finished.
-    pub(super) open_arrays: Arc<AtomicUsize>,
+    pub(super) open_arrays: OpenArrays,
 }
 
 #[derive(Debug, Default)]
@@ -261,11 +259,8 @@ impl StoreWriter for ZarrWriter {
 
     async fn close(&self) -> Result<()> {
         let root = ElementKey::root();
-        let open = self.shared.open_arrays.load(Ordering::Acquire);
-        if open > 0 {
-            let reason = format!("{open} arrays are not finished");
-            return Err(self.shared.failure(&root, reason.into()));
-        }
+        let finished = self.shared.open_arrays.check();
+        finished.map_err(|e| self.shared.failure(&root, e))?;
         let shared = Arc::clone(&self.shared);
         in_background(move || shared.write_documents())
             .await
