@@ -30,6 +30,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zarrs", &["store"]),
     ("zip", &["store"]),
     ("crc32c", &["store"]),
+    ("blosc_src", &["store"]),
+    ("zlib_rs", &["store"]),
     ("zstd", &["store"]),
     ("base64", &["store"]),
     ("rand", &["ops", "plan"]),

@@ -1,6 +1,7 @@
 //! What all stores need to turn bytes into Arrow: [`layout`], how elements lie in a chunk;
 //! [`output`], the buffer that a read fills; [`arrow`], its values; [`bands`], rows by chunks;
-//! [`recent`], chunks kept; [`background`], the threads; [`fault`], what can go wrong.
+//! [`recent`], chunks kept, in [`room`] that is used again; [`background`], the threads;
+//! [`fault`], what can go wrong.
 
 mod fault;
 mod layout;
@@ -8,6 +9,7 @@ mod output;
 mod arrow;
 mod bands;
 mod recent;
+mod room;
 mod background;
 
 pub(in crate::store) use arrow::{Elsewhere, Nowhere, TextBuilder, to_arrow, too_long};
@@ -17,3 +19,4 @@ pub(in crate::store) use fault::{Fault, guard, panicked};
 pub(in crate::store) use layout::{Disk, Member, Padding, complex};
 pub(in crate::store) use output::{Bytes, Initialised, zeroed};
 pub(in crate::store) use recent::Recent;
+pub(in crate::store) use room::Room;
