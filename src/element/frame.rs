@@ -11,6 +11,7 @@ use crate::element::categorical::CategoricalColumn;
 use crate::element::column::{self, ArrayColumn, Values};
 use crate::element::index::IndexColumn;
 use crate::element::legacy::UnsCategories;
+use crate::element::missing::with_missing;
 use crate::element::node::{Encoding, Node};
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
@@ -56,7 +57,8 @@ impl Frame {
         let order = column_order(node)?;
         let columns = order.iter().map(|name| async move {
             let hint = format!("; attribute column-order of {} names it", node.key);
-            column::open(&node.child(name, &hint).await?, name).await
+            let column = column::open(&node.child(name, &hint).await?, name).await?;
+            Ok(with_missing(column))
         });
         let (index, columns) =
             futures::try_join!(column::open(&index_node, names), try_join_all(columns))?;
@@ -86,7 +88,10 @@ impl Frame {
             };
             columns.push(match set {
                 Some(set) => Arc::new(CategoricalColumn::try_new(node, &name, values, set, false)?),
-                None => Arc::new(ArrayColumn::try_new(store, &node.key, &name, values)?),
+                None => {
+                    let column = ArrayColumn::try_new(store, &node.key, &name, values)?;
+                    with_missing(Arc::new(column))
+                }
             });
         }
         Self::try_new(node, names, &index_name, Arc::new(index), columns)

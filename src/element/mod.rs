@@ -20,6 +20,7 @@ mod index;
 mod column;
 mod categorical;
 mod nullable;
+mod missing;
 mod matrix;
 mod awkward;
 mod aligned;

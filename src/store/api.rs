@@ -235,8 +235,8 @@ pub enum Compression {
     /// Not at all.
     #[default]
     None,
-    /// Deflate with a level from 1 to 9 at most (HDF5 filter 1, zarr's `gzip`): a store may take a
-    /// lower one where that makes values no larger.
+    /// Deflate with a level from 1 to 9 at most (HDF5 filter 1, zarr's `gzip`): a store may search
+    /// less where that makes values no larger, by half a percent.
     Gzip(u8),
     /// LZF (HDF5 filter 32000, as h5py registers it).
     Lzf,

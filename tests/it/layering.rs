@@ -30,6 +30,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zarrs", &["store"]),
     ("zip", &["store"]),
     ("crc32c", &["store"]),
+    ("blosc_src", &["store"]),
+    ("zlib_rs", &["store"]),
     ("zstd", &["store"]),
     ("base64", &["store"]),
     // Its types stand in DataFusion's traits, which tables and writers implement.

@@ -45,6 +45,33 @@ def test_where_equals_the_mask(annfusion, synth, tmp_path, sql, mask):
     check_equal(sql, objects.read(tmp_path / "out.h5ad"), view(a, mask(a)), sliced=True)
 
 
+@pytest.mark.parametrize(
+    "sql, mask",
+    [
+        ("S_score > 0", lambda obs: obs["S_score"] > 0),
+        ("NOT S_score > 0", lambda obs: ~(obs["S_score"] > 0) & obs["S_score"].notna()),
+        ("S_score IS NOT NULL", lambda obs: obs["S_score"].notna()),
+        ("S_score IS NULL AND pct_mito < 5", lambda obs: obs["S_score"].isna() & (obs["pct_mito"] < 5)),
+        ("S_score > (SELECT avg(S_score) FROM obs)", lambda obs: obs["S_score"] > obs["S_score"].mean()),
+    ],
+)
+def test_nan_in_obs_is_missing_as_in_pandas(annfusion, synth, tmp_path, sql, mask):
+    a = objects.read(synth)
+    scores = a.obs["S_score"].to_numpy().copy()
+    scores[::5] = np.nan
+    scores[1::5] = np.float64(np.inf)
+    scores[2::7] = np.array(0xFFF8000000001234, dtype=np.uint64).view(np.float64)
+    a.obs["S_score"] = scores
+    a.write_h5ad(tmp_path / "in.h5ad")
+    annfusion("filter", tmp_path / "in.h5ad", tmp_path / "out.h5ad", "--where", sql)
+    keep = mask(a.obs).to_numpy()
+    written = objects.read(tmp_path / "out.h5ad")
+    check_equal(sql, written, view(a, keep), sliced=True)
+    # Whatever bits a NaN has, they are kept.
+    bits = written.obs["S_score"].to_numpy().view(np.uint64)
+    assert (bits == scores[keep].view(np.uint64)).all()
+
+
 def test_rows_and_genes_at_once(annfusion, synth, tmp_path):
     a = objects.read(synth)
     genes = list(a.var_names[5:300:7])

@@ -1,6 +1,7 @@
 //! What all stores need to turn bytes into Arrow: [`layout`], how elements lie in a chunk;
 //! [`output`], the buffer that a read fills; [`arrow`], its values; [`bands`], rows by chunks;
-//! [`recent`], chunks kept; [`background`], the threads; [`fault`], what can go wrong.
+//! [`recent`], chunks kept, in [`room`] that is used again; [`background`], the threads;
+//! [`fault`], what can go wrong.
 
 mod fault;
 mod layout;
@@ -9,6 +10,7 @@ mod arrow;
 mod bands;
 mod recent;
 mod once;
+mod room;
 mod background;
 
 pub(in crate::store) use arrow::{Elsewhere, Nowhere, TextBuilder, to_arrow, too_long};
@@ -19,3 +21,4 @@ pub(in crate::store) use layout::{Disk, Member, Padding, complex};
 pub(in crate::store) use once::Once;
 pub(in crate::store) use output::{Bytes, Initialised, zeroed};
 pub(in crate::store) use recent::Recent;
+pub(in crate::store) use room::Room;

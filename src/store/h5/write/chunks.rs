@@ -1,13 +1,11 @@
 //! Arrays handed to the library chunk by chunk: compressed ones and those that grow.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use hdf5_sys::h5d::{H5Dset_extent, H5Dwrite_chunk};
-use libdeflater::{CompressionLvl, Compressor};
 use rayon::prelude::*;
 
+use super::deflate::Deflate;
 use super::grid::Grid;
 use super::lzf::Lzf;
 use super::raw::{Handle, check, locked};
@@ -18,11 +16,8 @@ use crate::store::encode::RawResult;
 const BATCH_BYTES: usize = 1 << 20;
 /// Chunks compressed before they are handed over: bounds memory on large appends.
 const ROUND: usize = 32;
-/// Bytes of an array's first chunk on which levels are compared.
-const SAMPLE: usize = 32 << 10;
 
 thread_local! {
-    static DEFLATE: RefCell<Deflate> = RefCell::new(Deflate::default());
     static LZF: RefCell<Lzf> = RefCell::new(Lzf::new());
 }
 
@@ -31,8 +26,9 @@ thread_local! {
 pub(super) struct Chunks {
     dataset: Handle,
     grid: Grid,
-    /// What was asked for, until the first chunk has been seen; then what does it.
     compression: Compression,
+    /// How it deflates, once the first chunk has been seen.
+    deflate: Option<Deflate>,
     /// Rows at the end where they are known; the extent grows where they are not.
     rows: Option<u64>,
     /// The next chunk.
@@ -52,6 +48,7 @@ impl Chunks {
             dataset,
             grid,
             compression,
+            deflate: None,
             rows,
             next: 0,
             pending: Vec::new(),
@@ -149,19 +146,16 @@ impl Chunks {
     /// Compresses chunks and hands them over, in order.
     fn put(&mut self, cells: &[&[u8]]) -> RawResult<()> {
         let whole = usize::try_from(self.grid.chunk_bytes())?;
-        if let (0, Some(first)) = (self.next, cells.first()) {
-            self.compression = settle(self.compression, first)?;
-        }
-        let compression = self.compression;
-        let encoded: Vec<Encoded<'_>> = if cells.len() > 1 && compression != Compression::None {
+        let filter = self.filter(cells)?;
+        let encoded: Vec<Encoded<'_>> = if cells.len() > 1 && filter != Filter::None {
             cells
                 .par_iter()
-                .map(|cell| encode(cell, whole, compression))
+                .map(|cell| encode(cell, whole, filter))
                 .collect::<RawResult<_>>()?
         } else {
             cells
                 .iter()
-                .map(|cell| encode(cell, whole, compression))
+                .map(|cell| encode(cell, whole, filter))
                 .collect::<RawResult<_>>()?
         };
         let rows = self.rows.unwrap_or(u64::MAX);
@@ -193,12 +187,35 @@ impl Chunks {
         Ok(())
     }
 
+    /// What is done with chunks, of which `cells` are the next ones.
+    fn filter(&mut self, cells: &[&[u8]]) -> RawResult<Filter> {
+        Ok(match (self.compression, self.deflate, cells.first()) {
+            (Compression::None, ..) => Filter::None,
+            (Compression::Lzf, ..) => Filter::Lzf,
+            (Compression::Gzip(_), Some(deflate), _) => Filter::Deflate(deflate),
+            (Compression::Gzip(level), None, first) => {
+                let deflate = Deflate::settle(level, first.copied().unwrap_or_default())?;
+                self.deflate = Some(deflate);
+                Filter::Deflate(deflate)
+            }
+            (other, ..) => return Err(format!("{other:?} is no filter of h5ad").into()),
+        })
+    }
+
     /// Sets the length of a growing array.
     fn extend(&self, rows: u64) -> RawResult<()> {
         let shape = self.grid.shape(rows);
         // SAFETY: the lengths have the dataset's rank.
         locked(|| check(unsafe { H5Dset_extent(self.dataset.id(), shape.as_ptr()) }))
     }
+}
+
+/// What is done with the bytes of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filter {
+    None,
+    Deflate(Deflate),
+    Lzf,
 }
 
 /// A chunk as it is stored.
@@ -217,24 +234,23 @@ impl Encoded<'_> {
 }
 
 /// Fills a chunk up with zeros and compresses it, unless that makes it larger.
-fn encode(cell: &[u8], whole: usize, compression: Compression) -> RawResult<Encoded<'_>> {
+fn encode(cell: &[u8], whole: usize, filter: Filter) -> RawResult<Encoded<'_>> {
     let padded = (cell.len() < whole).then(|| {
         let mut padded = vec![0; whole];
         padded[..cell.len()].copy_from_slice(cell);
         padded
     });
     let plain = padded.as_deref().unwrap_or(cell);
-    let smaller = match compression {
-        Compression::None => {
+    let smaller = match filter {
+        Filter::None => {
             return Ok(Encoded {
                 plain: cell,
                 owned: padded,
                 mask: 0,
             });
         }
-        Compression::Gzip(level) => deflate(plain, level)?,
-        Compression::Lzf => LZF.with_borrow_mut(|lzf| lzf.compress(plain)),
-        other => return Err(format!("{other:?} is no filter of h5ad").into()),
+        Filter::Deflate(deflate) => deflate.compress(plain)?,
+        Filter::Lzf => LZF.with_borrow_mut(|lzf| lzf.compress(plain)),
     };
     Ok(match smaller {
         Some(bytes) => Encoded {
@@ -248,59 +264,4 @@ fn encode(cell: &[u8], whole: usize, compression: Compression) -> RawResult<Enco
             mask: 1,
         },
     })
-}
-
-/// The compression that does as well as what was asked for, at the least cost.
-///
-/// Values without repetition, as most real numbers are, gain nothing from a longer search for it:
-/// level 1 makes them as small as level 4 does, a third faster.
-fn settle(asked: Compression, first: &[u8]) -> RawResult<Compression> {
-    const FASTEST: u8 = 1;
-    let Compression::Gzip(level) = asked else {
-        return Ok(asked);
-    };
-    let sample = &first[..first.len().min(SAMPLE)];
-    // What does not shrink at all says nothing of what follows it.
-    let len = |level| RawResult::Ok(deflate(sample, level)?.map(|bytes| bytes.len()));
-    let as_small = level > FASTEST
-        && match (len(FASTEST)?, len(level)?) {
-            (Some(fast), Some(thorough)) => fast <= thorough,
-            _ => false,
-        };
-    Ok(match as_small {
-        true => Compression::Gzip(FASTEST),
-        false => asked,
-    })
-}
-
-/// A thread's compressors, by level, and where they write.
-#[derive(Default)]
-struct Deflate {
-    compressors: HashMap<u8, Compressor>,
-    scratch: Vec<u8>,
-}
-
-/// The bytes as a zlib stream, [`None`] where that is not smaller.
-fn deflate(plain: &[u8], level: u8) -> RawResult<Option<Vec<u8>>> {
-    DEFLATE.with_borrow_mut(
-        |Deflate {
-             compressors,
-             scratch,
-         }| {
-            let compressor = match compressors.entry(level) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    let level = CompressionLvl::new(i32::from(level))
-                        .map_err(|_| format!("gzip has no level {level}"))?;
-                    entry.insert(Compressor::new(level))
-                }
-            };
-            // A buffer of the plain length: what does not fit is not worth compressing.
-            scratch.resize(plain.len(), 0);
-            Ok(match compressor.zlib_compress(plain, scratch) {
-                Ok(len) if len < plain.len() => Some(scratch[..len].to_vec()),
-                _ => None,
-            })
-        },
-    )
 }

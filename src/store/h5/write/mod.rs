@@ -23,6 +23,7 @@ mod dataset;
 
 mod bulk;
 mod chunks;
+mod deflate;
 mod descriptor;
 mod direct;
 mod heap;

@@ -1,6 +1,5 @@
 //! An array: selected rows, through the codecs of `zarrs`.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -24,25 +23,19 @@ use super::tree::prefix;
 use crate::error::{BoxedError, Result};
 use crate::model::RowSelection;
 use crate::store::decode::{
-    Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, guard, in_background, to_arrow,
+    Bytes, Fault, Initialised, Nowhere, Recent, Room, TextBuilder, bands, guard, in_background,
+    to_arrow,
 };
 use crate::store::remote;
 use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
 
-/// Bytes of a chunk up to which its room is kept for the next one.
-const SCRATCH_BYTES: usize = 16 << 20;
 /// Decoded bytes of what is fetched together of a store that is far away.
 const WAVE_BYTES: u64 = 64 << 20;
 /// What a band of text is taken to have of them.
 const TEXT_BAND_BYTES: u64 = 1 << 20;
 /// Chunks side by side that are put together at most.
 const MOST_ACROSS: u64 = 1 << 20;
-
-thread_local! {
-    /// Where chunks are decoded of which nothing is kept.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// A reader; cheap to clone.
 #[derive(Clone)]
@@ -74,7 +67,7 @@ pub(super) struct Core {
 
 /// Decoded rows, all columns.
 pub(super) enum Band {
-    Fixed(Vec<u8>),
+    Fixed(Room),
     Text(Texts),
 }
 
@@ -189,15 +182,14 @@ impl Core {
     ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
             if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
-                // Nobody comes back for the rest, so the next chunk may have the room.
-                // It is taken out, because this thread may be lent to another task on the way.
-                let mut scratch = SCRATCH.take();
-                let held = self.numbers(array, codec, band, ranges, &mut scratch)?;
-                let done = self.copy(&scratch, held.start, ranges, target);
-                if scratch.capacity() <= SCRATCH_BYTES {
-                    SCRATCH.set(scratch);
+                let is_whole = self.cut.has_whole_rows() && codec.size() == Some(target.len());
+                if is_whole && let Some(done) = codec.read_into(array, &self.place(band), target)? {
+                    return Ok(done);
                 }
-                return done;
+                // Nobody comes back for the rest, so nothing is kept.
+                let mut bytes = self.room();
+                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
+                return self.copy(&bytes, held.start, ranges, target);
             }
             let (decoded, first) = self.band(array, band, ranges)?;
             let Band::Fixed(bytes) = decoded.as_ref() else {
@@ -232,6 +224,21 @@ impl Core {
         Ok(done)
     }
 
+    /// Room for a band.
+    fn room(&self) -> Room {
+        let bytes = self.height.saturating_mul(self.row_bytes);
+        Room::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Where the first chunk of a band lies.
+    fn place(&self, band: u64) -> Vec<u64> {
+        let mut place = vec![0; self.info.shape.len()];
+        if let Some(first) = place.first_mut() {
+            *first = band;
+        }
+        place
+    }
+
     /// Whether a band's rest is not wanted after these rows, and nothing of it is kept.
     fn is_last(&self, band: u64, ranges: &[Range<u64>]) -> bool {
         let to_the_end = ranges
@@ -259,11 +266,7 @@ impl Core {
         let corrupt = |e: BoxedError| Fault::Corrupt(format!("a band of chunks: {e}"));
         let rows = self.rows_of(band);
         if self.cut.has_whole_rows() {
-            let mut place = vec![0; self.info.shape.len()];
-            if let Some(first) = place.first_mut() {
-                *first = band;
-            }
-            if codec.read(array, &place, out)? {
+            if codec.read(array, &self.place(band), out)? {
                 return Ok(0..rows);
             }
             let wanted = between(ranges);
@@ -286,7 +289,7 @@ impl Core {
         let (size, row_bytes) = (int(self.row_bytes / row_len)?, int(self.row_bytes)?);
         let chunk_row = self.cut.chunk_row_len().map_err(corrupt)? * size;
         let (first, end) = (int(wanted.start)?, int(wanted.end)?);
-        let mut chunk = Vec::new();
+        let mut chunk = Room::with_capacity(codec.size().unwrap_or(0));
         for place in self.cut.places(band) {
             if !codec.read(array, &place, &mut chunk)? {
                 continue;
@@ -366,16 +369,12 @@ impl Core {
         }
         let (decoded, held) = match &self.whole {
             Some(codec) if matches!(self.layout, Layout::Text) => {
-                let mut place = vec![0; self.info.shape.len()];
-                if let Some(first) = place.first_mut() {
-                    *first = band;
-                }
                 let n = rows.max(1).saturating_mul(self.info.row_len().unwrap_or(0));
-                let texts = codec.texts(array, &place, n)?;
+                let texts = codec.texts(array, &self.place(band), n)?;
                 (Band::Text(texts), 0..rows)
             }
             Some(codec) => {
-                let mut bytes = Vec::new();
+                let mut bytes = self.room();
                 let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
                 (Band::Fixed(bytes), held)
             }
@@ -415,7 +414,7 @@ impl Core {
             .retrieve_array_subset_sharded_opt(&self.shards, &subset, &options)
             .map_err(|e| Fault::Corrupt(e.to_string()))?;
         Ok(match decoded {
-            ArrayBytes::Fixed(bytes) => Band::Fixed(bytes.into_owned()),
+            ArrayBytes::Fixed(bytes) => Band::Fixed(bytes.into_owned().into()),
             ArrayBytes::Variable(texts) => {
                 let (bytes, offsets) = texts.into_parts();
                 Band::Text(Texts {

@@ -3,7 +3,7 @@
 //! Its reading of text of any length (`vlen-utf8`) trusts the lengths that it finds, and of numbers
 //! it clears and copies what a chunk of whole rows has in place.
 
-use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use zarrs::array::{Array, ArrayShardedExt, CodecChain};
 use zarrs::metadata::v3::MetadataV3;
 use zarrs::storage::StoreKey;
 
-use super::dtype::Layout;
+use super::dtype::{Layout, TEXT_CODECS};
 use super::fill::{FREE, RATIO};
 use super::open::LARGEST_CHUNK;
 use super::shards::Shards;
 use super::storage::Counted;
 use super::text::{Texts, parse};
 use super::undo::Undo;
-use crate::store::decode::Fault;
+use crate::store::decode::{Fault, Initialised};
 
 /// How chunks are undone.
 #[derive(Debug)]
@@ -119,6 +119,33 @@ impl ChunkCodec {
         }
     }
 
+    /// Bytes of a chunk; [`None`] of text.
+    pub(super) fn size(&self) -> Option<usize> {
+        self.size
+    }
+
+    /// Fills `target`, as long as a chunk, with the chunk at `place`; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where it does not decode to so much.
+    pub(super) fn read_into(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+        target: &mut [MaybeUninit<u8>],
+    ) -> Result<Option<Initialised>, Fault> {
+        let Some((encoded, _)) = self.fetch(array, place)? else {
+            return Ok(None);
+        };
+        Ok(Some(match self.around.first() {
+            Some(codec) => codec.decode_into(&encoded, target)?,
+            None if encoded.len() == target.len() => {
+                Initialised::of(target.write_copy_of_slice(&encoded))
+            }
+            None => return Err(wrong_size(encoded.len(), target.len())),
+        }))
+    }
+
     /// Bytes of the chunk at `place`, all of them, in `out`; whether there is one.
     ///
     /// # Errors
@@ -129,6 +156,25 @@ impl ChunkCodec {
         place: &[u64],
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
+        let Some((encoded, limit)) = self.fetch(array, place)? else {
+            return Ok(false);
+        };
+        match self.around.first() {
+            Some(codec) => codec.decode(&encoded, self.size, limit, out)?,
+            None => *out = encoded,
+        }
+        match self.size {
+            Some(size) if out.len() != size => Err(wrong_size(out.len(), size)),
+            _ => Ok(true),
+        }
+    }
+
+    /// What the first codec made of the chunk at `place`, and how much it may have made it of.
+    fn fetch(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+    ) -> Result<Option<(Vec<u8>, usize)>, Fault> {
         let encoded = match &self.shards {
             Some(shards) => shards.read(array, place)?,
             None => array
@@ -136,7 +182,7 @@ impl ChunkCodec {
                 .map_err(|e| Fault::Corrupt(e.to_string()))?,
         };
         let Some(mut encoded) = encoded else {
-            return Ok(false);
+            return Ok(None);
         };
         let limit = RATIO
             .saturating_mul(encoded.len() as u64)
@@ -152,24 +198,12 @@ impl ChunkCodec {
             )));
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        match self.around.as_slice() {
-            [] => *out = encoded,
-            [first, others @ ..] => {
-                for codec in others.iter().rev() {
-                    let mut decoded = Vec::new();
-                    codec.decode(Cow::Owned(encoded), None, limit, &mut decoded)?;
-                    encoded = decoded;
-                }
-                first.decode(Cow::Owned(encoded), self.size, limit, out)?;
-            }
+        for codec in self.around.iter().skip(1).rev() {
+            let mut decoded = Vec::new();
+            codec.decode(&encoded, None, limit, &mut decoded)?;
+            encoded = decoded;
         }
-        match self.size {
-            Some(size) if out.len() != size => Err(Fault::Corrupt(format!(
-                "a chunk decodes to {} bytes where it has {size}",
-                out.len()
-            ))),
-            _ => Ok(true),
-        }
+        Ok(Some((encoded, limit)))
     }
 
     /// Texts of the chunk at `place`, `n` of them if it is not there.
@@ -190,6 +224,12 @@ impl ChunkCodec {
     }
 }
 
+fn wrong_size(decoded: usize, size: usize) -> Fault {
+    Fault::Corrupt(format!(
+        "a chunk decodes to {decoded} bytes where it has {size}"
+    ))
+}
+
 /// The documents of the codecs from bytes to bytes: of v3 behind the first of the list, of v2 filters
 /// and compressor.
 fn around<'a>(document: &'a Map<String, Value>, list: Option<&'a Vec<Value>>) -> Vec<&'a Value> {
@@ -201,7 +241,10 @@ fn around<'a>(document: &'a Map<String, Value>, list: Option<&'a Vec<Value>>) ->
     filters
         .into_iter()
         .flatten()
-        .filter(|filter| filter.get("id").and_then(Value::as_str) != Some("vlen-utf8"))
+        .filter(|filter| {
+            let id = filter.get("id").and_then(Value::as_str);
+            id.is_none_or(|id| !TEXT_CODECS.contains(&id))
+        })
         .chain(compressor.filter(|compressor| !compressor.is_null()))
         .collect()
 }

@@ -2,10 +2,15 @@
 //!
 //! Records, and text of fixed width, are raw bytes to the codecs, and cut up here.
 
-use serde_json::{Value, json};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
 
 use crate::model::{DType, StructField};
 use crate::store::decode::{Disk, Member, Padding, complex};
+
+/// The codecs of text of any length. Bytes of any length lie as text does, and are read as it.
+pub(super) const TEXT_CODECS: [&str; 2] = ["vlen-utf8", "vlen-bytes"];
 
 /// How deep records may nest.
 const MAX_DEPTH: usize = 16;
@@ -43,7 +48,7 @@ impl Element {
     pub(super) fn v2(dtype: &Value, filters: &Value) -> Self {
         let has_text = filters.as_array().is_some_and(|filters| {
             let ids = filters.iter().filter_map(|f| f.get("id")?.as_str());
-            ids.into_iter().any(|id| id == "vlen-utf8")
+            ids.into_iter().any(|id| TEXT_CODECS.contains(&id))
         });
         if dtype.as_str() == Some("|O") && has_text {
             return Self::text();
@@ -61,8 +66,13 @@ impl Element {
 
     /// Reads a v3 `data_type`: a name, or a name and its configuration.
     pub(super) fn v3(data_type: &Value) -> Self {
-        if let Some("string" | "numpy.string" | "vlen-utf8") = data_type.as_str() {
-            return Self::text();
+        let name = data_type
+            .as_str()
+            .or_else(|| data_type.get("name")?.as_str());
+        match name {
+            Some("string" | "numpy.string" | "vlen-utf8") => return Self::text(),
+            Some("variable_length_bytes" | "bytes") => return Self::text(),
+            _ => {}
         }
         Self::fixed(named(data_type, 0), data_type)
     }
@@ -100,22 +110,24 @@ impl Element {
     }
 
     /// What the codecs are told in a v2 document instead of `dtype` and `fill_value`.
-    pub(super) fn rewrite_v2(&self, document: &mut serde_json::Map<String, Value>) {
+    pub(super) fn rewrite_v2(&self, document: &mut Map<String, Value>) {
         match &self.layout {
             Layout::Fixed { disk, raw: true } => {
                 let size = disk.size();
                 document.insert("dtype".to_owned(), json!(format!("|V{size}")));
                 document.insert("fill_value".to_owned(), json!(vec![0u8; size]));
             }
-            Layout::Text if !document.get("fill_value").is_some_and(Value::is_string) => {
-                document.insert("fill_value".to_owned(), json!(""));
+            Layout::Text => {
+                let filters = document.get_mut("filters").and_then(Value::as_array_mut);
+                let has_bytes = as_text(filters.into_iter().flatten(), "id");
+                fill_text(document, has_bytes);
             }
             _ => {}
         }
     }
 
     /// What the codecs are told in a v3 document instead of `data_type` and `fill_value`.
-    pub(super) fn rewrite_v3(&self, document: &mut serde_json::Map<String, Value>) {
+    pub(super) fn rewrite_v3(&self, document: &mut Map<String, Value>) {
         match &self.layout {
             Layout::Fixed { disk, raw: true } => {
                 let size = disk.size();
@@ -124,10 +136,44 @@ impl Element {
             }
             Layout::Text => {
                 document.insert("data_type".to_owned(), json!("string"));
+                let codecs = document.get_mut("codecs").and_then(Value::as_array_mut);
+                let mut has_bytes = false;
+                for codec in codecs.into_iter().flatten() {
+                    let inner = codec.pointer_mut("/configuration/codecs");
+                    let inner = inner.and_then(Value::as_array_mut);
+                    has_bytes |= as_text(inner.into_iter().flatten(), "name");
+                    has_bytes |= as_text([codec], "name");
+                }
+                fill_text(document, has_bytes);
             }
             _ => {}
         }
     }
+}
+
+/// Makes codecs of bytes those of text; whether there was one.
+fn as_text<'a>(codecs: impl IntoIterator<Item = &'a mut Value>, name: &str) -> bool {
+    let mut found = false;
+    for codec in codecs {
+        if let Some(name) = codec.get_mut(name).filter(|name| **name == "vlen-bytes") {
+            *name = json!("vlen-utf8");
+            found = true;
+        }
+    }
+    found
+}
+
+/// Makes the fill value text: that of bytes is in base64, and older stores have 0 or nothing.
+fn fill_text(document: &mut Map<String, Value>, is_bytes: bool) {
+    let fill = document.get("fill_value").and_then(Value::as_str);
+    let text = match fill {
+        Some(fill) if is_bytes => STANDARD
+            .decode(fill)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok()),
+        fill => fill.map(str::to_owned),
+    };
+    document.insert("fill_value".to_owned(), json!(text.unwrap_or_default()));
 }
 
 /// Numbers, which the codecs give in native order where they know what they are.
@@ -318,6 +364,24 @@ mod tests {
         let mut document = serde_json::Map::new();
         element.rewrite_v2(&mut document);
         assert_eq!(document["dtype"], json!("|V28"));
+    }
+
+    #[test]
+    fn bytes_of_any_length_are_text() {
+        let mut document = json!({
+            "data_type": "variable_length_bytes", "fill_value": "YWI=",
+            "codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [
+                {"name": "vlen-bytes"}, {"name": "zstd"}]}}],
+        });
+        let document = document.as_object_mut().unwrap();
+        let element = Element::v3(&document["data_type"]);
+        assert_eq!(element, Element::text());
+        element.rewrite_v3(document);
+        assert_eq!(document["fill_value"], json!("ab"));
+        let inner = &document["codecs"][0]["configuration"]["codecs"][0]["name"];
+        assert_eq!(inner, &json!("vlen-utf8"));
+        let filters = json!([{"id": "vlen-bytes"}]);
+        assert_eq!(Element::v2(&json!("|O"), &filters), Element::text());
     }
 
     #[test]

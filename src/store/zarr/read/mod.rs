@@ -21,6 +21,7 @@ mod dtype;
 mod fill;
 mod text;
 mod undo;
+mod blosc;
 mod shards;
 mod chunk;
 mod array;

@@ -176,7 +176,7 @@ fn filters(version: Version, document: &Map<String, Value>) -> Vec<String> {
             .or_else(|| config.get("clevel"))
             .and_then(Value::as_i64);
         let name = match (name, config.get("cname").and_then(Value::as_str), level) {
-            ("bytes" | "vlen-utf8" | "crc32c" | "sharding_indexed", ..) => return,
+            ("bytes" | "vlen-utf8" | "vlen-bytes" | "crc32c" | "sharding_indexed", ..) => return,
             (name, Some(cname), Some(level)) => format!("{name}-{cname}-{level}"),
             (name, _, Some(level)) => format!("{name}-{level}"),
             (name, ..) => name.to_owned(),

@@ -1,0 +1,131 @@
+//! Reading all of `X` of a sharded zarr store (blosc, LZ4), against what blosc alone makes of the
+//! same chunks on all cores.
+//!
+//! ```console
+//! $ cargo bench --bench read_x
+//! ```
+//!
+//! The store is made first: 40,000 cells, 800 entries a cell. The page cache is warm. "blosc alone"
+//! has all encoded chunks in memory and decodes each into a buffer of its thread that was touched
+//! before: no reading, no allocation, no Arrow. "reader" opens the object once and reads `X` from
+//! the first cell to the last in batches, index and value arrays as Arrow owns them. Bytes are
+//! decoded ones.
+
+#![expect(clippy::expect_used, reason = "what fails ends the benchmark")]
+#![expect(missing_docs, reason = "criterion's macros make functions without")]
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::path::Path;
+
+use annfusion::element::{AnnData, MatrixReader};
+use annfusion::model::{Location, RowSelection};
+use annfusion::ops::{self, Quiet, SynthOptions};
+use annfusion::sink::StorageChoice;
+use annfusion::store::{Format, ReadMetrics};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rayon::prelude::*;
+use tokio::runtime::Runtime;
+
+/// Cells of a batch: 4 MiB and more, so that most chunks are wanted whole.
+const BATCH: u64 = 1000;
+
+thread_local! {
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn read_x(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("bench.zarr");
+    runtime.block_on(make(&path));
+    let location = Location::parse(&path.display().to_string());
+    let object = runtime.block_on(AnnData::open(&location)).expect("opens");
+    let x = object.x().expect("X").as_ref();
+    let bytes = x.shape().nnz.expect("sparse") * 8;
+
+    let chunks = encoded(&path);
+    let mut group = criterion.benchmark_group("all of X, zarr, blosc-lz4");
+    group.throughput(Throughput::Bytes(bytes)).sample_size(20);
+    group.bench_function("blosc alone", |bencher| {
+        bencher.iter(|| chunks.par_iter().map(|chunk| decode(chunk)).sum::<usize>());
+    });
+    group.bench_function("reader", |bencher| {
+        bencher.iter(|| runtime.block_on(read(x)));
+    });
+    group.finish();
+}
+
+async fn make(path: &Path) {
+    let choice = StorageChoice {
+        compression: Some("blosc-lz4".to_owned()),
+        ..StorageChoice::default()
+    };
+    let options = SynthOptions {
+        n_obs: 40_000,
+        n_vars: 20_000,
+        mean_genes: Some(800.0),
+        storage: choice.in_format(Format::ZARR).expect("a choice"),
+        ..SynthOptions::new(path)
+    };
+    ops::synth(&options, &Quiet).await.expect("a store");
+}
+
+async fn read(x: &dyn MatrixReader) -> usize {
+    let metrics = ReadMetrics::default();
+    let mut bytes = 0;
+    for start in (0..x.len()).step_by(1000) {
+        let rows = RowSelection::range(start..x.len().min(start + BATCH));
+        let batch = x.read(&rows, &metrics).await.expect("rows");
+        bytes += black_box(batch).get_buffer_memory_size();
+    }
+    bytes
+}
+
+/// The inner chunks of `X/data` and `X/indices`, from the indexes of their shards: offset and
+/// length of each in words of eight bytes, then a checksum of four (zarr v3, `sharding_indexed`).
+fn encoded(store: &Path) -> Vec<Vec<u8>> {
+    let mut chunks = Vec::new();
+    for name in ["data", "indices"] {
+        let array = store.join("X").join(name);
+        let document = std::fs::read(array.join("zarr.json")).expect("a document");
+        let document: serde_json::Value = serde_json::from_slice(&document).expect("JSON");
+        let at = |path: &str| document.pointer(path).and_then(serde_json::Value::as_u64);
+        let shard = at("/chunk_grid/configuration/chunk_shape/0").expect("a shard");
+        let chunk = at("/codecs/0/configuration/chunk_shape/0").expect("a chunk");
+        let len = usize::try_from(shard / chunk).expect("a length") * 16;
+        for file in std::fs::read_dir(array.join("c")).expect("shards") {
+            let bytes = std::fs::read(file.expect("a shard").path()).expect("bytes");
+            let end = bytes.len() - 4;
+            for entry in bytes[end - len..end].chunks_exact(16) {
+                let word = |i: usize| {
+                    let word = u64::from_le_bytes(entry[8 * i..][..8].try_into().expect("a word"));
+                    usize::try_from(word).unwrap_or(usize::MAX)
+                };
+                if word(0) < usize::MAX {
+                    chunks.push(bytes[word(0)..][..word(1)].to_vec());
+                }
+            }
+        }
+    }
+    chunks
+}
+
+/// Decodes a chunk of blosc, whose header has the length of what it holds at byte 4.
+fn decode(chunk: &[u8]) -> usize {
+    let len = u32::from_le_bytes(chunk[4..8].try_into().expect("a header"));
+    let len = usize::try_from(len).expect("a length");
+    DECODED.with_borrow_mut(|out| {
+        out.resize(len, 0);
+        // SAFETY: the chunk is one that the store's writer made, and the length given is the
+        // buffer's.
+        let n = unsafe {
+            blosc_src::blosc_decompress_ctx(chunk.as_ptr().cast(), out.as_mut_ptr().cast(), len, 1)
+        };
+        assert_eq!(usize::try_from(n), Ok(len));
+    });
+    len
+}
+
+criterion_group!(benches, read_x);
+criterion_main!(benches);
