@@ -269,11 +269,11 @@ async fn to_zarr(
 
 async fn assert_same(one: &Location, other: &Location) {
     let options = VerifyOptions::default();
-    let found = compare(one, other, &options).await;
+    let found = compare(one, other, &options, &Quiet).await;
     match found {
         Ok(found) => assert!(found.is_ok(), "{other}: {:#?}", found.findings),
         Err(error) => {
-            let alone = compare(one, one, &options).await;
+            let alone = compare(one, one, &options, &Quiet).await;
             assert!(alone.is_err(), "{other}: {error}");
         }
     }

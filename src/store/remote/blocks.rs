@@ -280,9 +280,8 @@ mod tests {
         let fetched = RefCell::new(Vec::new());
         let fetch = |range: Range<u64>| {
             fetched.borrow_mut().push(range.clone());
-            Ok(Bytes::copy_from_slice(
-                &all[range.start as usize..range.end as usize],
-            ))
+            let at = |at: u64| usize::try_from(at).unwrap();
+            Ok(Bytes::copy_from_slice(&all[at(range.start)..at(range.end)]))
         };
         let check = |offset: usize, len: usize| {
             let mut buf = vec![0; len];

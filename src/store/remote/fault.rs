@@ -41,10 +41,8 @@ impl Service {
         match self {
             Self::Web => Err(io::Error::new(
                 ErrorKind::Unsupported,
-                format!(
-                    "names have to be listed, which web servers do not do, because the store \
-                     has no consolidated metadata; zarr.consolidate_metadata(store) adds it"
-                ),
+                "names have to be listed, which web servers do not do, because the store has no \
+                 consolidated metadata; zarr.consolidate_metadata(store) adds it",
             )),
             _ => Ok(()),
         }

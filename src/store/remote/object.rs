@@ -118,7 +118,8 @@ impl ByteSource for Object {
             });
         }
         let mut rest = buf;
-        for (_, bytes) in self.fetch(&ranges::cut(&[offset..end]))? {
+        let wanted = offset..end;
+        for (_, bytes) in self.fetch(&ranges::cut(std::slice::from_ref(&wanted)))? {
             let (target, left) = rest
                 .split_at_mut_checked(bytes.len())
                 .ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;

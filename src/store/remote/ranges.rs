@@ -80,7 +80,8 @@ mod tests {
         assert_eq!(join(&wanted), vec![0..81_000, 90_000..115_000]);
         let apart = [0..10_000_000, 11_000_000..20_000_000];
         assert_eq!(join(&apart), apart);
-        assert_eq!(join(&[5..5]), Vec::<Range<u64>>::new());
+        let nothing = 5..5;
+        assert!(join(std::slice::from_ref(&nothing)).is_empty());
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl Task<'_> {
                 let end = entry.address.checked_add(entry.size).ok_or_else(overflow)?;
                 Ok(match chunked.recent.recall(entry.index) {
                     Some(_) => Vec::new(),
-                    None => vec![entry.address..end],
+                    None => std::iter::once(entry.address..end).collect(),
                 })
             }
             (Piece::Chunk(entry), _) => pieces(entry.address),

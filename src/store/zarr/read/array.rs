@@ -37,6 +37,9 @@ const TEXT_BAND_BYTES: u64 = 1 << 20;
 /// Chunks side by side that are put together at most.
 const MOST_ACROSS: u64 = 1 << 20;
 
+/// A band, the rows of it that are wanted, and where they go.
+type Task<'a> = (u64, &'a [Range<u64>], &'a mut [MaybeUninit<u8>]);
+
 /// A reader; cheap to clone.
 #[derive(Clone)]
 pub(super) struct ZarrArray(pub(super) Arc<Core>);
@@ -178,7 +181,7 @@ impl Core {
     fn decode(
         &self,
         array: &Array<Counted>,
-        tasks: Vec<(u64, &[Range<u64>], &mut [MaybeUninit<u8>])>,
+        tasks: Vec<Task<'_>>,
     ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
             if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {

@@ -5,19 +5,17 @@
 
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use zarrs::array::{Array, ArrayShardedExt, CodecChain};
 use zarrs::metadata::v3::MetadataV3;
-use zarrs::storage::StoreKey;
 
 use super::dtype::{Layout, TEXT_CODECS};
 use super::fill::{FREE, RATIO};
 use super::open::LARGEST_CHUNK;
 use super::shards::Shards;
-use super::storage::Counted;
+use super::storage::{Counted, Wanted};
 use super::text::{Texts, parse};
 use super::undo::Undo;
 use crate::store::decode::{Fault, Initialised};
@@ -109,7 +107,7 @@ impl ChunkCodec {
         &self,
         array: &Array<Counted>,
         places: &[Vec<u64>],
-    ) -> Result<Vec<(StoreKey, Vec<Range<u64>>)>, Fault> {
+    ) -> Result<Wanted, Fault> {
         match &self.shards {
             Some(shards) => shards.ranges(array, places),
             None => {

@@ -133,7 +133,7 @@ impl Files for Objects {
             .map(|(key, span)| self.part(key, span.clone()));
         let got = self.place.fetch(parts.collect())?;
         let mut bytes = 0;
-        let mut values: HashMap<String, Option<(u64, Vec<(u64, Bytes)>)>> = HashMap::new();
+        let mut values: HashMap<String, Option<Fetched>> = HashMap::new();
         for ((key, _), got) in requests.into_iter().zip(got) {
             let Some(got) = got else {
                 values.insert(key.clone(), None);
@@ -162,6 +162,9 @@ impl Files for Objects {
         }))
     }
 }
+
+/// The size of an object, and parts of it by where they begin.
+type Fetched = (u64, Vec<(u64, Bytes)>);
 
 /// Objects of which some are in memory, whole or in parts, or known not to be there.
 #[derive(Debug)]

@@ -4,7 +4,6 @@
 //! end of the address space.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -13,7 +12,7 @@ use zarrs::storage::byte_range::ByteRange;
 use zarrs::storage::{ReadableStorageTraits, StoreKey};
 
 use super::files::Piece;
-use super::storage::Counted;
+use super::storage::{Counted, Wanted};
 use crate::store::decode::Fault;
 use crate::store::remote::Span;
 use crate::store::zarr::shard::{ENTRY_BYTES, Entry, MISSING, decode, locate};
@@ -121,7 +120,7 @@ impl Shards {
         &self,
         array: &Array<Counted>,
         places: &[Vec<u64>],
-    ) -> Result<Vec<(StoreKey, Vec<Range<u64>>)>, Fault> {
+    ) -> Result<Wanted, Fault> {
         let mut by_shard: BTreeMap<Vec<u64>, Vec<u64>> = BTreeMap::new();
         for place in places {
             let (shard, inner) = locate(place, &self.per_shard);

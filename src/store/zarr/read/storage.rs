@@ -13,6 +13,9 @@ use zarrs::storage::{
 use super::files::{Files, Piece};
 use crate::store::remote::Span;
 
+/// Parts of values by key; all of a value where there are no ranges.
+pub(super) type Wanted = Vec<(StoreKey, Vec<Range<u64>>)>;
+
 /// Values of one array for `zarrs`, which says how many bytes were taken. The array is the root to
 /// it: names such as `__categories` are none that it takes.
 #[derive(Debug)]
@@ -40,10 +43,7 @@ impl Counted {
     ///
     /// # Errors
     /// Where they cannot be fetched.
-    pub(super) fn ahead(
-        &self,
-        wanted: Vec<(StoreKey, Vec<Range<u64>>)>,
-    ) -> io::Result<Option<Arc<Self>>> {
+    pub(super) fn ahead(&self, wanted: Wanted) -> io::Result<Option<Arc<Self>>> {
         let keys = wanted.into_iter();
         let keys = keys.map(|(key, ranges)| (self.key(&key), ranges));
         let Some(ahead) = Arc::clone(&self.files).ahead(keys.collect())? else {

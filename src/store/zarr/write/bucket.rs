@@ -10,6 +10,9 @@ use crate::store::temporary::EXISTS;
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{WriteTarget, refuse};
 
+/// Bytes by key, in an order.
+type Documents = Vec<(String, Vec<u8>)>;
+
 /// Objects of a store being written.
 ///
 /// An object store names nothing anew, so values go to their final keys at once: what makes them a
@@ -19,7 +22,7 @@ use crate::store::{WriteTarget, refuse};
 pub(super) struct Bucket {
     uploads: Uploads,
     /// Documents of the root, in the order in which they are stored in the end.
-    last: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    last: Arc<Mutex<Documents>>,
 }
 
 impl Bucket {
@@ -114,7 +117,7 @@ impl Value for Upload {
 struct Last {
     key: String,
     bytes: Vec<u8>,
-    to: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    to: Arc<Mutex<Documents>>,
 }
 
 impl Value for Last {
