@@ -8,12 +8,14 @@ mod selection;
 mod field;
 mod axis;
 mod categories;
+mod frames;
 mod size;
 
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
+pub use frames::FrameRegistry;
 pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;

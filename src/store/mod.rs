@@ -12,6 +12,7 @@
 //! - A length taken from a file is checked against the file's size before memory is reserved.
 
 mod api;
+mod references;
 mod decode;
 mod encode;
 mod output;
@@ -21,8 +22,9 @@ mod zarr;
 
 pub use api::{
     ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, Format,
-    NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
+    MissingChunks, NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
 };
+pub use references::{ChunkBytes, ChunkFilter, ChunkReference, Located, References};
 
 pub(crate) use output::{
     Inputs, bytes_of, check_name, folder_of, format_of_name, place_of, refuse,
@@ -58,4 +60,18 @@ pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
         Format::H5ad => h5::create(target).await,
         Format::Zarr { version, .. } => zarr::create(target, version),
     }
+}
+
+/// Starts a document of references to the file of `source` beside `target.path`: a zarr store of
+/// version 2 as a kerchunk JSON, whose arrays may be [linked](StoreWriter::link) to those of the
+/// source.
+///
+/// # Errors
+/// [`Error::InvalidOption`](crate::Error::InvalidOption) where the name does not end in `.json`;
+/// otherwise as [`create`].
+pub(crate) fn create_references(
+    target: &WriteTarget,
+    source: &dyn Store,
+) -> Result<Arc<dyn StoreWriter>> {
+    zarr::create_references(target, source.url())
 }

@@ -1,7 +1,6 @@
 //! One array: bands of rows are cut into chunks as soon as they are there.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -10,7 +9,7 @@ use rayon::prelude::*;
 
 use super::document::{self, DataType};
 use super::encode::{Codecs, Elements};
-use super::files::ChunkFiles;
+use super::files::PutChunks;
 use super::grid::Grid;
 use super::store::Shared;
 use crate::error::Result;
@@ -55,7 +54,6 @@ struct ZarrBody {
     shared: Arc<Shared>,
     key: ElementKey,
     spec: ArraySpec,
-    folder: PathBuf,
     state: State,
 }
 
@@ -75,8 +73,8 @@ impl ZarrBody {
         }
         // What has no type in zarr is refused before it gets values.
         DataType::of(&spec.dtype, None)?;
+        shared.begin(&key)?;
         let mut body = Self {
-            folder: shared.folder(&key)?,
             shared,
             key,
             spec,
@@ -131,12 +129,7 @@ impl ZarrBody {
                 pieces,
             )?,
         };
-        let files = ChunkFiles::new(
-            self.folder.clone(),
-            self.shared.version(),
-            self.shared.fsync(),
-            grid.per_shard(),
-        );
+        let chunks = self.shared.chunks(&self.key, grid.per_shard());
         self.state = State::Cut(Box::new(Cutter {
             codecs: Codecs::of(self.spec.compression, size)?,
             dtype: self.spec.dtype.clone(),
@@ -147,7 +140,7 @@ impl ZarrBody {
             band: 0,
             data_type,
             grid,
-            files,
+            chunks,
         }));
         Ok(())
     }
@@ -220,10 +213,10 @@ impl Body for ZarrBody {
             grid,
             codecs,
             data_type,
-            files,
+            chunks,
             ..
         } = *cutter;
-        files.finish()?;
+        chunks.finish()?;
         let version = self.shared.version();
         let document = document::array(version, &shape, &grid, &data_type, &codecs);
         self.shared
@@ -274,7 +267,7 @@ struct Cutter {
     data_type: DataType,
     grid: Grid,
     codecs: Codecs,
-    files: ChunkFiles,
+    chunks: Box<dyn PutChunks>,
     row_len: u64,
     /// Values that are no whole band yet.
     waiting: VecDeque<ArrayRef>,
@@ -402,7 +395,7 @@ impl Cutter {
             };
             for ((place, ..), chunk) in round.iter().zip(encoded) {
                 if let Some(chunk) = chunk {
-                    self.files.put(place, &chunk)?;
+                    self.chunks.put(place, &chunk)?;
                 }
             }
         }

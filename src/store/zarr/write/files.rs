@@ -11,6 +11,26 @@ use crate::store::{ZarrVersion, folder_of};
 /// Bytes of a shard that are written at once.
 const BLOCK: usize = 1 << 20;
 
+/// Where the encoded chunks of one array go.
+pub(super) trait PutChunks: std::fmt::Debug + Send + Sync {
+    /// Stores the chunk at a place; chunks come band by band, from the first on.
+    fn put(&mut self, place: &[u64], chunk: &[u8]) -> io::Result<()>;
+
+    /// Ends what is open.
+    fn finish(self: Box<Self>) -> io::Result<()>;
+}
+
+/// What version 2 calls the chunk at a place (the specification's `v2` chunk key encoding with `.`).
+pub(super) fn v2_key(place: &[u64]) -> String {
+    match place {
+        [] => "0".to_owned(),
+        place => {
+            let names: Vec<String> = place.iter().map(u64::to_string).collect();
+            names.join(".")
+        }
+    }
+}
+
 /// The files of one array's chunks.
 #[derive(Debug)]
 pub(super) struct ChunkFiles {
@@ -40,8 +60,39 @@ impl ChunkFiles {
         }
     }
 
-    /// Stores the chunk at a place; chunks come band by band, from the first on.
-    pub(super) fn put(&mut self, place: &[u64], chunk: &[u8]) -> io::Result<()> {
+    fn close(&self, shard: Shard) -> io::Result<()> {
+        let file = shard.finish()?;
+        self.end(&file)
+    }
+
+    fn end(&self, file: &File) -> io::Result<()> {
+        match self.fsync {
+            true => file.sync_all(),
+            false => Ok(()),
+        }
+    }
+
+    /// Creates the file of a chunk or a shard (keys as `default` of the specification's chunk key
+    /// encodings with `/`, or as [`v2_key`]).
+    fn create(&self, place: &[u64]) -> io::Result<File> {
+        let path = match self.version {
+            ZarrVersion::V3 => place
+                .iter()
+                .fold(self.folder.join("c"), |path, at| path.join(at.to_string())),
+            ZarrVersion::V2 => self.folder.join(v2_key(place)),
+        };
+        match File::create_new(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder_of(&path))?;
+                File::create_new(&path)
+            }
+            made => made,
+        }
+    }
+}
+
+impl PutChunks for ChunkFiles {
+    fn put(&mut self, place: &[u64], chunk: &[u8]) -> io::Result<()> {
         let Some(per_shard) = &self.per_shard else {
             let mut file = self.create(place)?;
             file.write_all(chunk)?;
@@ -72,44 +123,9 @@ impl ChunkFiles {
         }
     }
 
-    /// Ends what is open.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
         let open = std::mem::take(&mut self.open);
         open.into_values().try_for_each(|shard| self.close(shard))
-    }
-
-    fn close(&self, shard: Shard) -> io::Result<()> {
-        let file = shard.finish()?;
-        self.end(&file)
-    }
-
-    fn end(&self, file: &File) -> io::Result<()> {
-        match self.fsync {
-            true => file.sync_all(),
-            false => Ok(()),
-        }
-    }
-
-    /// Creates the file of a chunk or a shard (keys as `default` and `v2` of the specification's
-    /// chunk key encodings, with `/` and `.`).
-    fn create(&self, place: &[u64]) -> io::Result<File> {
-        let mut names = place.iter().map(u64::to_string);
-        let path = match self.version {
-            ZarrVersion::V3 => names.fold(self.folder.join("c"), |path, name| path.join(name)),
-            ZarrVersion::V2 if place.is_empty() => self.folder.join("0"),
-            ZarrVersion::V2 => {
-                let first = names.next().unwrap_or_default();
-                self.folder
-                    .join(names.fold(first, |key, name| format!("{key}.{name}")))
-            }
-        };
-        match File::create_new(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(folder_of(&path))?;
-                File::create_new(&path)
-            }
-            made => made,
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! [`store`] keeps the documents of all nodes and writes them at the end, the root's last, with the
 //! consolidated metadata. [`array`] takes rows and hands them on in bands as high as a chunk,
 //! [`grid`] says how large chunks and shards are, [`encode`] makes a chunk's bytes, [`files`] puts them into
-//! files of their own or into shards. [`document`] is what an array says of itself.
+//! files of their own or into shards. [`document`] is what an array says of itself. A store may be one
+//! document, too, with [`references`] to the arrays of another file in the place of chunks.
 //!
 //! # Invariants
 //! - A chunk is encoded once and a shard written once, front to back: what waits in memory is a
@@ -15,7 +16,8 @@ mod array;
 mod document;
 mod encode;
 mod files;
+mod references;
 mod grid;
 mod store;
 
-pub(in crate::store) use store::create;
+pub(in crate::store) use store::{create, create_references};

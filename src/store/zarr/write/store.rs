@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,13 +11,15 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::array;
+use super::files::{ChunkFiles, PutChunks};
+use super::references::{HeldChunks, ReferenceFile, link};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::encode::{OpenArrays, RawResult, in_background};
 use crate::store::temporary::{Kind, Names};
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{
-    ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
+    ArrayReader, ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
 };
 
 /// What errors call this store.
@@ -34,20 +36,33 @@ pub(in crate::store) fn create(
 ) -> Result<Arc<dyn StoreWriter>> {
     let names = Names::try_new(target, Kind::Folder)?;
     std::fs::create_dir(&names.temporary).map_err(|e| Error::store(STORE, &names.url, e))?;
-    let root = Node::default();
-    Ok(Arc::new(ZarrWriter {
-        shared: Arc::new(Shared {
-            names,
-            committed: AtomicBool::new(false),
-            format: target.format,
-            version,
-            fsync: target.fsync,
-            nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
-            open_arrays: OpenArrays::default(),
-        }),
-        target: target.clone(),
-        closed: AtomicBool::new(false),
-    }))
+    Ok(ZarrWriter::start(target, version, names, Form::Folder))
+}
+
+/// Starts a document of references to the file `source` beside `target.path`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where the name does not end in `.json`, otherwise as [`create`].
+pub(in crate::store) fn create_references(
+    target: &WriteTarget,
+    source: &str,
+) -> Result<Arc<dyn StoreWriter>> {
+    if target
+        .path
+        .extension()
+        .is_none_or(|ending| ending != "json")
+    {
+        let path = target.path.display().to_string();
+        return Err(Error::option(
+            path,
+            "a document of references must end in .json",
+        ));
+    }
+    let names = Names::try_new(target, Kind::File)?;
+    let file = ReferenceFile::create(&names.temporary, source)
+        .map_err(|e| Error::store(STORE, &names.url, e))?;
+    let form = Form::Document(file);
+    Ok(ZarrWriter::start(target, ZarrVersion::V2, names, form))
 }
 
 /// What a store and its arrays share. The last of them to go removes what has no name, so no array
@@ -55,6 +70,7 @@ pub(in crate::store) fn create(
 #[derive(Debug)]
 pub(super) struct Shared {
     names: Names,
+    form: Form,
     committed: AtomicBool,
     format: Format,
     version: ZarrVersion,
@@ -62,6 +78,15 @@ pub(super) struct Shared {
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
     pub(super) open_arrays: OpenArrays,
+}
+
+/// What the store is to the file system.
+#[derive(Debug)]
+enum Form {
+    /// A folder of documents and chunks.
+    Folder,
+    /// One document of all of them.
+    Document(ReferenceFile),
 }
 
 #[derive(Debug, Default)]
@@ -84,22 +109,45 @@ impl Shared {
         self.version
     }
 
-    pub(super) fn fsync(&self) -> bool {
-        self.fsync
+    /// The document, where the store is one.
+    pub(super) fn references(&self) -> Option<&ReferenceFile> {
+        match &self.form {
+            Form::Folder => None,
+            Form::Document(file) => Some(file),
+        }
     }
 
-    /// The folder of a node, made if it is not there.
+    /// Where the chunks of an array go.
+    pub(super) fn chunks(
+        self: &Arc<Self>,
+        key: &ElementKey,
+        per_shard: Option<&[u64]>,
+    ) -> Box<dyn PutChunks> {
+        match &self.form {
+            Form::Folder => {
+                let folder = self.names.temporary.join(key.as_str());
+                let files = ChunkFiles::new(folder, self.version, self.fsync, per_shard);
+                Box::new(files)
+            }
+            Form::Document(_) => {
+                Box::new(HeldChunks::new(Arc::clone(self), key.as_str().to_owned()))
+            }
+        }
+    }
+
+    /// Begins a node: its folder is made if it is not there.
     ///
     /// # Errors
     /// Where a folder cannot have the node's name, or the system cannot make it.
-    pub(super) fn folder(&self, key: &ElementKey) -> RawResult<PathBuf> {
+    pub(super) fn begin(&self, key: &ElementKey) -> RawResult<()> {
         let name = key.name();
         if name.is_empty() || name == "." || name == ".." || DOCUMENTS.contains(&name) {
             return Err(format!("no node of a zarr store can be called {name:?}").into());
         }
-        let folder = self.names.temporary.join(key.as_str());
-        std::fs::create_dir_all(&folder)?;
-        Ok(folder)
+        if let Form::Folder = self.form {
+            std::fs::create_dir_all(self.names.temporary.join(key.as_str()))?;
+        }
+        Ok(())
     }
 
     /// Takes the document of a finished array.
@@ -155,12 +203,22 @@ impl Shared {
                 }
             }
         }
-        for (path, name, document) in documents.into_iter().rev() {
-            let path = self.names.temporary.join(path).join(name);
-            self.write(&path, &serde_json::to_vec_pretty(&document)?)?;
-        }
-        if self.fsync {
-            sync_folders(&self.names.temporary)?;
+        match &self.form {
+            Form::Folder => {
+                for (path, name, document) in documents.into_iter().rev() {
+                    let path = self.names.temporary.join(path).join(name);
+                    self.write(&path, &serde_json::to_vec_pretty(&document)?)?;
+                }
+                if self.fsync {
+                    sync_folders(&self.names.temporary)?;
+                }
+            }
+            Form::Document(file) => {
+                for (path, name, document) in &documents {
+                    file.document(&join(path, name), document)?;
+                }
+                file.finish(self.fsync)?;
+            }
         }
         Ok(())
     }
@@ -227,6 +285,31 @@ struct ZarrWriter {
     closed: AtomicBool,
 }
 
+impl ZarrWriter {
+    fn start(
+        target: &WriteTarget,
+        version: ZarrVersion,
+        names: Names,
+        form: Form,
+    ) -> Arc<dyn StoreWriter> {
+        let root = Node::default();
+        Arc::new(Self {
+            shared: Arc::new(Shared {
+                names,
+                form,
+                committed: AtomicBool::new(false),
+                format: target.format,
+                version,
+                fsync: target.fsync,
+                nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
+                open_arrays: OpenArrays::default(),
+            }),
+            target: target.clone(),
+            closed: AtomicBool::new(false),
+        })
+    }
+}
+
 #[async_trait]
 impl StoreWriter for ZarrWriter {
     fn url(&self) -> &str {
@@ -235,7 +318,7 @@ impl StoreWriter for ZarrWriter {
 
     async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
         self.shared
-            .folder(key)
+            .begin(key)
             .map_err(|e| self.shared.failure(key, e))?;
         self.set_attributes(key, attributes).await
     }
@@ -255,6 +338,22 @@ impl StoreWriter for ZarrWriter {
         spec: ArraySpec,
     ) -> Result<Box<dyn ArrayWriter>> {
         array::create(&self.shared, key, spec)
+    }
+
+    async fn link(
+        &self,
+        key: &ElementKey,
+        source: &dyn ArrayReader,
+        attributes: &Attributes,
+    ) -> Result<bool> {
+        let Some(file) = self.shared.references() else {
+            return Ok(false);
+        };
+        let located = source.references().await?;
+        let begun = self.shared.begin(key);
+        begun
+            .and_then(|()| link(&self.shared, file, key, source, &located, attributes))
+            .map_err(|e| self.shared.failure(key, e))
     }
 
     async fn close(&self) -> Result<()> {
