@@ -19,6 +19,7 @@ mod ops;
 mod sink;
 mod tables;
 mod zarr_write;
+mod zarr_broken;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

@@ -28,8 +28,8 @@ pub(super) enum Version {
 
 /// A store, with the nodes seen so far.
 pub(super) struct ZarrStore {
-    url: String,
-    files: Arc<dyn Files>,
+    pub(super) url: String,
+    pub(super) files: Arc<dyn Files>,
     nodes: Mutex<HashMap<ElementKey, Option<Arc<Node>>>>,
 }
 
@@ -103,7 +103,11 @@ impl ZarrStore {
     }
 
     /// A metadata document, [`None`] where there is none.
-    fn document(&self, key: &ElementKey, path: &str) -> Result<Option<Map<String, Value>>> {
+    pub(super) fn document(
+        &self,
+        key: &ElementKey,
+        path: &str,
+    ) -> Result<Option<Map<String, Value>>> {
         let failure = |e| Error::store(STORE, format!("{}: {path}", self.url), e);
         let Some(bytes) = self.files.get(path).map_err(failure)? else {
             return Ok(None);
@@ -178,6 +182,10 @@ impl Store for ZarrStore {
             Some(node) => Ok(Arc::clone(&node.attributes)),
             None => Err(self.missing(key, "there is nothing")),
         }
+    }
+
+    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
+        self.check_consolidated()
     }
 
     async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {
