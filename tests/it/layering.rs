@@ -33,7 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("blosc_src", &["store"]),
     ("zlib_rs", &["store"]),
     ("zstd", &["store"]),
-    ("base64", &["store"]),
+    ("base64", &["store", "plan"]),
     ("rand", &["ops", "plan"]),
     ("rand_chacha", &["ops", "plan"]),
     ("rand_distr", &["ops", "plan"]),
