@@ -251,8 +251,21 @@ pub(super) struct ConvertArgs {
     /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
     /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr. With --virtual
+    /// a .json.
     pub(super) output: PathBuf,
+    /// Write references to an h5ad instead of its data: a kerchunk JSON that fsspec and zarr-python
+    /// open over the file, which must stay where it is.
+    #[arg(long = "virtual", conflicts_with_all = [
+        "genes", "compression", "level", "zarr_version", "no_shards", "chunk_size", "shard_size",
+        "layout", "jobs", "memory_limit", "tmpdir", "explain", "dry_run", "sparse", "dense"])]
+    pub(super) references: bool,
+    /// Write a dense matrix as csr_matrix, as scipy makes one of it: X, layers/counts, raw/X or all.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) sparse: Vec<String>,
+    /// Write a sparse matrix with all its zeros: X, layers/counts, raw/X or all.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) dense: Vec<String>,
     /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
     #[arg(long, value_name = "ELEMENT")]
     pub(super) drop: Vec<String>,

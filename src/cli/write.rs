@@ -83,12 +83,18 @@ pub(super) async fn finish(
         Mode::DryRun => print_report(prepared.estimate(), global, true)?,
         Mode::Run => {
             let report = prepared.run(Arc::clone(&reporter) as _).await?;
-            for warning in &report.warnings {
-                reporter.warn(warning);
-            }
-            print_report(&report, global, false)?;
+            return done(&report, global, &reporter);
         }
     }
+    Ok(Outcome::Done)
+}
+
+/// Says what was done, warnings first.
+pub(super) fn done(report: &Report, global: Global, reporter: &Reporter) -> Result<Outcome> {
+    for warning in &report.warnings {
+        reporter.warn(warning);
+    }
+    print_report(report, global, false)?;
     Ok(Outcome::Done)
 }
 

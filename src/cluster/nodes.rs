@@ -10,10 +10,12 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cluster::message::external;
-use crate::plan::{AttachColumnExec, WriteExec};
+use crate::plan::{AttachColumnExec, InOrderExec, MatrixFormExec, WriteExec};
 
 const WRITE: &[u8] = b"annfusion.write.1:";
 const ATTACH: &[u8] = b"annfusion.attach.1:";
+const IN_ORDER: &[u8] = b"annfusion.in_order.1:";
+const FORM: &[u8] = b"annfusion.form.1:";
 
 /// Writes a node, tag first; false where it is not one of ours.
 pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<bool> {
@@ -29,6 +31,15 @@ pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result
         let mut stream = StreamWriter::try_new(buf, &schema)?;
         stream.write(&batch)?;
         stream.finish()?;
+        return Ok(true);
+    }
+    if let Some(form) = node.downcast_ref::<MatrixFormExec>() {
+        buf.extend_from_slice(FORM);
+        serde_json::to_writer(buf, form.columns()).map_err(external)?;
+        return Ok(true);
+    }
+    if node.is::<InOrderExec>() {
+        buf.extend_from_slice(IN_ORDER);
         return Ok(true);
     }
     Ok(false)
@@ -52,6 +63,14 @@ pub(super) fn decode(
         let field = Arc::clone(&schema.fields()[0]);
         let node = AttachColumnExec::try_new(only(inputs)?, field, Arc::clone(batch.column(0)))?;
         return Ok(Some(Arc::new(node)));
+    }
+    if let Some(bytes) = bytes.strip_prefix(FORM) {
+        let columns = serde_json::from_slice(bytes).map_err(external)?;
+        let node = MatrixFormExec::try_new(only(inputs)?, columns)?;
+        return Ok(Some(Arc::new(node)));
+    }
+    if bytes.starts_with(IN_ORDER) {
+        return Ok(Some(Arc::new(InOrderExec::new(only(inputs)?))));
     }
     Ok(None)
 }

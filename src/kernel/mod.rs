@@ -5,6 +5,7 @@
 
 pub(crate) mod sums;
 pub(crate) mod genes;
+pub(crate) mod form;
 mod pairwise;
 
 pub use pairwise::{AxisMap, Positions};

@@ -9,6 +9,7 @@ mod selection;
 mod field;
 mod axis;
 mod categories;
+mod frames;
 mod size;
 
 pub(crate) use self::url::{is_url, shown};
@@ -16,6 +17,7 @@ pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
+pub use frames::FrameRegistry;
 pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;

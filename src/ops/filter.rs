@@ -51,6 +51,7 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
         shards: vec![shard],
         genes,
         attached,
+        forms: Vec::new(),
         drop: Vec::new(),
         what: "filter".to_owned(),
         warnings,

@@ -14,6 +14,7 @@ mod csv;
 mod slice;
 mod filter;
 mod convert;
+mod references;
 mod inspect;
 mod synth;
 mod verify;
@@ -26,6 +27,7 @@ pub use options::{
 };
 pub use prepare::{LEAST_MEMORY_LIMIT, Prepared};
 pub use progress::{Progress, Quiet};
+pub use references::{ReferenceOptions, references};
 pub use report::{OutputReport, Report};
 pub use slice::slice;
 pub use synth::{SynthOptions, synth};

@@ -105,6 +105,10 @@ pub struct ConvertOptions {
     pub output: PathBuf,
     /// Elements to leave out, with all below them: `layers/counts`, `obs/score`, `uns`.
     pub drop: Vec<ElementKey>,
+    /// Matrices over genes (`X`, `layers/counts`, `raw/X`, or `all`) that are written sparse, by row.
+    pub sparse: Vec<ElementKey>,
+    /// Those that are written dense.
+    pub dense: Vec<ElementKey>,
     /// Genes to keep; all by default.
     pub genes: Option<GeneList>,
     /// Resources and writing.

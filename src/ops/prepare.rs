@@ -17,8 +17,10 @@ use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{ElementKey, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
-use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
+use crate::model::{ElementKey, Location, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
+use crate::plan::{
+    AttachColumnExec, MatrixFormExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec,
+};
 use crate::session::Session;
 use crate::sink::element_of;
 use crate::store::{Compression, bytes_at};
@@ -92,6 +94,8 @@ pub(super) struct Work {
     pub(super) shards: Vec<Shard>,
     pub(super) genes: Option<Genes>,
     pub(super) attached: Option<Attached>,
+    /// Matrix columns that get another form.
+    pub(super) forms: Vec<(String, MatrixKind)>,
     /// Elements that are left out.
     pub(super) drop: Vec<ElementKey>,
     pub(super) what: String,
@@ -105,7 +109,10 @@ impl Prepared {
         outputs::check(&paths, work.object.location().path(), options).await?;
         let mut sizes = Vec::with_capacity(work.shards.len());
         for shard in &work.shards {
-            sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
+            let mut size = outputs::size(&work.object, shard, work.genes.as_ref()).await?;
+            size.nnz
+                .retain(|name, _| !work.forms.iter().any(|(other, _)| other == name));
+            sizes.push(size);
         }
         let jobs = jobs(options);
         let spec = WriteSpec {
@@ -285,6 +292,9 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
             Arc::clone(field),
             Arc::clone(values),
         )?);
+    }
+    if !work.forms.is_empty() {
+        input = Arc::new(MatrixFormExec::try_new(input, work.forms.clone())?);
     }
     Ok(WriteExec::try_new(input, Arc::new(spec))?)
 }

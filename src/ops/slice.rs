@@ -79,6 +79,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         shards,
         genes,
         attached,
+        forms: Vec::new(),
         drop: Vec::new(),
         what: "slice".to_owned(),
         warnings,

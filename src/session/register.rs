@@ -6,11 +6,12 @@ use datafusion::prelude::SessionContext;
 
 use crate::error::Result;
 use crate::functions;
-use crate::plan::ObjectFormatFactory;
+use crate::plan::{CellsParquetFactory, ObjectFormatFactory};
 use crate::session::external::ObjectTableFactory;
 use crate::session::read_anndata::ReadAnnData;
 
-/// Gives a context the matrix functions, `read_anndata`, `STORED AS H5AD` and `STORED AS ZARR`.
+/// Gives a context the matrix functions, `read_anndata`, `STORED AS H5AD` and `STORED AS ZARR`,
+/// and a `STORED AS PARQUET` that keeps genes and categories.
 ///
 /// # Errors
 /// [`Error::DataFusion`](crate::Error::DataFusion) if the context refuses a registration.
@@ -29,5 +30,6 @@ pub fn register(context: &SessionContext) -> Result<()> {
     for format in ObjectFormatFactory::ALL {
         state.register_file_format(Arc::new(format), true)?;
     }
+    state.register_file_format(Arc::new(CellsParquetFactory::default()), true)?;
     Ok(())
 }

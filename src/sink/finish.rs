@@ -9,8 +9,8 @@ use crate::element::{AnnData, CopyOptions, FrameWriter, Place, copy_tree, encodi
 use crate::error::Result;
 use crate::kernel::{AxisMap, Positions};
 use crate::model::{ElementKey, Location, RowSelection, VarAxis};
-use crate::sink::aligned::{write_column, write_frame, write_pairwise};
-use crate::sink::genes::{Genes, Side};
+use crate::sink::aligned::{write_batch, write_column, write_frame, write_pairwise};
+use crate::sink::genes::{Genes, Side, kept};
 use crate::sink::layout::Layout;
 use crate::sink::provenance::Provenance;
 
@@ -48,6 +48,13 @@ pub(super) async fn write_rest(
     let layout = parts.layout;
     let mut warnings = Vec::new();
     let (source, positions) = source(layout, provenance, rows).await?;
+    let kept = match source {
+        Some(_) => None,
+        None => kept(layout.frame.as_deref(), layout.axis.as_deref()),
+    };
+    if let Some(frame) = &kept {
+        write_batch(frame, root.child("var"), |p| parts.keep(p)).await?;
+    }
     let genes = match &layout.axis {
         Some(axis) => Genes::of(axis, Side::Var, source.as_ref()).await?,
         None => source
@@ -55,7 +62,9 @@ pub(super) async fn write_rest(
             .filter(|object| layout.n_vars.is_none_or(|n| n == object.n_vars()))
             .map(Genes::all),
     };
-    write_var(root, parts, genes.as_ref(), &mut warnings).await?;
+    if kept.is_none() {
+        write_var(root, parts, genes.as_ref(), &mut warnings).await?;
+    }
     write_raw(root, parts, source.as_ref(), &mut warnings).await?;
     match source.as_ref().zip(positions) {
         Some((object, positions)) => {
@@ -153,6 +162,15 @@ async fn write_raw(
     let place = root.child("raw");
     if !parts.keep(&place) {
         return write_no_raw(&place).await;
+    }
+    let came = match (&layout.raw, source) {
+        (Some(raw), None) => kept(raw.frame.as_deref(), raw.axis.as_deref()),
+        _ => None,
+    };
+    if let Some(frame) = came {
+        let varm = place.child("varm");
+        varm.group(&encoding("dict", "0.1.0")).await?;
+        return write_batch(&frame, place.child("var"), |p| parts.keep(p)).await;
     }
     let genes = match (&layout.raw, source) {
         (Some(raw), _) => match &raw.axis {

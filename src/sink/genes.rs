@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::DataType;
+
 use crate::element::{AnnData, Frame};
 use crate::error::Result;
 use crate::kernel::Positions;
 use crate::model::VarAxis;
+use crate::sink::aligned::read_frame;
 
 /// A `var` or `raw/var` of an object and the genes of it that are wanted.
 #[derive(Debug)]
@@ -94,6 +99,36 @@ impl Genes {
             _ => self.object.var(),
         }
     }
+}
+
+/// The data frame that describes the genes of an axis, as a batch whose first column is their
+/// names; [`None`] where no object describes them.
+///
+/// # Errors
+/// Those of opening an object and reading its `var`.
+pub(crate) async fn frame_of_genes(
+    axis: &VarAxis,
+    raw: bool,
+    source: Option<&Arc<AnnData>>,
+) -> Result<Option<RecordBatch>> {
+    let side = if raw { Side::Raw } else { Side::Var };
+    match Genes::of(axis, side, source).await? {
+        Some(genes) => Ok(Some(read_frame(genes.frame(), &genes.positions).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The rows of a frame that came with rows of cells, for the genes of an axis: all of them, or those
+/// that were chosen. [`None`] where the frame does not describe the axis.
+pub(super) fn kept(frame: Option<&RecordBatch>, axis: Option<&VarAxis>) -> Option<RecordBatch> {
+    let (frame, axis) = frame.zip(axis)?;
+    let names = cast(frame.column(0), &DataType::Utf8).ok()?;
+    let names = names.as_string::<i32>();
+    if names == axis.names() {
+        return Some(frame.clone());
+    }
+    let positions = subset(axis, &VarAxis::new(names.clone(), None, None))?;
+    take_record_batch(frame, &UInt64Array::from(positions)).ok()
 }
 
 fn all(len: u64) -> Positions {

@@ -19,7 +19,9 @@ mod finish;
 mod genes;
 mod aligned;
 
+pub(crate) use aligned::{write_column, write_frame};
 pub use choice::StorageChoice;
+pub(crate) use genes::frame_of_genes;
 pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};
 pub use options::{ObjectSize, SinkOptions};

@@ -9,6 +9,7 @@ use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::references::Located;
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, RowSelection, is_url};
 
@@ -50,6 +51,12 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Attributes of the node at `key`.
     async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>>;
+
+    /// What the store says of its nodes in a second place and does not hold, by node; nothing where
+    /// it says everything once.
+    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
+        Ok(Vec::new())
+    }
 
     /// The array at `key`.
     ///
@@ -156,6 +163,15 @@ impl ReadMetrics {
     }
 }
 
+/// Chunks that an array does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingChunks {
+    /// How many are not there.
+    pub missing: u64,
+    /// How many its shape asks for.
+    pub of: u64,
+}
+
 /// An array, open for reading. Holds descriptions and a shared file handle, no data.
 #[async_trait]
 pub trait ArrayReader: fmt::Debug + Send + Sync {
@@ -168,6 +184,12 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
         Ok(self.info().stored_bytes)
     }
 
+    /// Chunks, or shards of them, that are not stored and of how many; their values are the fill
+    /// value. [`None`] where the store does not know chunks.
+    async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
+        Ok(None)
+    }
+
     /// Reads the selected rows of the first axis (all of the others), flattened row-major into one
     /// owned, right-sized array of `info().dtype.arrow()` without nulls. A scalar has one row.
     ///
@@ -178,6 +200,14 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     /// [`Error::InvalidElement`](crate::Error::InvalidElement) or
     /// [`Error::Store`](crate::Error::Store) where bytes are missing or do not decode.
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
+
+    /// Where its chunks lie in the store's file. Reads the chunk table, not the chunks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn references(&self) -> Result<Located> {
+        Ok(Located::Nowhere("its store is not one file".to_owned()))
+    }
 }
 
 /// The kind of a store that is written.
@@ -350,6 +380,21 @@ pub trait StoreWriter: fmt::Debug + Send + Sync {
     /// Creates an array whose parent exists.
     async fn create_array(&self, key: &ElementKey, spec: ArraySpec)
     -> Result<Box<dyn ArrayWriter>>;
+
+    /// Creates an array whose chunks are those of `source`, where they lie, instead of copies.
+    /// `false` where this store holds no references or wants the values of this array.
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`](crate::Error::NotImplemented) where the array can neither be
+    /// referred to nor is small enough to be written by value.
+    async fn link(
+        &self,
+        _key: &ElementKey,
+        _source: &dyn ArrayReader,
+        _attributes: &Attributes,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Closes the store; it is complete now, under its temporary name. All array writers must be
     /// finished. Several outputs of one job are all closed before the first is committed.

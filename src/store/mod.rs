@@ -12,6 +12,7 @@
 //! - A length taken from a file is checked against the file's size before memory is reserved.
 
 mod api;
+mod references;
 mod decode;
 mod encode;
 mod output;
@@ -23,8 +24,9 @@ mod zarr;
 
 pub use api::{
     ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, Format,
-    NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
+    MissingChunks, NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
 };
+pub use references::{ChunkBytes, ChunkFilter, ChunkReference, Located, References};
 
 use output::bytes_of;
 pub(crate) use output::{
@@ -96,4 +98,18 @@ pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
         Format::H5ad => h5::create(target).await,
         Format::Zarr { version, .. } => zarr::create(target, version).await,
     }
+}
+
+/// Starts a document of references to the file of `source` beside `target.path`: a zarr store of
+/// version 2 as a kerchunk JSON, whose arrays may be [linked](StoreWriter::link) to those of the
+/// source.
+///
+/// # Errors
+/// [`Error::InvalidOption`](crate::Error::InvalidOption) where the name does not end in `.json`;
+/// otherwise as [`create`].
+pub(crate) fn create_references(
+    target: &WriteTarget,
+    source: &dyn Store,
+) -> Result<Arc<dyn StoreWriter>> {
+    zarr::create_references(target, source.url())
 }

@@ -33,7 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("blosc_src", &["store"]),
     ("zlib_rs", &["store"]),
     ("zstd", &["store"]),
-    ("base64", &["store"]),
+    ("base64", &["store", "plan"]),
     // Its types stand in DataFusion's traits, which tables and writers implement.
     ("object_store", &["store", "table", "plan"]),
     ("rand", &["ops", "plan"]),

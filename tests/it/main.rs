@@ -20,6 +20,7 @@ mod remote;
 mod sink;
 mod tables;
 mod zarr_write;
+mod zarr_broken;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

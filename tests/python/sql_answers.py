@@ -318,6 +318,18 @@ ANSWERS = {
         "COPY (SELECT * FROM cells) TO '$OUT/by_type' STORED AS H5AD PARTITIONED BY (cell_type)":
             lambda a: a.n_obs,
     },
+    "guide/05_parquet": {
+        "COPY (SELECT * FROM cells) TO '$OUT/cells.parquet'":
+            lambda a: a.n_obs,
+        "SELECT sum(total_counts(X)) FROM p":
+            lambda a: float(a.X.sum()),
+        "SELECT sum(gene(X, 'CCR7')) FROM p":
+            lambda a: float(gene(a, "CCR7").sum()),
+        "COPY (SELECT * FROM p WHERE cell_type = 'B') TO '$OUT/of_parquet.h5ad' STORED AS H5AD":
+            lambda a: int((a.obs["cell_type"] == "B").sum()),
+        "SELECT count(*) FROM read_anndata('$OUT/of_parquet.h5ad', 'var')":
+            lambda a: a.n_vars,
+    },
     "element/encodings": {
         "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'cells' ORDER BY ordinal_position":
             cells_columns,

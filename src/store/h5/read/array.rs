@@ -16,7 +16,7 @@ use crate::model::{ElementKey, RowSelection};
 use crate::store::decode::{Disk, Fault, guard, in_background, to_arrow};
 use crate::store::remote;
 use crate::store::source::ByteSource;
-use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+use crate::store::{ArrayInfo, ArrayReader, Located, MissingChunks, ReadMetrics};
 
 /// What is the same for all arrays of a file.
 #[derive(Debug)]
@@ -219,6 +219,27 @@ impl ArrayReader for H5Array {
         metrics.add_bytes(fetched.bytes);
         metrics.add_chunks(fetched.chunks);
         Ok(array)
+    }
+
+    async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
+        let core = &self.0;
+        let Storage::Chunked(chunked) = &core.storage else {
+            return Ok(None);
+        };
+        let table = chunked
+            .table(&core.dataset, core.source.as_ref())
+            .map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
+        let of = chunked.n_chunks();
+        Ok(Some(MissingChunks {
+            missing: of.saturating_sub(table.len() as u64),
+            of,
+        }))
+    }
+
+    async fn references(&self) -> Result<Located> {
+        let core = Arc::clone(&self.0);
+        let located = in_background(move || core.references()).await;
+        located.map_err(|fault| fault.at(&self.0.file.url, &self.0.info.key))
     }
 }
 

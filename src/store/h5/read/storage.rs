@@ -196,6 +196,18 @@ impl Chunked {
         Ok(entries.iter().map(|entry| entry.size).sum())
     }
 
+    /// Chunks that the array's shape asks for.
+    pub(super) fn n_chunks(&self) -> u64 {
+        self.grid.iter().product()
+    }
+
+    /// The position of the first chunk that is not in the table.
+    pub(super) fn first_missing(&self, table: &[Entry]) -> Option<u64> {
+        let gap = (0u64..).zip(table).find(|(at, entry)| *at != entry.index);
+        let first = gap.map_or(table.len() as u64, |(at, _)| at);
+        (first < self.n_chunks()).then_some(first)
+    }
+
     fn load(&self, chunks: Vec<Chunk>, source: &dyn ByteSource) -> Result<Vec<Entry>, Fault> {
         let whole = u64::try_from(self.chunk_bytes).unwrap_or(u64::MAX);
         let mut stored = 0u64;

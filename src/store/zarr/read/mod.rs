@@ -6,11 +6,12 @@
 //! codecs of `zarrs`, [`chunk`] does the same for whole chunks with less around it, [`text`] is what `zarrs` is not
 //! trusted with, and [`fill`] bounds what missing
 //! chunks cost. [`files`] is where keys lead to: folders, a [`zip`] archive, or [`objects`] of a store; [`storage`] shows
-//! one array of them to `zarrs`.
+//! one array of them to `zarrs`. [`consolidated`] compares what is said twice.
 //!
 //! # Invariants
 //! - A missing chunk is fill values; what is read of them is bounded by the chunks that are there.
 //! - A chunk is fetched and decoded once per read, and kept while its next rows are likely wanted.
+//! - No key leads out of the store, not by a link either.
 
 mod files;
 mod zip;
@@ -27,6 +28,7 @@ mod chunk;
 mod array;
 mod open;
 mod tree;
+mod consolidated;
 
 use std::io;
 use std::path::Path;

@@ -43,9 +43,9 @@ pub(super) struct Root {
 pub(super) struct ZarrStore(Arc<Tree>);
 
 /// Nodes, as far as they were asked for.
-struct Tree {
-    url: String,
-    files: Arc<dyn Files>,
+pub(super) struct Tree {
+    pub(super) url: String,
+    pub(super) files: Arc<dyn Files>,
     /// What its root says of a store that is far away.
     root: Root,
     nodes: Mutex<HashMap<ElementKey, Option<Arc<Node>>>>,
@@ -175,7 +175,11 @@ impl Tree {
     }
 
     /// A metadata document, [`None`] where there is none.
-    fn document(&self, key: &ElementKey, path: &str) -> Result<Option<Map<String, Value>>> {
+    pub(super) fn document(
+        &self,
+        key: &ElementKey,
+        path: &str,
+    ) -> Result<Option<Map<String, Value>>> {
         let failure = |e| Error::store(STORE, format!("{}: {path}", self.url), e);
         let Some(bytes) = self.files.get(path).map_err(failure)? else {
             return Ok(None);
@@ -350,5 +354,10 @@ impl Store for ZarrStore {
 
     async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {
         Ok(Arc::new(self.ask(key, Tree::array).await?))
+    }
+
+    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
+        self.ask(&ElementKey::root(), |tree, _| tree.check_consolidated())
+            .await
     }
 }

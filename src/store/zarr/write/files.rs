@@ -76,17 +76,22 @@ impl ChunkFiles {
         open.into_values().try_for_each(Shard::finish)
     }
 
-    /// Begins the value of a chunk or a shard (keys as `default` and `v2` of the specification's
-    /// chunk key encodings, with `/` and `.`).
+    /// Begins the value of a chunk or a shard.
     fn create(&self, place: &[u64]) -> io::Result<Box<dyn Value>> {
-        let names: Vec<String> = place.iter().map(u64::to_string).collect();
-        let key = match self.version {
-            ZarrVersion::V3 if names.is_empty() => "c".to_owned(),
-            ZarrVersion::V3 => format!("c/{}", names.join("/")),
-            ZarrVersion::V2 if names.is_empty() => "0".to_owned(),
-            ZarrVersion::V2 => names.join("."),
-        };
-        self.values.create(&format!("{}/{key}", self.array))
+        self.values
+            .create(&chunk_key(&self.array, self.version, place))
+    }
+}
+
+/// The key of a chunk or a shard of an array, as `default` and `v2` of the specification's chunk key
+/// encodings have it, with `/` and `.`.
+pub(super) fn chunk_key(array: &str, version: ZarrVersion, place: &[u64]) -> String {
+    let names: Vec<String> = place.iter().map(u64::to_string).collect();
+    match version {
+        ZarrVersion::V3 if names.is_empty() => format!("{array}/c"),
+        ZarrVersion::V3 => format!("{array}/c/{}", names.join("/")),
+        ZarrVersion::V2 if names.is_empty() => format!("{array}/0"),
+        ZarrVersion::V2 => format!("{array}/{}", names.join(".")),
     }
 }
 

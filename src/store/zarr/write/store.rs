@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::array;
 use super::bucket::Bucket;
+use super::references::{self, ReferenceFile};
 use super::values::{Folder, Values};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::encode::{OpenArrays, RawResult, in_background};
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{
-    ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
+    ArrayReader, ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
 };
 
 /// What errors call this store.
@@ -34,18 +35,28 @@ pub(in crate::store) async fn create(
         true => Arc::new(Bucket::create(target).await?),
         false => Arc::new(Folder::create(target)?),
     };
-    let root = Node::default();
-    Ok(Arc::new(ZarrWriter {
-        shared: Arc::new(Shared {
-            values,
-            committed: AtomicBool::new(false),
-            format: target.format,
-            version,
-            nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
-            open_arrays: OpenArrays::default(),
-        }),
-        closed: AtomicBool::new(false),
-    }))
+    Ok(ZarrWriter::start(target.format, version, values))
+}
+
+/// Starts a document of references to the file `source` beside `target.path`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where the name does not end in `.json`, otherwise as [`create`].
+pub(in crate::store) fn create_references(
+    target: &WriteTarget,
+    source: &str,
+) -> Result<Arc<dyn StoreWriter>> {
+    if target
+        .path
+        .extension()
+        .is_none_or(|ending| ending != "json")
+    {
+        let path = target.path.display().to_string();
+        let reason = "a document of references must end in .json";
+        return Err(Error::option(path, reason));
+    }
+    let values = Arc::new(ReferenceFile::create(target, source)?);
+    Ok(ZarrWriter::start(target.format, ZarrVersion::V2, values))
 }
 
 /// What a store and its arrays share. The last of them to go removes what has no name, so no array
@@ -59,6 +70,15 @@ pub(super) struct Shared {
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
     pub(super) open_arrays: OpenArrays,
+}
+
+/// What the store is to the file system.
+#[derive(Debug)]
+enum Form {
+    /// A folder of documents and chunks.
+    Folder,
+    /// One document of all of them.
+    Document(ReferenceFile),
 }
 
 #[derive(Debug, Default)]
@@ -199,6 +219,27 @@ struct ZarrWriter {
     closed: AtomicBool,
 }
 
+impl ZarrWriter {
+    fn start(
+        format: Format,
+        version: ZarrVersion,
+        values: Arc<dyn Values>,
+    ) -> Arc<dyn StoreWriter> {
+        let root = Node::default();
+        Arc::new(Self {
+            shared: Arc::new(Shared {
+                values,
+                committed: AtomicBool::new(false),
+                format,
+                version,
+                nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
+                open_arrays: OpenArrays::default(),
+            }),
+            closed: AtomicBool::new(false),
+        })
+    }
+}
+
 #[async_trait]
 impl StoreWriter for ZarrWriter {
     fn url(&self) -> &str {
@@ -227,6 +268,21 @@ impl StoreWriter for ZarrWriter {
         spec: ArraySpec,
     ) -> Result<Box<dyn ArrayWriter>> {
         array::create(&self.shared, key, spec)
+    }
+
+    async fn link(
+        &self,
+        key: &ElementKey,
+        source: &dyn ArrayReader,
+        attributes: &Attributes,
+    ) -> Result<bool> {
+        let Some(file) = self.shared.values().references() else {
+            return Ok(false);
+        };
+        let located = source.references().await?;
+        let made = self.shared.make_node(key);
+        made.and_then(|()| references::link(&self.shared, file, key, source, &located, attributes))
+            .map_err(|e| self.shared.failure(key, e))
     }
 
     async fn close(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::references::ReferenceFile;
 use crate::error::Result;
 use crate::store::temporary::{Kind, Names};
 use crate::store::{WriteTarget, folder_of};
@@ -35,6 +36,11 @@ pub(super) trait Values: fmt::Debug + Send + Sync {
 
     /// Removes the values.
     fn discard(&self);
+
+    /// The document of references that they stand in, where that is what the store is.
+    fn references(&self) -> Option<&ReferenceFile> {
+        None
+    }
 }
 
 /// A value being written, front to back.
