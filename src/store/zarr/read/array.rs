@@ -517,6 +517,10 @@ impl ArrayReader for ZarrArray {
 
     async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
         let core = Arc::clone(&self.0);
+        if core.files.is_remote() {
+            // That would be a request per chunk, or a list of names, which web servers do not give.
+            return Ok(None);
+        }
         let missing = in_background(move || core.missing_chunks()).await;
         let missing = missing.map_err(|fault| fault.at(&self.0.url, &self.0.info.key))?;
         Ok(Some(missing))
