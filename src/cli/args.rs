@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::order::{ShuffleArgs, SliceOrderArgs};
 use super::size::parse_limit;
 use crate::element::Amount;
 use crate::model::parse_size;
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Query(QueryArgs),
     /// Cut an object into shards of N cells, or into one file per category.
     Slice(SliceArgs),
+    /// Bring the cells of one or several objects into a random order, all of them, exactly.
+    Shuffle(ShuffleArgs),
     /// Keep the cells (and genes) that meet a condition.
     Filter(FilterArgs),
     /// Write an object in another format, layout or choice of elements.
@@ -216,12 +219,8 @@ pub(super) struct SliceArgs {
     /// A file with one output name a line, used in order instead of PREFIX_shard_<i>.
     #[arg(long, value_name = "FILE")]
     pub(super) output_names: Option<PathBuf>,
-    /// Assign cells to shards at random (not implemented yet).
-    #[arg(long)]
-    pub(super) shuffle: bool,
-    /// Seed of --shuffle.
-    #[arg(long, value_name = "N")]
-    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) order: SliceOrderArgs,
     #[command(flatten)]
     pub(super) write: WriteArgs,
 }
@@ -331,6 +330,7 @@ mod tests {
             "annfusion slice in.h5ad out --size 500 -j 2 --memory-limit 16GB --tmpdir /tmp",
             "annfusion slice in.h5ad out --obs-column g --always-include a b --compression gzip",
             "annfusion slice in.h5ad out --csv-file m.csv --join-column c --obs-column g",
+            "annfusion slice in.h5ad out --size 500 --shuffle --seed 3 --jobs 2",
             "annfusion filter in.h5ad out.h5ad --obs-column keep --csv-file m.csv",
             "annfusion --debug slice in.h5ad out",
         ] {
@@ -348,6 +348,9 @@ mod tests {
             "annfusion filter in.h5ad out.h5ad --genes a --csv-file m.csv",
             "annfusion filter in.h5ad out.h5ad",
             "annfusion query in.h5ad q --overwrite",
+            "annfusion slice in.h5ad out --by donor",
+            "annfusion slice in.h5ad out --split a=0.5,b=0.5 --stratify c",
+            "annfusion shuffle in.h5ad -o out.h5ad --shards 2 --size 3",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -6,6 +6,12 @@
 pub(crate) mod sums;
 pub(crate) mod genes;
 pub(crate) mod form;
+mod gather;
+mod ranks;
+mod blocks;
 mod pairwise;
 
+pub use blocks::{BlockRanks, Blocks};
+pub use gather::{RowPlace, gather, owned_bytes};
 pub use pairwise::{AxisMap, Positions};
+pub use ranks::{OrderCut, Ranks};

@@ -29,6 +29,7 @@ pub async fn convert(options: &ConvertOptions) -> Result<Prepared> {
         object,
         shards: vec![shard],
         genes,
+        order: None,
         attached: None,
         forms,
         drop: options.drop.clone(),

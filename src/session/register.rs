@@ -9,9 +9,10 @@ use crate::functions;
 use crate::plan::{CellsParquetFactory, ObjectFormatFactory};
 use crate::session::external::ObjectTableFactory;
 use crate::session::read_anndata::ReadAnnData;
+use crate::session::shuffle::ShuffleFunction;
 
-/// Gives a context the matrix functions, `read_anndata`, `STORED AS H5AD` and `STORED AS ZARR`,
-/// and a `STORED AS PARQUET` that keeps genes and categories.
+/// Gives a context the matrix functions, `read_anndata`, `shuffle`, `STORED AS H5AD` and
+/// `STORED AS ZARR`, and a `STORED AS PARQUET` that keeps genes and categories.
 ///
 /// # Errors
 /// [`Error::DataFusion`](crate::Error::DataFusion) if the context refuses a registration.
@@ -20,6 +21,7 @@ pub fn register(context: &SessionContext) -> Result<()> {
         context.register_udf(function.as_ref().clone());
     }
     context.register_udtf("read_anndata", Arc::new(ReadAnnData));
+    context.register_udtf("shuffle", Arc::new(ShuffleFunction));
     let state = context.state_ref();
     let mut state = state.write();
     let factories = state.table_factories_mut();

@@ -17,6 +17,7 @@ mod memory;
 mod layering;
 mod ops;
 mod remote;
+mod shuffle;
 mod sink;
 mod tables;
 mod zarr_write;
