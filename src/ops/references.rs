@@ -15,7 +15,7 @@ use crate::kernel::Positions;
 use crate::model::{ElementKey, Location, RowSelection};
 use crate::sink::{write_column, write_frame};
 use crate::store::{
-    Format, Inputs, StoreWriter, WriteTarget, ZarrVersion, bytes_of, create_references,
+    Format, Inputs, StoreWriter, WriteTarget, ZarrVersion, bytes_at, create_references,
 };
 
 /// Options of [`references()`].
@@ -85,7 +85,7 @@ pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>)
             path: options.output.clone(),
             n_obs: object.n_obs(),
             n_vars: object.n_vars(),
-            bytes: bytes_of(&options.output),
+            bytes: bytes_at(&options.output).await,
         }],
         warnings: warnings.collect(),
         memory_bytes: 0,
