@@ -258,6 +258,7 @@ impl Scan {
             conjuncts: self.conjuncts.clone(),
             batch_bytes: self.batch_bytes,
             batch_size: usize::MAX,
+            is_remote: self.is_remote,
             limit: None,
             metrics: Arc::clone(&self.metrics),
         })
