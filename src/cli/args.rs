@@ -48,7 +48,7 @@ pub(super) enum Command {
     /// Ask questions in SQL: `annfusion query pbmc.h5ad 'SELECT count(*) FROM obs'`.
     Query(QueryArgs),
     /// Cut an object into shards of N cells, or into one file per category.
-    Slice(SliceArgs),
+    Slice(Box<SliceArgs>),
     /// Bring the cells of one or several objects into a random order, all of them, exactly.
     Shuffle(ShuffleArgs),
     /// Keep the cells (and genes) that meet a condition.

@@ -22,12 +22,10 @@ pub(super) fn words(key: &[u32; 8], batch: u64) -> [u64; LANES * WORDS] {
         *lanes = [*word; LANES];
     }
     let first = batch.wrapping_mul(LANES as u64);
-    for lane in 0..LANES {
-        let counter = first.wrapping_add(lane as u64).to_le_bytes();
-        let [a, b, c, d, e, f, g, h] = counter;
-        state[12][lane] = u32::from_le_bytes([a, b, c, d]);
-        state[13][lane] = u32::from_le_bytes([e, f, g, h]);
-    }
+    let counters: [[u8; 8]; LANES] =
+        std::array::from_fn(|lane| first.wrapping_add(lane as u64).to_le_bytes());
+    state[12] = counters.map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d]));
+    state[13] = counters.map(|[.., e, f, g, h]| u32::from_le_bytes([e, f, g, h]));
     let mut mixed = state;
     for _ in 0..4 {
         quarter(&mut mixed, [0, 4, 8, 12]);
@@ -64,8 +62,12 @@ fn quarter(state: &mut [Lanes; 16], [a, b, c, d]: [usize; 4]) {
 /// `x += y; z = (z ^ x) <<< by`.
 #[inline]
 fn step(state: &mut [Lanes; 16], [x, y, z]: [usize; 3], by: u32) {
-    for lane in 0..LANES {
-        state[x][lane] = state[x][lane].wrapping_add(state[y][lane]);
-        state[z][lane] = (state[z][lane] ^ state[x][lane]).rotate_left(by);
+    let added = state[y];
+    for (lane, y) in state[x].iter_mut().zip(added) {
+        *lane = lane.wrapping_add(y);
+    }
+    let mixed = state[x];
+    for (lane, x) in state[z].iter_mut().zip(mixed) {
+        *lane = (*lane ^ x).rotate_left(by);
     }
 }

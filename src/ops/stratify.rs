@@ -54,7 +54,7 @@ mod tests {
     fn each_shard_has_its_share_of_each_category_to_one() {
         let categories = [
             RowSelection::from_ranges([0..40, 60..77]),
-            RowSelection::from_ranges([41..60]),
+            RowSelection::range(41..60),
             RowSelection::from_ranges([80..81, 90..95]),
         ];
         let kept = RowSelection::from_ranges([0..30, 35..100]);

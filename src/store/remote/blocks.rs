@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 /// Bytes kept at most.
 const KEEP_BYTES: u64 = 64 << 20;
+/// Bytes of a block. The nodes of a file's chunk tables are 2 to 3 kB, megabytes apart: with larger
+/// blocks a query on few cells fetched more of what lies around them than of the cells.
+const BLOCK: u64 = 8 << 10;
 /// Blocks that are fetched at a time, for what they are likely to hold.
 const MOST_TOUCHED: usize = 256;
 /// Bytes that are read ahead at most, where blocks are asked for in order.
@@ -45,12 +48,11 @@ struct Kept {
 }
 
 impl Blocks {
-    /// The blocks of an object of `len` bytes. Metadata lies in places all over a file: a block is as
-    /// large as a small part of it.
+    /// The blocks of an object of `len` bytes.
     pub(super) fn new(len: u64) -> Self {
         Self {
             len,
-            size: (len >> 14).next_power_of_two().clamp(16 << 10, 256 << 10),
+            size: BLOCK,
             state: Mutex::default(),
             came: Condvar::new(),
         }

@@ -446,7 +446,7 @@ impl Core {
             false => "",
         };
         let prefix = format!("{}{folder}", prefix(&self.info.key));
-        let present = self.chunks_below(&prefix, &grid, 0)?;
+        let present = self.chunks_below(&prefix, grid, 0)?;
         Ok(MissingChunks {
             missing: of.saturating_sub(present),
             of,

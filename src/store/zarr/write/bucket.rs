@@ -47,18 +47,41 @@ impl Bucket {
         let uploads = Uploads::new(place.clone());
         let (overwrite, shown) = (target.overwrite, place.clone());
         let prepared = in_background(move || match overwrite {
-            true => place.delete_all(&DOCUMENTS).map(|()| false),
-            false => place.is_taken(),
+            true => clear(&place),
+            false => Ok(place.is_taken()?.then(|| EXISTS.to_owned())),
         });
-        let is_taken = prepared.await.flatten();
-        match is_taken.map_err(|e| remote::failed(&shown, e))? {
-            true => Err(refuse(&target.path, EXISTS)),
-            false => Ok(Self {
+        let refused = prepared.await.flatten();
+        match refused.map_err(|e| remote::failed(&shown, e))? {
+            Some(reason) => Err(refuse(&target.path, reason)),
+            None => Ok(Self {
                 uploads,
                 last: Arc::default(),
             }),
         }
     }
+}
+
+/// Removes a store, or what is left of one whose writing was ended; why not, where there is
+/// something else.
+fn clear(place: &Place) -> io::Result<Option<String>> {
+    let keys = place.sizes("")?;
+    let keys = || keys.iter().map(|(key, _)| key.as_str());
+    if !keys().any(|key| DOCUMENTS.contains(&key))
+        && let Some(stranger) = keys().find(|key| !is_of_store(key))
+    {
+        return Ok(Some(format!(
+            "there is no zarr store but {stranger}, which --overwrite does not remove"
+        )));
+    }
+    place.delete_all(&DOCUMENTS)?;
+    Ok(None)
+}
+
+/// Whether a key is one of a document, or of a chunk in either version.
+fn is_of_store(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    DOCUMENTS.contains(&name) || name == "c" || name.split('.').all(is_number)
 }
 
 impl Values for Bucket {
@@ -130,5 +153,26 @@ impl Value for Last {
         let mut last = self.to.lock().unwrap_or_else(PoisonError::into_inner);
         last.push((self.key, self.bytes));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_store_is_told_by_its_keys() {
+        for key in [
+            "X/data/c/0",
+            "X/data/0.12",
+            "obs/.zattrs",
+            "uns/a/c",
+            "zarr.json",
+        ] {
+            assert!(is_of_store(key), "{key}");
+        }
+        for key in ["mine.txt", "X/data/0.csv", "notes/c.1", "a/"] {
+            assert!(!is_of_store(key), "{key}");
+        }
     }
 }

@@ -72,15 +72,6 @@ pub(super) struct Shared {
     pub(super) open_arrays: OpenArrays,
 }
 
-/// What the store is to the file system.
-#[derive(Debug)]
-enum Form {
-    /// A folder of documents and chunks.
-    Folder,
-    /// One document of all of them.
-    Document(ReferenceFile),
-}
-
 #[derive(Debug, Default)]
 struct Node {
     attributes: Attributes,
