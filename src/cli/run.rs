@@ -84,7 +84,7 @@ async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
     let global = cli.global;
     let reporter = std::sync::Arc::new(Reporter::new(global.quiet || global.json));
     match cli.command {
-        Command::Slice(args) => Box::pin(slice::run(args, global, reporter)).await,
+        Command::Slice(args) => Box::pin(slice::run(*args, global, reporter)).await,
         Command::Shuffle(args) => Box::pin(shuffle::run(args, global, reporter)).await,
         Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
         Command::Convert(args) => Box::pin(convert::run(args, global, reporter)).await,

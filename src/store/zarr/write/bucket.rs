@@ -52,7 +52,7 @@ impl Bucket {
         });
         let refused = prepared.await.flatten();
         match refused.map_err(|e| remote::failed(&shown, e))? {
-            Some(reason) => Err(refuse(&target.path, reason)),
+            Some(reason) => Err(refuse(&target.path, &reason)),
             None => Ok(Self {
                 uploads,
                 last: Arc::default(),
