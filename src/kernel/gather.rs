@@ -166,7 +166,7 @@ fn shared_values(arrays: &[ArrayRef], places: &[RowPlace]) -> Result<Option<Arra
     let same = |other: &&DictionaryArray<Int32Type>| {
         Arc::ptr_eq(values, other.values()) || values == other.values()
     };
-    if !codes[1..].iter().all(|other| same(other)) {
+    if !codes[1..].iter().all(same) {
         return Ok(None);
     }
     let mut keys = Vec::with_capacity(places.len());
