@@ -23,6 +23,7 @@ mod slice;
 mod shuffle;
 mod filter;
 mod convert;
+mod merge;
 mod synth;
 mod verify;
 

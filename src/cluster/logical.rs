@@ -14,14 +14,16 @@ use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtens
 
 use crate::cluster::message::{ShuffleMessage, TableMessage, external, read, write};
 use crate::functions;
+use crate::plan::merge::MergeTable;
 use crate::plan::{ObjectFormatFactory, ShuffleTable};
 use crate::table::AnnDataTable;
 
 const TABLE: &[u8] = b"annfusion.table.1:";
 const SHUFFLE: &[u8] = b"annfusion.shuffled.1:";
+const MERGE: &[u8] = b"annfusion.merged.1:";
 const FORMAT: &[u8] = b"annfusion.format.1.";
 
-/// Sends tables of objects and the format that writes them.
+/// Sends tables of objects, merges of them, and the formats that write objects.
 #[derive(Debug)]
 pub struct AnnDataLogicalCodec {
     inner: Arc<dyn LogicalExtensionCodec>,
@@ -96,6 +98,10 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         if let Some(bytes) = buf.strip_prefix(SHUFFLE) {
             return self.decode_shuffle(&read(bytes)?, table_ref, &schema, ctx);
         }
+        if let Some(bytes) = buf.strip_prefix(MERGE) {
+            let spec = serde_json::from_slice(bytes).map_err(external)?;
+            return Ok(Arc::new(MergeTable::unopened(Arc::new(spec), schema)));
+        }
         let Some(bytes) = buf.strip_prefix(TABLE) else {
             return self
                 .inner
@@ -119,6 +125,10 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
     ) -> Result<()> {
         if let Some(shuffle) = node.downcast_ref::<ShuffleTable>() {
             return write(SHUFFLE, &self.encode_shuffle(shuffle, table_ref)?, buf);
+        }
+        if let Some(merge) = node.downcast_ref::<MergeTable>() {
+            buf.extend_from_slice(MERGE);
+            return serde_json::to_writer(buf, merge.spec().as_ref()).map_err(external);
         }
         let Some(table) = node.downcast_ref::<AnnDataTable>() else {
             return self.inner.try_encode_table_provider(table_ref, node, buf);

@@ -9,6 +9,8 @@ pub(crate) mod form;
 mod gather;
 mod ranks;
 mod blocks;
+pub(crate) mod numbers;
+pub(crate) mod reindex;
 mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};

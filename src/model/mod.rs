@@ -3,6 +3,7 @@
 
 mod url;
 mod location;
+mod pattern;
 mod key;
 mod dtype;
 mod selection;
@@ -13,6 +14,7 @@ mod axis;
 mod categories;
 mod frames;
 mod size;
+mod strategy;
 
 pub(crate) use self::url::{is_url, shown};
 pub use axis::{AxisRegistry, VarAxis};
@@ -24,5 +26,7 @@ pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;
 pub use order::RowOrder;
+pub(crate) use pattern::expand;
 pub use selection::RowSelection;
 pub(crate) use size::parse_size;
+pub use strategy::MergeStrategy;

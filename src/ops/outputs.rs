@@ -186,25 +186,12 @@ pub(super) async fn size(
     shard: &Shard,
     genes: Option<&Genes>,
 ) -> Result<OutputSpec> {
-    let metrics = ReadMetrics::default();
     let mut nnz = BTreeMap::new();
     for (name, matrix) in sparse(object) {
         if genes.is_some() && (name == "X" || name.starts_with("layers_")) {
             continue;
         }
-        let mut entries = 0;
-        let mut start = 0;
-        while start < shard.rows.len() {
-            let rows = shard.rows.slice(start..start + STEP);
-            entries += matrix
-                .offsets(&rows, &metrics)
-                .await?
-                .last()
-                .copied()
-                .unwrap_or(0);
-            start += STEP;
-        }
-        nnz.insert(name, entries);
+        nnz.insert(name, entries(matrix, &shard.rows).await?);
     }
     Ok(OutputSpec {
         path: shard.path.clone(),
@@ -212,4 +199,18 @@ pub(super) async fn size(
         nnz,
         axis: genes.map(|genes| genes.axis.clone()),
     })
+}
+
+/// Stored entries of some rows of a matrix, from `indptr` alone.
+pub(super) async fn entries(matrix: &dyn MatrixReader, rows: &RowSelection) -> Result<u64> {
+    let metrics = ReadMetrics::default();
+    let mut entries = 0;
+    let mut start = 0;
+    while start < rows.len() {
+        let step = rows.slice(start..start + STEP);
+        let offsets = matrix.offsets(&step, &metrics).await?;
+        entries += offsets.last().copied().unwrap_or(0);
+        start += STEP;
+    }
+    Ok(entries)
 }

@@ -88,6 +88,7 @@ pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>)
             bytes: bytes_at(&options.output).await,
         }],
         warnings: warnings.collect(),
+        details: Vec::new(),
         memory_bytes: 0,
         seconds: begun.elapsed().as_secs_f64(),
     })

@@ -1,7 +1,8 @@
 //! Plan nodes of our own: what writes, and what a write needs below it.
 //!
 //! [`WriteExec`] runs its input and writes objects, as its [`WriteSpec`] describes.
-//! [`ShuffleExec`] brings rows into a seeded order.
+//! [`ShuffleExec`] brings rows into a seeded order, [`merge`] makes the cells of several objects those of
+//! one.
 //! [`AttachColumnExec`] gives cells a column that their object does not have, [`MatrixFormExec`] makes
 //! dense matrices sparse and back.
 //! [`ObjectFormatFactory`] is how `COPY … STORED AS H5AD` (or `ZARR`) gets there.
@@ -23,6 +24,7 @@ mod form;
 mod shuffle;
 mod provenance;
 mod format;
+pub mod merge;
 mod in_order;
 mod luggage;
 mod parquet;

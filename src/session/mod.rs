@@ -10,6 +10,7 @@ mod register;
 mod external;
 mod read_anndata;
 mod shuffle;
+mod merge;
 mod blocking;
 mod stream;
 mod guard;

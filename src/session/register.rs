@@ -8,10 +8,11 @@ use crate::error::Result;
 use crate::functions;
 use crate::plan::{CellsParquetFactory, ObjectFormatFactory};
 use crate::session::external::ObjectTableFactory;
+use crate::session::merge::Merge;
 use crate::session::read_anndata::ReadAnnData;
 use crate::session::shuffle::ShuffleFunction;
 
-/// Gives a context the matrix functions, `read_anndata`, `shuffle`, `STORED AS H5AD` and
+/// Gives a context the matrix functions, `read_anndata`, `shuffle`, `merge`, `STORED AS H5AD` and
 /// `STORED AS ZARR`, and a `STORED AS PARQUET` that keeps genes and categories.
 ///
 /// # Errors
@@ -22,6 +23,7 @@ pub fn register(context: &SessionContext) -> Result<()> {
     }
     context.register_udtf("read_anndata", Arc::new(ReadAnnData));
     context.register_udtf("shuffle", Arc::new(ShuffleFunction));
+    context.register_udtf("merge", Arc::new(Merge));
     let state = context.state_ref();
     let mut state = state.write();
     let factories = state.table_factories_mut();

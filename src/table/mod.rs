@@ -29,6 +29,7 @@ mod inputs;
 mod weigh;
 mod numbered;
 
+pub(crate) use cells::scan_cells_where;
 pub(crate) use cells::weigh_cells;
 pub use cells::{CellsScan, scan_cells};
 pub use description::{DEFAULT_BATCH_BYTES, OrderedRows, ScanDescription};
@@ -38,6 +39,7 @@ pub(crate) use layout::cells_name;
 pub(crate) use numbered::NumberedTable;
 pub(crate) use provenance::add_provenance;
 pub use provider::AnnDataTable;
+pub(crate) use provider::is_plain;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;
 pub(crate) use source::{even_partitions, scan_config};
