@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 import objects
+import servers
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ANNFUSION_BIN", str(REPOSITORY / "target" / "debug" / "annfusion"))
@@ -38,6 +39,37 @@ def synth(annfusion, tmp_path_factory):
     path = tmp_path_factory.mktemp("synth") / "cells.h5ad"
     annfusion("synth", path, "--n-obs", 3000, "--n-vars", 600, "--cell-types", 6, "--seed", 1)
     return path
+
+
+def served(kind, tmp_path_factory):
+    """A server for the session, or a skip that says why there is none."""
+    try:
+        server = kind(tmp_path_factory.mktemp(kind.name))
+    except servers.Unavailable as reason:
+        pytest.skip(f"SKIPPED: tests against {kind.name}: {reason}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    yield from served(servers.S3, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory):
+    yield from served(servers.Azure, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory):
+    yield from served(servers.Web, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=["s3", "azure", "web"])
+def store(request):
+    """Each of the servers."""
+    return request.getfixturevalue(request.param)
 
 
 def pytest_generate_tests(metafunc):
