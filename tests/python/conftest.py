@@ -13,6 +13,16 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ANNFUSION_BIN", str(REPOSITORY / "target" / "debug" / "annfusion"))
 
 
+# Names of stored forms, and what `convert` is told to make them.
+FORMS = {
+    "h5ad": ["x.h5ad"],
+    "h5ad-gzip": ["x.h5ad", "--compression", "gzip"],
+    "zarr": ["x.zarr", "--chunk-size", 256, "--shard-size", 4096],
+    "zarr-v2": ["x.zarr", "--zarr-version", 2],
+    "zarr-lz4": ["x.zarr", "--compression", "blosc-lz4", "--shard-size", 8192],
+}
+
+
 class Program:
     """Runs the program under test."""
 
@@ -39,6 +49,50 @@ def synth(annfusion, tmp_path_factory):
     path = tmp_path_factory.mktemp("synth") / "cells.h5ad"
     annfusion("synth", path, "--n-obs", 3000, "--n-vars", 600, "--cell-types", 6, "--seed", 1)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo(annfusion, tmp_path_factory):
+    """The `demo` of `tests/sql.rs`."""
+    path = tmp_path_factory.mktemp("demo") / "demo.h5ad"
+    size = ["--n-obs", 300, "--n-vars", 200, "--mean-genes", 40]
+    annfusion("synth", path, *size, "--cell-types", 3, "--seed", 7)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demos(annfusion, demo):
+    """The object of the manual in both forms; zarr cut as `tests/sql.rs` cuts it."""
+    folder = demo.with_suffix(".zarr")
+    annfusion("convert", demo, folder, "--chunk-size", 40, "--shard-size", 120)
+    return {"h5ad": demo, "zarr": folder}
+
+
+@pytest.fixture(scope="session")
+def ordered(annfusion, tmp_path_factory):
+    """An object in no order and sorted by cell type, and its rarest cell type."""
+    folder = tmp_path_factory.mktemp("ordered")
+    annfusion("synth", folder / "unsorted.h5ad", "--n-obs", 20_000, "--n-vars", 2000, "--cell-types", 12, "--seed", 3)
+    a = objects.read(folder / "unsorted.h5ad")
+    a[a.obs["cell_type"].argsort(kind="stable")].copy().write_h5ad(folder / "sorted.h5ad")
+    return folder, a.obs["cell_type"].value_counts().index[-1]
+
+
+@pytest.fixture(scope="session")
+def made(annfusion, ordered):
+    """Makes a form of an order, once."""
+    folder, _ = ordered
+    seen = {}
+
+    def make(order, form):
+        if (order, form) not in seen:
+            name, *options = FORMS[form]
+            (folder / f"{order}-{form}").mkdir()
+            seen[order, form] = folder / f"{order}-{form}" / name
+            annfusion("convert", folder / f"{order}.h5ad", seen[order, form], *options)
+        return seen[order, form]
+
+    return make
 
 
 def served(kind, tmp_path_factory):
