@@ -395,7 +395,13 @@ async fn open_root(store: &Arc<dyn Store>, location: &Location) -> Result<Node> 
             };
             let names: Vec<_> = modalities
                 .iter()
-                .map(|name| format!("{}#{}", location.path(), root.child("mod").child(name)))
+                .map(|name| {
+                    format!(
+                        "{}#{}",
+                        location.shown_path(),
+                        root.child("mod").child(name)
+                    )
+                })
                 .collect();
             let names = names.join(" or ");
             return Err(refuse(format!(

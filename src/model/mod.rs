@@ -1,6 +1,7 @@
 //! The nouns everything else is written in: element keys, locations, types on disk, row selections,
 //! the metadata that Arrow fields carry, and the registry of var axes. No I/O.
 
+mod url;
 mod location;
 mod key;
 mod dtype;
@@ -10,6 +11,7 @@ mod axis;
 mod categories;
 mod size;
 
+pub(crate) use self::url::shown;
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};

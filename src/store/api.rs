@@ -37,6 +37,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Bytes of the whole store where that is known without a walk.
     fn bytes(&self) -> Option<u64>;
 
+    /// What tells the content that was opened from a later one, where a server says so.
+    fn version(&self) -> Option<&str> {
+        None
+    }
+
     /// What stands at `key`, [`None`] where there is nothing.
     async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>>;
 

@@ -16,6 +16,8 @@ mod decode;
 mod encode;
 mod output;
 mod temporary;
+mod source;
+mod remote;
 pub mod h5;
 mod zarr;
 
@@ -27,6 +29,7 @@ pub use api::{
 pub(crate) use output::{
     Inputs, bytes_of, check_name, folder_of, format_of_name, place_of, refuse,
 };
+pub use remote::register_object_store;
 pub(crate) use zarr::DOCUMENTS as ZARR_DOCUMENTS;
 
 use std::sync::Arc;
@@ -37,13 +40,26 @@ use crate::model::Location;
 /// Opens the file of a location; the fragment is not looked at.
 ///
 /// # Errors
-/// [`Error::StoreNotFound`] where there is no file or it is of no known kind.
+/// [`Error::StoreNotFound`] where there is no file or it is of no known kind; [`Error::Store`] where
+/// the server of a URL does not answer, or refuses.
 pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
+    if location.is_url() {
+        return remote::open(location).await;
+    }
     let path = std::path::Path::new(location.path());
     if zarr::is_zarr(path) {
         return zarr::open(location);
     }
     h5::open(location).await
+}
+
+/// What tells the content of a URL from a later one ([`Store::version`]), [`None`] where there is
+/// nothing.
+///
+/// # Errors
+/// [`Error::Store`] where its server does not answer.
+pub(crate) async fn version(location: &Location) -> Result<Option<String>> {
+    remote::version(location).await
 }
 
 /// Starts a store beside `target.path`.

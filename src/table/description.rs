@@ -59,7 +59,8 @@ impl ScanDescription {
 
     /// What messages and plans call the object: the file's name and the group.
     pub(crate) fn label(&self) -> String {
-        let path = self.location.path().trim_end_matches('/');
+        let path = self.location.shown_path();
+        let path = path.trim_end_matches('/');
         let name = path.rsplit('/').next().unwrap_or(path);
         match self.location.group() {
             "" => name.to_owned(),

@@ -8,6 +8,7 @@ mod output;
 mod arrow;
 mod bands;
 mod recent;
+mod once;
 mod background;
 
 pub(in crate::store) use arrow::{Elsewhere, Nowhere, TextBuilder, to_arrow, too_long};
@@ -15,5 +16,6 @@ pub(in crate::store) use background::in_background;
 pub(in crate::store) use bands::bands;
 pub(in crate::store) use fault::{Fault, guard, panicked};
 pub(in crate::store) use layout::{Disk, Member, Padding, complex};
+pub(in crate::store) use once::Once;
 pub(in crate::store) use output::{Bytes, Initialised, zeroed};
 pub(in crate::store) use recent::Recent;

@@ -6,7 +6,7 @@ mod shard;
 mod read;
 mod write;
 
-pub(super) use read::{is_zarr, open};
+pub(super) use read::{is_zarr, open, open_remote, remote_tag};
 pub(super) use write::create;
 
 /// Documents that describe nodes, the one that says most of a store's version first. No node is

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::model::Location;
 use crate::store::Store;
+use crate::store::remote::Object;
 
 /// Opens a file.
 ///
@@ -38,4 +39,14 @@ use crate::store::Store;
 /// it was cut short.
 pub(crate) async fn open(location: &Location) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(tree::H5Store::open(location.path())?))
+}
+
+/// Opens a file that is an object of a store. Waits for answers.
+///
+/// # Errors
+/// As [`open`], and [`Error::Store`](crate::Error::Store) where the store does not answer.
+pub(in crate::store) fn open_object(url: &str, object: Object) -> Result<Arc<dyn Store>> {
+    let tag = Some(object.version().tag());
+    let store = tree::H5Store::open_in(url, None, tag, Arc::new(object))?;
+    Ok(Arc::new(store))
 }

@@ -24,13 +24,18 @@ use super::tree::prefix;
 use crate::error::{BoxedError, Result};
 use crate::model::RowSelection;
 use crate::store::decode::{
-    Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, in_background, to_arrow,
+    Bytes, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, guard, in_background, to_arrow,
 };
+use crate::store::remote;
 use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
 
 /// Bytes of a chunk up to which its room is kept for the next one.
 const SCRATCH_BYTES: usize = 16 << 20;
+/// Decoded bytes of what is fetched together of a store that is far away.
+const WAVE_BYTES: u64 = 64 << 20;
+/// What a band of text is taken to have of them.
+const TEXT_BAND_BYTES: u64 = 1 << 20;
 /// Chunks side by side that are put together at most.
 const MOST_ACROSS: u64 = 1 << 20;
 
@@ -98,10 +103,16 @@ impl Core {
                 to_arrow(disk, bytes, &Nowhere)?
             }
             Layout::Text => {
-                let texts = parts
-                    .into_par_iter()
-                    .map(|(band, ranges)| self.texts(band, &ranges))
-                    .collect::<std::result::Result<Vec<_>, Fault>>()?;
+                let mut texts = Vec::with_capacity(parts.len());
+                for wave in parts.chunks(self.wave(parts.len())) {
+                    let ahead = self.ahead(wave)?;
+                    let array = ahead.as_ref().unwrap_or(&self.array);
+                    texts.extend(
+                        wave.par_iter()
+                            .map(|(band, ranges)| self.texts(array, *band, ranges))
+                            .collect::<std::result::Result<Vec<_>, Fault>>()?,
+                    );
+                }
                 Arc::new(TextBuilder::join(texts)?.finish()?)
             }
             Layout::Unknown => {
@@ -121,30 +132,78 @@ impl Core {
     ) -> std::result::Result<Initialised, Fault> {
         let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
         let mut rest = out;
-        let mut tasks = Vec::with_capacity(parts.len());
-        for (band, ranges) in parts {
-            let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-            let len = usize::try_from(rows * self.row_bytes).map_err(|_| overflow())?;
-            let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
-            tasks.push((band, ranges, target));
+        let mut done = Initialised::default();
+        for wave in parts.chunks(self.wave(parts.len())) {
+            let ahead = self.ahead(wave)?;
+            let mut tasks = Vec::with_capacity(wave.len());
+            for (band, ranges) in wave {
+                let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+                let len = usize::try_from(rows * self.row_bytes).map_err(|_| overflow())?;
+                let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
+                tasks.push((*band, ranges.as_slice(), target));
+            }
+            done = done.and(self.decode(ahead.as_ref().unwrap_or(&self.array), tasks)?);
         }
+        Ok(done)
+    }
+
+    /// How many bands are fetched together of a store that is far away, before they are decoded.
+    fn wave(&self, n_bands: usize) -> usize {
+        if !self.files.is_remote() {
+            return n_bands.max(1);
+        }
+        let band = match self.layout {
+            Layout::Text => TEXT_BAND_BYTES,
+            _ => self.height.saturating_mul(self.row_bytes),
+        };
+        usize::try_from(WAVE_BYTES / band.max(1)).map_or(1, |n| n.max(1))
+    }
+
+    /// The array with the chunks of these bands at hand, where it is far away.
+    fn ahead(
+        &self,
+        parts: &[(u64, Vec<Range<u64>>)],
+    ) -> std::result::Result<Option<Array<Counted>>, Fault> {
+        let Some(codec) = self.whole.as_ref().filter(|_| self.files.is_remote()) else {
+            return Ok(None);
+        };
+        if self.cut.n_across() > MOST_ACROSS {
+            return Ok(None);
+        }
+        let bands = parts.iter().map(|(band, _)| *band);
+        let bands = bands.filter(|band| self.recent.recall(*band).is_none());
+        let places: Vec<Vec<u64>> = match self.cut.chunk().is_empty() {
+            true => vec![Vec::new()],
+            false => bands.flat_map(|band| self.cut.places(band)).collect(),
+        };
+        let wanted = codec.wanted(&self.array, &places)?;
+        let storage = self.storage.ahead(wanted)?;
+        Ok(storage.map(|storage| self.array.with_storage(storage)))
+    }
+
+    /// Decodes bands on all cores, each into its target.
+    fn decode(
+        &self,
+        array: &Array<Counted>,
+        tasks: Vec<(u64, &[Range<u64>], &mut [MaybeUninit<u8>])>,
+    ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
-            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, &ranges)) {
+            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
                 // Nobody comes back for the rest, so the next chunk may have the room.
                 // It is taken out, because this thread may be lent to another task on the way.
                 let mut scratch = SCRATCH.take();
-                let held = self.numbers(codec, band, &ranges, &mut scratch)?;
-                let done = self.copy(&scratch, held.start, &ranges, target);
+                let held = self.numbers(array, codec, band, ranges, &mut scratch)?;
+                let done = self.copy(&scratch, held.start, ranges, target);
                 if scratch.capacity() <= SCRATCH_BYTES {
                     SCRATCH.set(scratch);
                 }
                 return done;
             }
-            let (decoded, first) = self.band(band, &ranges)?;
+            let (decoded, first) = self.band(array, band, ranges)?;
             let Band::Fixed(bytes) = decoded.as_ref() else {
                 return Err(Fault::Corrupt("text where numbers were expected".into()));
             };
-            self.copy(bytes, first, &ranges, target)
+            self.copy(bytes, first, ranges, target)
         });
         done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
     }
@@ -191,6 +250,7 @@ impl Core {
     /// chunk, else of what lies between the first and the last of the wanted ones.
     fn numbers(
         &self,
+        array: &Array<Counted>,
         codec: &ChunkCodec,
         band: u64,
         ranges: &[Range<u64>],
@@ -203,7 +263,7 @@ impl Core {
             if let Some(first) = place.first_mut() {
                 *first = band;
             }
-            if codec.read(&self.array, &place, out)? {
+            if codec.read(array, &place, out)? {
                 return Ok(0..rows);
             }
             let wanted = between(ranges);
@@ -228,7 +288,7 @@ impl Core {
         let (first, end) = (int(wanted.start)?, int(wanted.end)?);
         let mut chunk = Vec::new();
         for place in self.cut.places(band) {
-            if !codec.read(&self.array, &place, &mut chunk)? {
+            if !codec.read(array, &place, &mut chunk)? {
                 continue;
             }
             let runs = self.cut.row_runs(&place).map_err(corrupt)?;
@@ -260,8 +320,13 @@ impl Core {
         Ok(())
     }
 
-    fn texts(&self, band: u64, ranges: &[Range<u64>]) -> std::result::Result<TextBuilder, Fault> {
-        let (decoded, first) = self.band(band, ranges)?;
+    fn texts(
+        &self,
+        array: &Array<Counted>,
+        band: u64,
+        ranges: &[Range<u64>],
+    ) -> std::result::Result<TextBuilder, Fault> {
+        let (decoded, first) = self.band(array, band, ranges)?;
         let Band::Text(Texts { bytes, offsets }) = decoded.as_ref() else {
             return Err(Fault::Corrupt("numbers where text was expected".into()));
         };
@@ -286,6 +351,7 @@ impl Core {
     /// The wanted rows of a band, decoded, and which row of the band is the first.
     fn band(
         &self,
+        array: &Array<Counted>,
         band: u64,
         ranges: &[Range<u64>],
     ) -> std::result::Result<(Arc<Band>, u64), Fault> {
@@ -305,12 +371,12 @@ impl Core {
                     *first = band;
                 }
                 let n = rows.max(1).saturating_mul(self.info.row_len().unwrap_or(0));
-                let texts = codec.texts(&self.array, &place, n)?;
+                let texts = codec.texts(array, &place, n)?;
                 (Band::Text(texts), 0..rows)
             }
             Some(codec) => {
                 let mut bytes = Vec::new();
-                let held = self.numbers(codec, band, ranges, &mut bytes)?;
+                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
                 (Band::Fixed(bytes), held)
             }
             None => {
@@ -377,8 +443,15 @@ impl ArrayReader for ZarrArray {
     }
 
     async fn stored_bytes(&self) -> Result<Option<u64>> {
-        let core = &self.0;
-        let total = core.files.total(&prefix(&core.info.key));
+        let core = Arc::clone(&self.0);
+        let total = match core.files.is_remote() {
+            true => {
+                let job = Arc::clone(&core);
+                let total = move || job.files.total(&prefix(&job.info.key));
+                remote::in_background(total).await.flatten()
+            }
+            false => core.files.total(&prefix(&core.info.key)),
+        };
         let total = total.map_err(|e| Fault::Io(e).at(&core.url, &core.info.key))?;
         Ok(Some(total))
     }
@@ -387,7 +460,14 @@ impl ArrayReader for ZarrArray {
         let core = &self.0;
         core.info.check(&core.url, rows)?;
         let (job, rows) = (Arc::clone(core), rows.clone());
-        let result = in_background(move || job.read(&rows)).await;
+        let result = match core.files.is_remote() {
+            true => {
+                let read = move || guard(|| job.read(&rows));
+                let waited = remote::in_background(read).await;
+                waited.map_err(Fault::Io).flatten()
+            }
+            false => in_background(move || job.read(&rows)).await,
+        };
         let (array, chunks) = result.map_err(|fault| fault.at(&core.url, &core.info.key))?;
         metrics.add_bytes(core.storage.take());
         metrics.add_chunks(chunks);

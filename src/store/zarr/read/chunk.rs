@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use zarrs::array::{Array, ArrayShardedExt, CodecChain};
 use zarrs::metadata::v3::MetadataV3;
+use zarrs::storage::StoreKey;
 
 use super::dtype::Layout;
 use super::fill::{FREE, RATIO};
@@ -97,6 +99,24 @@ impl ChunkCodec {
             around: around.collect(),
             size,
         })
+    }
+
+    /// What is read of the chunks at these places: keys, and ranges of shards.
+    ///
+    /// # Errors
+    /// Where the index of a shard cannot be read.
+    pub(super) fn wanted(
+        &self,
+        array: &Array<Counted>,
+        places: &[Vec<u64>],
+    ) -> Result<Vec<(StoreKey, Vec<Range<u64>>)>, Fault> {
+        match &self.shards {
+            Some(shards) => shards.ranges(array, places),
+            None => {
+                let keys = places.iter().map(|place| array.chunk_key(place));
+                Ok(keys.map(|key| (key, Vec::new())).collect())
+            }
+        }
     }
 
     /// Bytes of the chunk at `place`, all of them, in `out`; whether there is one.

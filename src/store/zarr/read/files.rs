@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::store::remote::Span;
 
 /// Values by key, listed by prefix.
 pub(super) trait Files: fmt::Debug + Send + Sync {
@@ -30,6 +34,55 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
             None => Ok(None),
         }
     }
+
+    /// Whether values come over a network, so that calls wait long and belong on threads that may.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Parts of values, in the order asked for; [`None`] where there is no value. Of a value that is
+    /// shorter than what is asked for at its end, all of it.
+    fn parts(&self, wanted: &[(String, Span)]) -> io::Result<Vec<Option<Piece>>> {
+        let part = |(key, span): &(String, Span)| {
+            let Some(size) = self.size(key)? else {
+                return Ok(None);
+            };
+            let range = match span {
+                Span::Whole => 0..size,
+                Span::Range(range) => range.start.min(size)..range.end.min(size),
+                Span::End(len) => size.saturating_sub(*len)..size,
+            };
+            let bytes = self.read(key, range.start, range.end.saturating_sub(range.start))?;
+            Ok(bytes.map(|bytes| Piece { bytes, size }))
+        };
+        wanted.iter().map(part).collect()
+    }
+
+    /// The same values with these parts at hand, fetched together; [`None`] where asking for one
+    /// after the other costs nothing.
+    fn ahead(
+        self: Arc<Self>,
+        _wanted: Vec<(String, Vec<Range<u64>>)>,
+    ) -> io::Result<Option<Ahead>> {
+        Ok(None)
+    }
+}
+
+/// A part of a value.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    pub(super) bytes: Bytes,
+    /// Bytes of the whole value.
+    pub(super) size: u64,
+}
+
+/// Values at hand.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// The files that have them.
+    pub(super) files: Arc<dyn Files>,
+    /// How many bytes were transferred.
+    pub(super) bytes: u64,
 }
 
 /// A directory.

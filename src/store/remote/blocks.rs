@@ -1,0 +1,268 @@
+//! Aligned blocks of an object, read once and kept.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+/// Bytes kept at most.
+const KEEP_BYTES: u64 = 64 << 20;
+/// Bytes that are read ahead at most, where blocks are asked for in order.
+const MOST_AHEAD: u64 = 1 << 20;
+
+/// The blocks of one object.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// Bytes of the object.
+    len: u64,
+    /// Bytes of a block.
+    size: u64,
+    state: Mutex<State>,
+    /// Told when a block has come.
+    came: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kept: HashMap<u64, Kept>,
+    /// Blocks that somebody asks for now.
+    coming: HashSet<u64>,
+    /// Counts uses, to tell which block was used last.
+    clock: u64,
+    /// The block after those read last, and how many were read: who goes on there gets more.
+    next: u64,
+    run: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes: Bytes,
+    used: u64,
+}
+
+impl Blocks {
+    /// The blocks of an object of `len` bytes. Metadata lies in places all over a file: a block is as
+    /// large as a small part of it.
+    pub(super) fn new(len: u64) -> Self {
+        Self {
+            len,
+            size: (len >> 14).next_power_of_two().clamp(16 << 10, 256 << 10),
+            state: Mutex::default(),
+            came: Condvar::new(),
+        }
+    }
+
+    /// Keeps the object's first bytes, as far as they are whole blocks.
+    pub(super) fn begin(&self, bytes: &Bytes) {
+        let mut state = self.lock();
+        let mut index = 0;
+        while let Some(block) = self.part(bytes, 0, index) {
+            state.keep(index, block);
+            index += 1;
+        }
+        (state.next, state.run) = (index, 1);
+    }
+
+    /// A block of bytes that begin at `start` in the object, where all of it is there.
+    fn part(&self, bytes: &Bytes, start: u64, index: u64) -> Option<Bytes> {
+        let range = self.range(index..index + 1);
+        let from = usize::try_from(range.start.checked_sub(start)?).ok()?;
+        let to = usize::try_from(range.end.checked_sub(start)?).ok()?;
+        (from < to && to <= bytes.len()).then(|| bytes.slice(from..to))
+    }
+
+    /// Where blocks lie in the object.
+    fn range(&self, blocks: Range<u64>) -> Range<u64> {
+        let at = |index: u64| index.saturating_mul(self.size).min(self.len);
+        at(blocks.start)..at(blocks.end)
+    }
+
+    /// Fills `buf` from `offset`, both within the object; what is not here comes from `fetch`.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        fetch: impl Fn(Range<u64>) -> io::Result<Bytes>,
+    ) -> io::Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        let last = end.saturating_sub(1) / self.size;
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let index = at / self.size;
+            let block = self.block(index, last, &fetch)?;
+            let skip = usize::try_from(at % self.size).map_err(io::Error::other)?;
+            let there = block
+                .get(skip..)
+                .filter(|there| !there.is_empty())
+                .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+            let n = there.len().min(rest.len());
+            let (target, left) = rest.split_at_mut(n);
+            target.copy_from_slice(&there[..n]);
+            rest = left;
+            at += n as u64;
+        }
+        Ok(())
+    }
+
+    /// A block; where it has to be fetched, up to `last` and beyond with it.
+    fn block(
+        &self,
+        index: u64,
+        last: u64,
+        fetch: &impl Fn(Range<u64>) -> io::Result<Bytes>,
+    ) -> io::Result<Bytes> {
+        let mut state = self.lock();
+        loop {
+            if let Some(bytes) = state.recall(index) {
+                return Ok(bytes);
+            }
+            if !state.coming.contains(&index) {
+                break;
+            }
+            state = self
+                .came
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        let run = match index == state.next {
+            true => (state.run * 2).min(MOST_AHEAD / self.size),
+            false => 1,
+        };
+        let wanted = (last - index + 1).min(MOST_AHEAD / self.size).max(run);
+        let n_blocks = self.len.div_ceil(self.size);
+        let mut end = index + 1;
+        while end < (index + wanted).min(n_blocks)
+            && !state.kept.contains_key(&end)
+            && !state.coming.contains(&end)
+        {
+            end += 1;
+        }
+        state.coming.extend(index..end);
+        (state.next, state.run) = (end, end - index);
+        drop(state);
+        let _coming = Coming {
+            blocks: self,
+            range: index..end,
+        };
+        let range = self.range(index..end);
+        let bytes = fetch(range.clone())?;
+        let mut state = self.lock();
+        for at in index..end {
+            if let Some(block) = self.part(&bytes, range.start, at) {
+                state.keep(at, block);
+            }
+        }
+        state.drop_oldest();
+        state
+            .recall(index)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn recall(&mut self, index: u64) -> Option<Bytes> {
+        self.clock += 1;
+        let kept = self.kept.get_mut(&index)?;
+        kept.used = self.clock;
+        Some(kept.bytes.clone())
+    }
+
+    fn keep(&mut self, index: u64, bytes: Bytes) {
+        self.clock += 1;
+        // Its own: a slice would keep all that came with it.
+        let bytes = Bytes::copy_from_slice(&bytes);
+        let used = self.clock;
+        self.kept.insert(index, Kept { bytes, used });
+    }
+
+    /// Lets go of what was used longest ago, a quarter at a time.
+    fn drop_oldest(&mut self) {
+        let bytes: u64 = self.kept.values().map(|kept| kept.bytes.len() as u64).sum();
+        if bytes <= KEEP_BYTES {
+            return;
+        }
+        let mut uses: Vec<u64> = self.kept.values().map(|kept| kept.used).collect();
+        uses.sort_unstable();
+        let oldest = uses.get(uses.len() / 4).copied().unwrap_or_default();
+        self.kept.retain(|_, kept| kept.used > oldest);
+    }
+}
+
+/// Blocks on their way; whatever happens, they are no longer so in the end.
+struct Coming<'a> {
+    blocks: &'a Blocks,
+    range: Range<u64>,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let mut state = self.blocks.lock();
+        for index in self.range.clone() {
+            state.coming.remove(&index);
+        }
+        drop(state);
+        self.blocks.came.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_fetched_once_and_more_of_them_in_order() {
+        let all: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        let blocks = Blocks::new(all.len() as u64);
+        let fetched = RefCell::new(Vec::new());
+        let fetch = |range: Range<u64>| {
+            fetched.borrow_mut().push(range.clone());
+            Ok(Bytes::copy_from_slice(
+                &all[range.start as usize..range.end as usize],
+            ))
+        };
+        let check = |offset: usize, len: usize| {
+            let mut buf = vec![0; len];
+            blocks.read(offset as u64, &mut buf, fetch).unwrap();
+            assert_eq!(buf, all[offset..offset + len]);
+        };
+        check(100, 50);
+        check(16_000, 1_000);
+        check(16_384 * 3, 10);
+        check(299_999, 1);
+        check(100, 50);
+        let block = 16_384;
+        assert_eq!(
+            *fetched.borrow(),
+            [
+                0..block,
+                block..3 * block,
+                3 * block..7 * block,
+                18 * block..300_000
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_not_kept() {
+        let blocks = Blocks::new(10);
+        let mut buf = [0; 2];
+        let failed = blocks.read(0, &mut buf, |_| Err(io::Error::other("no")));
+        assert!(failed.is_err());
+        blocks
+            .read(3, &mut buf, |_| Ok(Bytes::from_static(b"0123456789")))
+            .unwrap();
+        assert_eq!(&buf, b"34");
+    }
+}
