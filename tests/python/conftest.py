@@ -1,5 +1,6 @@
 """What all tests here share: the program, the objects, and how they are run."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 
 import objects
 import servers
+from failures import Failures
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BIN = os.environ.get("ANNFUSION_BIN", str(REPOSITORY / "target" / "debug" / "annfusion"))
@@ -124,6 +126,18 @@ def web(tmp_path_factory):
 def store(request):
     """Each of the servers."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def failures(request, annfusion, demos):
+    """Questions that fail, asked in the background of the servers that are here."""
+    kinds = {}
+    for kind in ("s3", "azure", "web"):
+        with contextlib.suppress(pytest.skip.Exception):
+            kinds[kind] = request.getfixturevalue(kind)
+    asked = Failures(annfusion, kinds, demos)
+    yield asked
+    asked.close()
 
 
 def pytest_generate_tests(metafunc):

@@ -130,7 +130,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if fault == "start":
             return self.drop()
         if fault == "refuse":
-            return self.say(503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
+            return self.say(
+                503, b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+            )
         if mischief == "hang":
             return self.wait(proxy)
         if mischief == "noise":
@@ -140,7 +142,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mischief == "login":
             return self.say(200, b"<!DOCTYPE html><html><body>Please log in.</body></html>" * 40, "text/html")
         if mischief in ("denied", "broken"):
-            return self.say(403 if mischief == "denied" else 500, b"<Error><Code>No</Code><Message>Not you.</Message></Error>")
+            return self.say(
+                403 if mischief == "denied" else 500, b"<Error><Code>No</Code><Message>Not you.</Message></Error>"
+            )
         answer = self.ask(proxy, body, without_range=mischief == "whole")
         if fault == "middle":
             # Of a request that changes something, the answer is lost after it was done.

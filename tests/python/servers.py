@@ -123,7 +123,9 @@ class S3(Server):
 
     name = "S3"
     # Who asks with no signature at all is shown public objects alone.
-    headers = {"Authorization": "AWS4-HMAC-SHA256 Credential=AKIDTESTS/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}
+    headers = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=AKIDTESTS/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    }
     # Keys of an answer to a listing.
     page = 1000
 
@@ -239,7 +241,9 @@ class Web(Server):
         return [nginx, "-p", self.folder, "-e", self.folder / "errors", "-c", self.folder / "nginx.conf"]
 
     def configuration(self):
-        temporary = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        temporary = "".join(
+            f"{kind}_temp_path {self.folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         return f"""
 daemon off;
 master_process off;

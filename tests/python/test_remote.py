@@ -17,6 +17,11 @@ from test_query import tables_of
 GUIDE = slt.files("guide")
 
 
+def test_questions_that_fail_are_asked_meanwhile(failures):
+    """`test_remote_errors.py` has the answers."""
+    assert failures.running
+
+
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.parametrize("file", GUIDE, ids=lambda file: file.name)
 def test_the_manual(annfusion, store, demos, form, file, tmp_path):

@@ -25,8 +25,12 @@ def test_cells_of_a_type(annfusion, s3, web, ordered, made, order, form, tmp_pat
             answer = ask(annfusion, access.url(f"bytes/{order}-{form}/{path.name}"), sql, tmp_path, env=access.env)
             assert answer == expected
             share = proxy.n_bytes / bytes_needed
-            print(f"{server.name} {order} {form}: {proxy.n_bytes} of {bytes_needed}, {share:.3f}, {len(proxy.requests)} requests")
-            assert 0.2 < share < MOST, f"{server.name}: {proxy.n_bytes} bytes came, {bytes_needed} are needed: {share:.2f}"
+            print(
+                f"{server.name} {order} {form}: {proxy.n_bytes} of {bytes_needed}, {share:.3f}, {len(proxy.requests)} requests"
+            )
+            assert 0.2 < share < MOST, (
+                f"{server.name}: {proxy.n_bytes} bytes came, {bytes_needed} are needed: {share:.2f}"
+            )
 
 
 def test_obs_alone_reads_no_matrix(annfusion, s3, ordered, made, tmp_path):

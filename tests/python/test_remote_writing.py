@@ -39,7 +39,9 @@ def test_what_is_written_is_read(annfusion, bucket, synth, tmp_path, form):
         k for k, _ in objects.open_zarr(tmp_path / "x.zarr").members(max_depth=None)
     )
     annfusion("convert", synth, tmp_path / "local.zarr", *form, "--chunk-size", 100)
-    here = sorted(p.relative_to(tmp_path / "local.zarr").as_posix() for p in (tmp_path / "local.zarr").rglob("*") if p.is_file())
+    here = sorted(
+        p.relative_to(tmp_path / "local.zarr").as_posix() for p in (tmp_path / "local.zarr").rglob("*") if p.is_file()
+    )
     assert sorted(k.removeprefix(key + "/") for k in bucket.keys(key + "/")) == here
     done = annfusion("verify", synth, access.url(key), env=access.env)
     assert done.returncode == 0, done.stdout
@@ -88,7 +90,16 @@ def test_a_killed_writer_leaves_no_root(annfusion, s3, synth):
     """At a dozen moments of a write that is spread out by latency; then a whole one."""
     with Proxy(s3.port, latency=0.02) as proxy:
         access = s3.access(proxy.port)
-        command = [BIN, "convert", str(synth), access.url("killed/0.zarr"), "--chunk-size", "50", "--no-shards", "--quiet"]
+        command = [
+            BIN,
+            "convert",
+            str(synth),
+            access.url("killed/0.zarr"),
+            "--chunk-size",
+            "50",
+            "--no-shards",
+            "--quiet",
+        ]
         began = time.monotonic()
         subprocess.run(command, check=True, env=access.env, capture_output=True)
         whole = time.monotonic() - began
@@ -111,7 +122,11 @@ def test_a_killed_writer_leaves_no_root(annfusion, s3, synth):
                 assert done.returncode == 1, "a store that is not complete opens"
         assert partial >= 2
         # What is left of it is no store to keep, and no part of the next one.
-        key = next(f"killed/{i}.zarr" for i in range(1, 13) if s3.keys(f"killed/{i}.zarr/") and not roots(s3, f"killed/{i}.zarr"))
+        key = next(
+            f"killed/{i}.zarr"
+            for i in range(1, 13)
+            if s3.keys(f"killed/{i}.zarr/") and not roots(s3, f"killed/{i}.zarr")
+        )
         command[3] = access.url(key)
         subprocess.run([*command, "--overwrite"], check=True, env=access.env, capture_output=True)
         annfusion("verify", synth, access.url(key), env=access.env)
@@ -134,15 +149,29 @@ def test_a_killed_replacement_is_never_half(annfusion, s3, synth, tmp_path):
             process.wait()
             time.sleep(0.2)
             if roots(s3, key):
-                found = [annfusion("verify", x, url, env=access.env, check=False).returncode for x in (tmp_path / "old.h5ad", synth)]
+                found = [
+                    annfusion("verify", x, url, env=access.env, check=False).returncode
+                    for x in (tmp_path / "old.h5ad", synth)
+                ]
                 assert 0 in found, f"{i}: neither the old object nor the new one"
 
 
 def test_an_interrupted_writer_leaves_nothing_to_open(annfusion, s3, synth):
     with Proxy(s3.port, latency=0.05) as proxy:
         access = s3.access(proxy.port)
-        command = [BIN, "convert", str(synth), access.url("stopped.zarr"), "--chunk-size", "20", "--no-shards", "--quiet"]
-        process = subprocess.Popen(command, env=access.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        command = [
+            BIN,
+            "convert",
+            str(synth),
+            access.url("stopped.zarr"),
+            "--chunk-size",
+            "20",
+            "--no-shards",
+            "--quiet",
+        ]
+        process = subprocess.Popen(
+            command, env=access.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         time.sleep(0.6)
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=30)
@@ -190,8 +219,26 @@ def test_other_commands_write_there(annfusion, s3, synth):
     annfusion("filter", synth, access.url("cut/b.zarr"), "--where", "cell_type = 'B'", env=access.env)
     sql = f"COPY (SELECT * FROM cells WHERE n_genes > 100) TO '{access.url('cut/copy.zarr')}' STORED AS ZARR"
     annfusion("query", synth, sql, env=access.env)
-    counts = {"part_shard_0": "obs_idx < 2000", "part_shard_1": "obs_idx >= 2000", "b": "cell_type = 'B'", "copy": "n_genes > 100"}
+    counts = {
+        "part_shard_0": "obs_idx < 2000",
+        "part_shard_1": "obs_idx >= 2000",
+        "b": "cell_type = 'B'",
+        "copy": "n_genes > 100",
+    }
     for name, where in counts.items():
-        here = annfusion("query", synth, f"SELECT count(*) AS n, sum(total_counts(X)) AS t FROM cells WHERE {where}", "--format", "csv")
-        there = annfusion("query", access.url(f"cut/{name}.zarr"), "SELECT count(*) AS n, sum(total_counts(X)) AS t FROM cells", "--format", "csv", env=access.env)
+        here = annfusion(
+            "query",
+            synth,
+            f"SELECT count(*) AS n, sum(total_counts(X)) AS t FROM cells WHERE {where}",
+            "--format",
+            "csv",
+        )
+        there = annfusion(
+            "query",
+            access.url(f"cut/{name}.zarr"),
+            "SELECT count(*) AS n, sum(total_counts(X)) AS t FROM cells",
+            "--format",
+            "csv",
+            env=access.env,
+        )
         assert here.stdout == there.stdout, name
