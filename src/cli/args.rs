@@ -60,13 +60,15 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct QueryArgs {
-    /// Files (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`), then the SQL unless -f is given.
+    /// Files and URLs (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`, `s3://bucket/x.zarr`), then
+    /// the SQL unless -f is given.
     #[arg(value_name = "FILE|SQL", required_unless_present = "file")]
     pub(super) inputs: Vec<String>,
     /// Read the SQL from a file (- for standard input).
@@ -194,7 +196,8 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SliceArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
     /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad; .zarr with --zarr.
     pub(super) prefix: String,
@@ -231,9 +234,10 @@ pub(super) struct SliceArgs {
         .required(true)
 ))]
 pub(super) struct FilterArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// The .h5ad file or .zarr store to write.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
     /// Keep cells where this obs (or CSV) column is true: bool, number but 0, or the text true or 1.
     #[arg(long, value_name = "COLUMN")]
@@ -244,9 +248,10 @@ pub(super) struct FilterArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// The .h5ad file or .zarr store to write.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
     /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
     #[arg(long, value_name = "ELEMENT")]
@@ -260,7 +265,7 @@ pub(super) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SynthArgs {
-    /// The .h5ad file or .zarr store to write.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
     /// Cells.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -286,7 +291,8 @@ pub(super) struct SynthArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) first: String,
     /// The object it should equal; without it, the first is checked by itself.
     pub(super) second: Option<String>,

@@ -11,7 +11,7 @@ mod axis;
 mod categories;
 mod size;
 
-pub(crate) use self::url::shown;
+pub(crate) use self::url::{is_url, shown};
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};

@@ -7,7 +7,9 @@ use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{MatrixKind, RowSelection};
 use crate::plan::OutputSpec;
-use crate::store::{Format, Inputs, ReadMetrics, check_name, place_of, refuse};
+use crate::store::{
+    Format, Inputs, ReadMetrics, check_name, check_place, is_taken, place_of, refuse,
+};
 
 use super::genes::Genes;
 use super::options::{OutputNames, RunOptions};
@@ -112,7 +114,7 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
-pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
+pub(super) async fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
     let inputs = Inputs::of([input]);
     let mut seen = HashSet::new();
     for path in paths {
@@ -120,8 +122,9 @@ pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Resul
             return Err(refuse(path, "two outputs have this name"));
         }
         check_name(path, options.storage.format)?;
+        check_place(path, options.storage.format)?;
         inputs.check(path)?;
-        if !options.overwrite && path.exists() {
+        if !options.overwrite && is_taken(path).await? {
             return Err(refuse(path, "it exists; --overwrite replaces it"));
         }
     }

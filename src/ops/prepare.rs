@@ -21,7 +21,7 @@ use crate::model::{ElementKey, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection
 use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
 use crate::session::Session;
 use crate::sink::element_of;
-use crate::store::{Compression, bytes_of};
+use crate::store::{Compression, bytes_at};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
@@ -102,7 +102,7 @@ impl Prepared {
     /// Plans the writing of `work`.
     pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
         let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
-        outputs::check(&paths, work.object.location().path(), options)?;
+        outputs::check(&paths, work.object.location().path(), options).await?;
         let mut sizes = Vec::with_capacity(work.shards.len());
         for shard in &work.shards {
             sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
@@ -181,7 +181,7 @@ impl Prepared {
         let mut report = self.report;
         for (output, object) in report.outputs.iter_mut().zip(objects) {
             output.n_obs = object.n_obs;
-            output.bytes = bytes_of(&object.path);
+            output.bytes = bytes_at(&object.path).await;
         }
         report.warnings.extend(warnings);
         report.seconds = begun.elapsed().as_secs_f64();

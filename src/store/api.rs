@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::{DType, ElementKey, RowSelection};
+use crate::model::{DType, ElementKey, RowSelection, is_url};
 
 /// Attributes of a node as JSON, in name order of the file. HDF5 booleans (h5py's enum) are JSON
 /// booleans, one-dimensional arrays are JSON lists, object references are their target's path.
@@ -313,7 +313,7 @@ pub struct ArraySpec {
 /// Where a store is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteTarget {
-    /// The final name.
+    /// The final name; of a zarr store it may be a URL.
     pub path: PathBuf,
     /// The kind of store.
     pub format: Format,
@@ -324,6 +324,13 @@ pub struct WriteTarget {
     /// Bytes that the run writes to all of its stores, as far as that is known before; 0 where it
     /// is not. A store may go past the page cache where they do not fit there.
     pub run_bytes: u64,
+}
+
+impl WriteTarget {
+    /// Whether it is in an object store.
+    pub(in crate::store) fn is_url(&self) -> bool {
+        is_url(&self.path.to_string_lossy())
+    }
 }
 
 /// A hierarchy of groups and arrays being written, beside its final name.

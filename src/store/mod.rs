@@ -26,12 +26,14 @@ pub use api::{
     NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
 };
 
+use output::bytes_of;
 pub(crate) use output::{
-    Inputs, bytes_of, check_name, folder_of, format_of_name, place_of, refuse,
+    Inputs, check_name, check_place, folder_of, format_of_name, place_of, refuse, url_of,
 };
 pub use remote::register_object_store;
 pub(crate) use zarr::DOCUMENTS as ZARR_DOCUMENTS;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -46,7 +48,7 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
     if location.is_url() {
         return remote::open(location).await;
     }
-    let path = std::path::Path::new(location.path());
+    let path = Path::new(location.path());
     if zarr::is_zarr(path) {
         return zarr::open(location);
     }
@@ -62,6 +64,25 @@ pub(crate) async fn version(location: &Location) -> Result<Option<String>> {
     remote::version(location).await
 }
 
+/// Whether something stands at the place of an output.
+///
+/// # Errors
+/// [`Error::Store`] where the server of a URL does not answer.
+pub(crate) async fn is_taken(path: &Path) -> Result<bool> {
+    match url_of(path) {
+        Some(url) => remote::is_taken(&url).await,
+        None => Ok(path.exists()),
+    }
+}
+
+/// Bytes of an output; 0 where they cannot be told.
+pub(crate) async fn bytes_at(path: &Path) -> u64 {
+    match url_of(path) {
+        Some(url) => remote::bytes(&url).await.unwrap_or(0),
+        None => bytes_of(path),
+    }
+}
+
 /// Starts a store beside `target.path`.
 ///
 /// # Errors
@@ -70,8 +91,9 @@ pub(crate) async fn version(location: &Location) -> Result<Option<String>> {
 /// where it cannot be created.
 pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
     check_name(&target.path, target.format)?;
+    check_place(&target.path, target.format)?;
     match target.format {
         Format::H5ad => h5::create(target).await,
-        Format::Zarr { version, .. } => zarr::create(target, version),
+        Format::Zarr { version, .. } => zarr::create(target, version).await,
     }
 }

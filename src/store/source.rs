@@ -36,6 +36,10 @@ pub(in crate::store) trait ByteSource: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Fetches ranges together that are likely to be read next, where asking for one after the other is
+    /// slow. What cannot be had is found out when it is read.
+    fn touch(&self, _ranges: &[Range<u64>]) {}
+
     /// The same bytes with these ranges at hand, fetched together; [`None`] where asking for one
     /// after the other costs nothing.
     fn ahead(self: Arc<Self>, _ranges: &[Range<u64>]) -> io::Result<Option<Ahead>> {

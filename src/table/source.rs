@@ -251,6 +251,7 @@ impl FileOpener for AnnDataOpener {
                 batch_bytes: source.description.batch_bytes,
                 batch_size: source.batch_size,
                 limit,
+                is_remote: source.description.location.is_url(),
                 metrics: scan::ScanMetrics::new(&source.metrics, partition),
             }))
         }))

@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 /// Bytes kept at most.
 const KEEP_BYTES: u64 = 64 << 20;
+/// Blocks that are fetched at a time, for what they are likely to hold.
+const MOST_TOUCHED: usize = 256;
 /// Bytes that are read ahead at most, where blocks are asked for in order.
 const MOST_AHEAD: u64 = 1 << 20;
 
@@ -148,7 +150,7 @@ impl Blocks {
         drop(state);
         let _coming = Coming {
             blocks: self,
-            range: index..end,
+            indexes: (index..end).collect(),
         };
         let range = self.range(index..end);
         let bytes = fetch(range.clone())?;
@@ -162,6 +164,56 @@ impl Blocks {
         state
             .recall(index)
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    /// Fetches the blocks of ranges that are not here, together.
+    ///
+    /// # Errors
+    /// Those of `fetch`.
+    pub(super) fn touch(
+        &self,
+        ranges: &[Range<u64>],
+        fetch: impl Fn(&[Range<u64>]) -> io::Result<Vec<Bytes>>,
+    ) -> io::Result<()> {
+        let mut coming = Coming {
+            blocks: self,
+            indexes: Vec::new(),
+        };
+        let mut state = self.lock();
+        let n_blocks = self.len.div_ceil(self.size);
+        'ranges: for range in ranges.iter().filter(|r| r.start < r.end) {
+            for index in range.start / self.size..=(range.end - 1) / self.size {
+                if coming.indexes.len() >= MOST_TOUCHED || index >= n_blocks {
+                    continue 'ranges;
+                }
+                if !state.kept.contains_key(&index) && state.coming.insert(index) {
+                    coming.indexes.push(index);
+                }
+            }
+        }
+        drop(state);
+        if coming.indexes.is_empty() {
+            return Ok(());
+        }
+        coming.indexes.sort_unstable();
+        // Neighbours come in one answer.
+        let runs: Vec<Range<u64>> = coming
+            .indexes
+            .chunk_by(|a, b| a + 1 == *b)
+            .filter_map(|run| Some(*run.first()?..run.last()? + 1))
+            .collect();
+        let wanted: Vec<_> = runs.iter().map(|run| self.range(run.clone())).collect();
+        let fetched = fetch(&wanted)?;
+        let mut state = self.lock();
+        for ((run, range), bytes) in runs.into_iter().zip(&wanted).zip(fetched) {
+            for index in run {
+                if let Some(block) = self.part(&bytes, range.start, index) {
+                    state.keep(index, block);
+                }
+            }
+        }
+        state.drop_oldest();
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -201,14 +253,14 @@ impl State {
 /// Blocks on their way; whatever happens, they are no longer so in the end.
 struct Coming<'a> {
     blocks: &'a Blocks,
-    range: Range<u64>,
+    indexes: Vec<u64>,
 }
 
 impl Drop for Coming<'_> {
     fn drop(&mut self) {
         let mut state = self.blocks.lock();
-        for index in self.range.clone() {
-            state.coming.remove(&index);
+        for index in &self.indexes {
+            state.coming.remove(index);
         }
         drop(state);
         self.blocks.came.notify_all();

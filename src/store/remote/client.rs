@@ -48,7 +48,7 @@ static CLIENTS: LazyLock<Mutex<HashMap<String, Arc<Client>>>> = LazyLock::new(Mu
 /// [`Error::InvalidOption`] where the text is no URL of a scheme that is read.
 pub fn register_object_store(url: &str, store: Arc<dyn ObjectStore>) -> Result<()> {
     let url = parse(url)?;
-    let client = Client::new(store, Service::of(&url));
+    let client = Client::new(store, Service::Registered);
     lock().insert(url[..Position::BeforePath].to_owned(), Arc::new(client));
     Ok(())
 }
@@ -120,7 +120,7 @@ impl Client {
             return Ok((Arc::clone(client), path));
         }
         let store = connect(&url, &scheme).map_err(|e| invalid(&e))?;
-        let client = Arc::new(Self::new(store, Service::of(&url)));
+        let client = Arc::new(Self::new(store, Service::of(&scheme)));
         let client = Arc::clone(lock().entry(key).or_insert(client));
         Ok((client, path))
     }

@@ -3,9 +3,8 @@
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind};
 
-use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
-use url::Url;
+use object_store::{Error, ObjectStoreScheme};
 
 use crate::model::shown;
 
@@ -24,13 +23,13 @@ pub(super) enum Service {
 }
 
 impl Service {
-    pub(super) fn of(url: &Url) -> Self {
-        match url.scheme() {
-            "s3" | "s3a" => Self::Aws,
-            "gs" => Self::Google,
-            "http" | "https" => Self::Web,
-            "memory" => Self::Registered,
-            _ => Self::Azure,
+    pub(super) fn of(scheme: &ObjectStoreScheme) -> Self {
+        match scheme {
+            ObjectStoreScheme::AmazonS3 => Self::Aws,
+            ObjectStoreScheme::GoogleCloudStorage => Self::Google,
+            ObjectStoreScheme::MicrosoftAzure => Self::Azure,
+            ObjectStoreScheme::Http => Self::Web,
+            _ => Self::Registered,
         }
     }
 
@@ -38,12 +37,12 @@ impl Service {
     ///
     /// # Errors
     /// Where they cannot, and what helps.
-    pub(super) fn check_listing(self, url: &str) -> io::Result<()> {
+    pub(super) fn check_listing(self) -> io::Result<()> {
         match self {
             Self::Web => Err(io::Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "{url}: names have to be listed, which web servers do not do, because the store \
+                    "names have to be listed, which web servers do not do, because the store \
                      has no consolidated metadata; zarr.consolidate_metadata(store) adds it"
                 ),
             )),
@@ -76,21 +75,22 @@ impl Service {
     }
 }
 
-/// The error of a request for `place`, as shown.
-pub(super) fn explain(error: &Error, service: Service, place: &str) -> io::Error {
+/// The error of a request; `at` is what its message begins with.
+pub(super) fn explain(error: &Error, service: Service, at: &str) -> io::Error {
     let cause = cause(error);
     match error {
         Error::NotFound { .. } => {
-            io::Error::new(ErrorKind::NotFound, format!("{place}: there is nothing"))
+            io::Error::new(ErrorKind::NotFound, format!("{at}there is nothing"))
         }
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::Error::new(
             ErrorKind::PermissionDenied,
-            format!(
-                "{place}: permission denied ({cause}); {}",
-                service.credentials()
-            ),
+            format!("{at}permission denied ({cause}); {}", service.credentials()),
         ),
-        Error::Precondition { .. } => changed(place),
+        Error::Precondition { .. } => changed(at),
+        Error::NotSupported { .. } => io::Error::new(
+            ErrorKind::Unsupported,
+            format!("{at}the server answers no requests for parts of a file"),
+        ),
         _ => {
             let hint = match service {
                 Service::Aws if cause.contains("redirect") => {
@@ -102,14 +102,14 @@ pub(super) fn explain(error: &Error, service: Service, place: &str) -> io::Error
                 }
                 _ => "",
             };
-            io::Error::new(kind(error), format!("{place}: {cause}{hint}"))
+            io::Error::new(kind(error), format!("{at}{cause}{hint}"))
         }
     }
 }
 
 /// An object that is not the one that was opened.
-pub(super) fn changed(place: &str) -> io::Error {
-    io::Error::other(format!("{place}: it was changed while it was read"))
+pub(super) fn changed(at: &str) -> io::Error {
+    io::Error::other(format!("{at}it was changed while it was read"))
 }
 
 fn kind(error: &Error) -> ErrorKind {

@@ -81,12 +81,7 @@ impl Object {
             version: Some(self.version.clone()),
         });
         let got = self.place.fetch(parts.collect())?;
-        let gone = || {
-            io::Error::new(
-                ErrorKind::NotFound,
-                format!("{}: it has gone", self.place.shown()),
-            )
-        };
+        let gone = || io::Error::new(ErrorKind::NotFound, "it has gone");
         ranges
             .iter()
             .zip(got)
@@ -135,6 +130,14 @@ impl ByteSource for Object {
 
     fn is_remote(&self) -> bool {
         true
+    }
+
+    fn touch(&self, ranges: &[Range<u64>]) {
+        // Who reads them meets the error.
+        let _ = self.blocks.touch(ranges, |ranges| {
+            let parts = self.fetch(ranges)?;
+            Ok(parts.into_iter().map(|(_, bytes)| bytes).collect())
+        });
     }
 
     fn ahead(self: Arc<Self>, wanted: &[Range<u64>]) -> io::Result<Option<Ahead>> {

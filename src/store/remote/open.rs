@@ -47,6 +47,29 @@ pub(in crate::store) async fn version(location: &Location) -> Result<Option<Stri
     asked.await.flatten().map_err(|e| failed(&shown, e))
 }
 
+/// Whether there are objects below a URL, or one under it.
+///
+/// # Errors
+/// [`Error::Store`] where the server does not answer.
+pub(in crate::store) async fn is_taken(url: &str) -> Result<bool> {
+    let place = Place::parse(url)?;
+    let shown = place.clone();
+    let asked = in_background(move || place.is_taken()).await;
+    asked.flatten().map_err(|e| failed(&shown, e))
+}
+
+/// Bytes of all objects below a URL.
+///
+/// # Errors
+/// [`Error::Store`] where the server does not answer.
+pub(in crate::store) async fn bytes(url: &str) -> Result<u64> {
+    let place = Place::parse(url)?;
+    let shown = place.clone();
+    let asked = in_background(move || place.sizes("")).await;
+    let sizes = asked.flatten().map_err(|e| failed(&shown, e))?;
+    Ok(sizes.iter().map(|(_, size)| size).sum())
+}
+
 fn open_at(place: &Place) -> Result<Arc<dyn Store>> {
     let zarr_first = is_zarr_name(place);
     if zarr_first && let Some(store) = zarr::open_remote(place)? {

@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta};
 
 use super::client::{Client, wait};
-use super::fault::{changed, explain, is_transient};
+use super::fault::{Service, changed, explain, is_transient};
 use crate::error::Result;
 use crate::model::shown;
 
@@ -135,6 +135,11 @@ impl Place {
         !self.path.is_root()
     }
 
+    /// Whether objects can be written there.
+    pub(in crate::store) fn is_writable(&self) -> bool {
+        self.client.service != Service::Web
+    }
+
     pub(super) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client)
     }
@@ -151,11 +156,11 @@ impl Place {
         path.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))
     }
 
-    /// What messages call an object.
-    pub(super) fn name(&self, key: &str) -> String {
+    /// What messages about an object begin with; who passes them on names the place.
+    pub(super) fn at(&self, key: &str) -> String {
         match key {
-            "" => self.url.clone(),
-            key => format!("{}/{key}", self.url),
+            "" => String::new(),
+            key => format!("{key}: "),
         }
     }
 
@@ -164,7 +169,7 @@ impl Place {
     /// # Errors
     /// Where the store does not answer, or refuses.
     pub(in crate::store) fn head(&self, key: &str) -> io::Result<Option<Version>> {
-        let (client, path, name) = (Arc::clone(&self.client), self.below(key)?, self.name(key));
+        let (client, path, at) = (Arc::clone(&self.client), self.below(key)?, self.at(key));
         wait(async move {
             let _permit = client.permits.acquire().await;
             let options = GetOptions {
@@ -174,7 +179,7 @@ impl Place {
             match client.store.get_opts(&path, options).await {
                 Ok(answer) => Ok(Some(Version::of(&answer.meta))),
                 Err(Error::NotFound { .. }) => Ok(None),
-                Err(e) => Err(explain(&e, client.service, &name)),
+                Err(e) => Err(explain(&e, client.service, &at)),
             }
         })
     }
@@ -194,7 +199,7 @@ impl Place {
             requests.push(Request {
                 client: Arc::clone(&self.client),
                 path: self.below(&part.key)?,
-                name: self.name(&part.key),
+                at: self.at(&part.key),
                 part,
             });
         }
@@ -212,12 +217,12 @@ impl Place {
     /// Where the store does not list.
     pub(in crate::store) fn children(&self, prefix: &str) -> io::Result<BTreeSet<String>> {
         let path = self.below(prefix.trim_end_matches('/'))?;
-        let (client, name) = (Arc::clone(&self.client), self.name(prefix));
-        client.service.check_listing(&self.url)?;
+        let (client, at) = (Arc::clone(&self.client), self.at(prefix));
+        client.service.check_listing()?;
         wait(async move {
             let _permit = client.permits.acquire().await;
             let listed = client.store.list_with_delimiter(Some(&path)).await;
-            let listed = listed.map_err(|e| explain(&e, client.service, &name))?;
+            let listed = listed.map_err(|e| explain(&e, client.service, &at))?;
             let folders = listed.common_prefixes.into_iter();
             let objects = listed.objects.into_iter().map(|meta| meta.location);
             let names = folders.chain(objects);
@@ -233,8 +238,8 @@ impl Place {
     /// Where the store does not list.
     pub(in crate::store) fn sizes(&self, prefix: &str) -> io::Result<Vec<(String, u64)>> {
         let path = self.below(prefix.trim_end_matches('/'))?;
-        let (client, name) = (Arc::clone(&self.client), self.name(prefix));
-        client.service.check_listing(&self.url)?;
+        let (client, at) = (Arc::clone(&self.client), self.at(prefix));
+        client.service.check_listing()?;
         let skip = match self.path.is_root() {
             true => 0,
             false => self.path.as_ref().len() + 1,
@@ -247,7 +252,7 @@ impl Place {
                 (key.to_owned(), meta.size)
             });
             let sizes = sizes.try_collect().await;
-            sizes.map_err(|e| explain(&e, client.service, &name))
+            sizes.map_err(|e| explain(&e, client.service, &at))
         })
     }
 }
@@ -266,8 +271,8 @@ pub(super) async fn again(error: &Error, attempt: &mut u32) -> bool {
 struct Request {
     client: Arc<Client>,
     path: Path,
-    /// What messages call the object.
-    name: String,
+    /// What messages begin with.
+    at: String,
     part: Part,
 }
 
@@ -288,7 +293,7 @@ impl Request {
                 Err(Failure::Store(error)) => error,
             };
             if !again(&error, &mut attempt).await {
-                return Err(explain(&error, self.client.service, &self.name));
+                return Err(explain(&error, self.client.service, &self.at));
             }
         }
     }
@@ -297,7 +302,7 @@ impl Request {
         let Span::End(len) = self.part.span else {
             return Ok(None);
         };
-        let explained = |e: &Error| explain(e, self.client.service, &self.name);
+        let explained = |e: &Error| explain(e, self.client.service, &self.at);
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
@@ -335,14 +340,14 @@ impl Request {
             .as_ref()
             .is_some_and(|v| !v.agrees(&version))
         {
-            return Err(Failure::Other(changed(&self.name)));
+            return Err(Failure::Other(changed(&self.at)));
         }
         let range = answer.range.clone();
         let bytes = answer.bytes().await?;
         if bytes.len() as u64 != range.end - range.start {
             return Err(Failure::Other(io::Error::other(format!(
-                "{}: {} bytes came of {}",
-                self.name,
+                "{}{} bytes came of {}",
+                self.at,
                 bytes.len(),
                 range.end - range.start
             ))));

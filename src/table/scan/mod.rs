@@ -50,6 +50,8 @@ pub(crate) struct Scan {
     pub(crate) batch_bytes: usize,
     pub(crate) batch_size: usize,
     pub(crate) limit: Option<usize>,
+    /// Whether the object is far away, so that more is read at a time.
+    pub(crate) is_remote: bool,
     pub(crate) metrics: ScanMetrics,
 }
 

@@ -1,6 +1,7 @@
 //! HDF5 for reading: metadata by a memory-safe parser, bytes by our own parallel decode.
 //!
-//! [`tree::H5Store`] walks groups and attributes through `hdf5-pure` and hands out
+//! [`tree::H5Store`] walks groups and attributes through `hdf5-pure` (over [`source`], which [`follow`]s
+//! what is far away) and hands out
 //! [`array::H5Array`]s. An array knows where its bytes are ([`storage`]), fetches those of the
 //! selected rows ([`fetch`], [`grid`]), undoes the filters on all cores ([`filter`], [`lzf`]) and wraps them
 //! as Arrow (`store::decode`, [`heap`]). What the parser cannot do is asked of the reference library
@@ -13,6 +14,7 @@
 //! - Opening reads kilobytes: chunk tables are read with the first rows and kept.
 
 mod source;
+mod follow;
 mod tree;
 mod attributes;
 mod dtype;

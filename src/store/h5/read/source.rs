@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hdf5_pure::FormatError;
 
+use super::follow::follow;
 use crate::store::source::ByteSource;
 
 /// A source as the metadata parser wants it.
@@ -28,6 +29,10 @@ impl hdf5_pure::Source for MetadataSource {
         }
         self.0
             .read_at(offset, buf)
-            .map_err(|e| FormatError::Source(e.to_string()))
+            .map_err(|e| FormatError::Source(e.to_string()))?;
+        if self.0.is_remote() {
+            follow(self.0.as_ref(), buf);
+        }
+        Ok(())
     }
 }

@@ -209,6 +209,17 @@ impl Tree {
         self.find(key)?.ok_or_else(|| self.missing(key, ""))
     }
 
+    /// What a reference leads to that only the library follows, where the file is out of its reach:
+    /// anndata before 0.8 keeps the categories of a column in `__categories` beside it.
+    fn usual_target(&self, key: &ElementKey, name: &str) -> std::result::Result<Value, Fault> {
+        let (frame, column) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
+        let target = ElementKey::new(frame).child("__categories").child(column);
+        match name == "categories" && matches!(self.find(&target), Ok(Some(_))) {
+            true => Ok(Value::from(target.as_str())),
+            false => library::reference_attribute(&self.file, key, name),
+        }
+    }
+
     fn read_attributes(
         &self,
         key: &ElementKey,
@@ -217,7 +228,10 @@ impl Tree {
     ) -> std::result::Result<Attributes, Fault> {
         let mut references = HashMap::new();
         for name in attributes::reference_names(types) {
-            let target: Value = library::reference_attribute(&self.file, key, name)?;
+            let target = match self.file.path {
+                Some(_) => library::reference_attribute(&self.file, key, name)?,
+                None => self.usual_target(key, name)?,
+            };
             references.insert(name.to_owned(), target);
         }
         Ok(attributes::to_json(values, types, references))
