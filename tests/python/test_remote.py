@@ -71,7 +71,7 @@ def rows_of(table):
 
 def sample():
     """Objects to ask for through a server: all encodings, and every other found one, by turns by each."""
-    everything = objects.shared_objects()
+    everything = [o for o in objects.shared_objects() if o.path.suffix != ".zip"]
     encodings = [o for o in everything if o.path.parent.name == "encodings"]
     found = [o for o in everything if o not in encodings]
     pairs = [(o, kind) for o in encodings for kind in ("s3", "web")]
@@ -124,6 +124,15 @@ def consolidated(source, tmp_path):
             folder.chmod(0o755)
         zarr.consolidate_metadata(str(copy))
         return copy
+
+
+def test_archives_are_refused_by_name(annfusion, s3):
+    archive = next((o for o in objects.shared_objects() if o.path.suffix == ".zip"), None)
+    if archive is None:
+        pytest.skip("SKIPPED: shared/data is not here")
+    access, location = publish(s3, archive, None)
+    done = annfusion("inspect", location, env=access.env, check=False)
+    assert done.returncode == 1 and ".zarr.zip" in done.stderr and location in done.stderr, done.stderr
 
 
 def test_https_with_a_certificate_of_ones_own(annfusion, web, demos):
