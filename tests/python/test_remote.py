@@ -15,6 +15,8 @@ import slt
 from test_query import tables_of
 
 GUIDE = slt.files("guide")
+# Files that the HDF5 library alone reads, which opens no objects of stores: they are refused by name.
+DISK_ONLY = ("anndata-v0.7.0", "cellrank-adata_100-old", "curation-example_valid-221851", "zellkonverter-example_anndata")
 
 
 def test_questions_that_fail_are_asked_meanwhile(failures):
@@ -83,6 +85,10 @@ def sample():
 def test_a_real_object(annfusion, request, shared_thing, kind, tmp_path):
     server = request.getfixturevalue(kind)
     access, location = publish(server, shared_thing, tmp_path)
+    if shared_thing.path.stem in DISK_ONLY:
+        done = annfusion("verify", shared_thing.location, location, env=access.env, check=False)
+        assert done.returncode == 1 and "only the HDF5 library" in done.stderr and location in done.stderr, done.stderr
+        return
     done = annfusion("verify", shared_thing.location, location, env=access.env)
     assert done.returncode == 0, done.stdout
     tables = tables_of(shared_thing.read())
@@ -93,6 +99,9 @@ def test_a_real_object(annfusion, request, shared_thing, kind, tmp_path):
     with open(tmp_path / "local.arrow", "rb") as local, open(tmp_path / "remote.arrow", "rb") as remote:
         for table, ours, theirs in zip(tables, streams(remote), streams(local), strict=True):
             assert ours.schema.equals(theirs.schema), table
+            if table == "elements" and server.name == "HTTP" and shared_thing.path.suffix == ".zarr":
+                # What chunks take cannot be listed there.
+                ours, theirs = ours.drop_columns("bytes"), theirs.drop_columns("bytes")
             assert same(ours, theirs), table
 
 
