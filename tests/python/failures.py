@@ -23,13 +23,18 @@ BAD += [
     for mischief in ("noise", "random", "login", "whole", "truncated", "shorter", "claims", "denied", "broken")
     for form, kind in (("h5ad", "s3"), ("h5ad", "web"), ("zarr", "s3"), ("zarr", "web"))
 ]
+# What a proxy does to who writes to S3.
+WRITING = ("denied", "broken", "hang")
 
 
 class Case:
     """A question that cannot be answered: where and how it is asked, and words of the error."""
 
-    def __init__(self, access, key, *says):
+    def __init__(self, access, key, *says, written=None):
+        """A query, or the writing of an object."""
         self.url, self.env, self.says = access.url(key), access.env, says
+        query = ["query", self.url, QUESTION, "--format", "csv"]
+        self.command = ["convert", written, self.url] if written else query
 
 
 def cases(kinds):
@@ -110,6 +115,10 @@ class Failures:
                 continue
             proxy = self.proxies.enter_context(Proxy(kinds[kind].port, mischief=mischief))
             self.cases[f"{mischief} {form} {kind}"] = Case(kinds[kind].access(proxy.port), f"errors/demo.{form}")
+        for mischief in WRITING if "s3" in kinds else ():
+            proxy = self.proxies.enter_context(Proxy(kinds["s3"].port, mischief=mischief))
+            access = kinds["s3"].access(proxy.port)
+            self.cases[f"writing, {mischief}"] = Case(access, f"errors/{mischief}.zarr", written=demos["h5ad"])
         self.answer = annfusion("query", demos["h5ad"], QUESTION, "--format", "csv").stdout
         self.pool = concurrent.futures.ThreadPoolExecutor(8)
 

