@@ -60,6 +60,8 @@ class Proxy:
         self.lock = threading.Lock()
         self.closed = threading.Event()
         self.requests = []
+        # Requests that are being answered, and the most at a time.
+        self.n_busy = self.most_busy = 0
 
     def __enter__(self):
         self.server = Listener(("127.0.0.1", 0), Handler)
@@ -119,9 +121,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.request_seen = Request(self.command, self.path, self.headers.get("Range", ""))
         with proxy.lock:
             proxy.requests.append(self.request_seen)
-        if proxy.latency:
-            time.sleep(proxy.latency)
-        self.act(proxy, proxy.fault(), body)
+            proxy.n_busy += 1
+            proxy.most_busy = max(proxy.most_busy, proxy.n_busy)
+        try:
+            if proxy.latency:
+                time.sleep(proxy.latency)
+            self.act(proxy, proxy.fault(), body)
+        finally:
+            with proxy.lock:
+                proxy.n_busy -= 1
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_OPTIONS = do_PROPFIND = answer
 

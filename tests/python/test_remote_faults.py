@@ -1,7 +1,5 @@
 """Servers that fail now and then change no answer."""
 
-import time
-
 import pytest
 
 import slt
@@ -38,18 +36,16 @@ def test_everything_through_a_bad_connection(annfusion, store, made, form):
         assert faults
 
 
-def test_latency_does_not_add_up(annfusion, s3, made):
-    """Requests go side by side: the time is not that of one after another."""
+def test_requests_go_side_by_side(annfusion, s3, made):
+    """Far away, time is round trips one after another: chunks are asked for together."""
     for form in ("h5ad", "zarr"):
         path = made("unsorted", form)
         s3.upload(path, f"latency/{path.name}")
-        with Proxy(s3.port, latency=0.1) as proxy:
+        with Proxy(s3.port, latency=0.2) as proxy:
             access = s3.access(proxy.port)
-            began = time.monotonic()
             annfusion("query", access.url(f"latency/{path.name}"), QUESTION, env=access.env)
-            took = time.monotonic() - began
-            print(f"{form}: {len(proxy.requests)} requests in {took:.1f} s")
-            assert took < 3 + 0.1 * len(proxy.requests) * 0.6
+            print(f"{form}: {len(proxy.requests)} requests, {proxy.most_busy} at a time")
+            assert proxy.most_busy >= 3, (form, proxy.most_busy)
 
 
 def test_an_object_that_changes_is_noticed(annfusion, s3, demos, made, ordered):
