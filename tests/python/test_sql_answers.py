@@ -16,15 +16,6 @@ FILES = {file.name: file for file in slt.files("guide", "element", "plan")}
 QUERIES = [query for file in FILES.values() for query in file.queries]
 
 
-@pytest.fixture(scope="session")
-def demo(annfusion, tmp_path_factory):
-    """The `demo` of `tests/sql.rs`."""
-    path = tmp_path_factory.mktemp("demo") / "demo.h5ad"
-    size = ["--n-obs", 300, "--n-vars", 200, "--mean-genes", 40]
-    annfusion("synth", path, *size, "--cell-types", 3, "--seed", 7)
-    return path
-
-
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_the_answer_is_what_python_computes(demo, query):
     opened = {schema: read(name, demo) for schema, name in FILES[query.file].opens.items()}
