@@ -70,7 +70,6 @@ def test_an_existing_store_is_kept(annfusion, bucket, synth, tmp_path):
     annfusion("verify", synth, url, env=access.env)
 
 
-@pytest.mark.xfail(strict=True, reason="issue 3: --overwrite removes whatever is below the URL")
 def test_what_is_no_store_is_not_replaced(annfusion, bucket, synth):
     access = bucket.access()
     bucket.put("notes.zarr/mine.txt", b"keep")
