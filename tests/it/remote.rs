@@ -256,6 +256,8 @@ async fn to_zarr(
         input: input.clone(),
         output: url.into(),
         drop: Vec::new(),
+        sparse: Vec::new(),
+        dense: Vec::new(),
         genes: None,
         run: RunOptions {
             storage: Storage::of(format),

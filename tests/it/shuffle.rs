@@ -78,6 +78,8 @@ async fn zarr_and_several_files_give_the_same_order() {
         input: at(folder.path(), "in.h5ad"),
         output: folder.path().join("in.zarr"),
         drop: Vec::new(),
+        sparse: Vec::new(),
+        dense: Vec::new(),
         genes: None,
         run: RunOptions {
             storage: annfusion::element::Storage::of(Format::ZARR),
