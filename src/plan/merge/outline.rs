@@ -343,6 +343,7 @@ pub(super) fn whole(
         object: Arc::clone(object),
         rows: crate::model::RowSelection::all(n_obs),
         partitions: std::iter::once(0..n_obs).collect(),
+        order: None,
         genes: None,
         provenance: false,
         columns,
