@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use super::size::parse_limit;
 use crate::element::Amount;
 use crate::model::parse_size;
+use crate::plan::merge::{FillValue, Join, MergeAxis};
 use crate::sink::StorageChoice;
 
 /// Cut, filter and query AnnData files that do not fit in memory.
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Slice(SliceArgs),
     /// Keep the cells (and genes) that meet a condition.
     Filter(FilterArgs),
+    /// Put objects together as one, as anndata.concat does, out of core.
+    Merge(MergeArgs),
     /// Write an object in another format, layout or choice of elements.
     Convert(ConvertArgs),
     /// Make a synthetic object whose counts look like counts.
@@ -243,6 +246,54 @@ pub(super) struct FilterArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct MergeArgs {
+    /// The objects to merge, in order; quoted patterns such as 'parts/*.h5ad' expand by name. Without
+    /// --output, the first is the .h5ad file or .zarr store to write.
+    #[arg(value_name = "INPUT", required = true)]
+    pub(super) paths: Vec<String>,
+    /// The .h5ad file or .zarr store to write.
+    #[arg(long, short, value_name = "OUTPUT")]
+    pub(super) output: Option<PathBuf>,
+    /// What to keep of genes, obs columns, layers and obsm that not all objects have: inner nothing,
+    /// outer all.
+    #[arg(long, value_name = "inner|outer", default_value = "outer")]
+    pub(super) join: Join,
+    /// Which columns of var, and elements of varm and varp, to keep: the first object's that has it,
+    /// one that is the same in all, or unique among those that have it, or only in one; or none.
+    #[arg(long, value_name = "STRATEGY", default_value = "first", value_parser = ["same", "unique", "first", "only", "none"])]
+    pub(super) merge: String,
+    /// The same for uns, dict by dict.
+    #[arg(long, value_name = "STRATEGY", default_value = "first", value_parser = ["same", "unique", "first", "only", "none"])]
+    pub(super) uns_merge: String,
+    /// Add an obs column that says which object a cell came from.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) label: Option<String>,
+    /// What the objects are called there, separated by commas (0,1,...).
+    #[arg(long, value_name = "LIST")]
+    pub(super) keys: Option<String>,
+    /// Put this and the object's key behind the names of cells.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) index_unique: Option<String>,
+    /// What stands in matrices where an object has no value (0 if sparse, NaN if dense).
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(super) fill_value: Option<FillValue>,
+    /// Keep obsp, as blocks on a diagonal.
+    #[arg(long)]
+    pub(super) pairwise: bool,
+    /// Put objects below each other (obs) or beside each other (var).
+    #[arg(long, value_name = "obs|var", default_value = "obs")]
+    pub(super) axis: MergeAxis,
+    /// Match genes by a column of var instead of var_names.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) align_on: Option<String>,
+    /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) drop: Vec<String>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
     /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
@@ -314,6 +365,8 @@ mod tests {
             "annfusion slice in.h5ad out --csv-file m.csv --join-column c --obs-column g",
             "annfusion filter in.h5ad out.h5ad --obs-column keep --csv-file m.csv",
             "annfusion --debug slice in.h5ad out",
+            "annfusion merge out.h5ad a.h5ad b.h5ad",
+            "annfusion merge out.zarr parts/*.h5ad --join inner",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

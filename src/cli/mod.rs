@@ -20,6 +20,7 @@ mod output;
 mod slice;
 mod filter;
 mod convert;
+mod merge;
 mod synth;
 mod verify;
 

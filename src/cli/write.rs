@@ -80,7 +80,13 @@ pub(super) async fn finish(
 ) -> Result<Outcome> {
     match mode {
         Mode::Explain => print(prepared.explain().trim_end())?,
-        Mode::DryRun => print_report(prepared.estimate(), global, true)?,
+        Mode::DryRun => {
+            let report = prepared.estimate();
+            for warning in &report.warnings {
+                reporter.warn(warning);
+            }
+            print_report(report, global, true)?;
+        }
         Mode::Run => {
             let report = prepared.run(Arc::clone(&reporter) as _).await?;
             for warning in &report.warnings {
@@ -98,6 +104,9 @@ pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Re
         return print_json(report);
     }
     if dry_run {
+        for line in &report.details {
+            print(line)?;
+        }
         for output in &report.outputs {
             print(&format!(
                 "{}  {} cells × {} genes{}",

@@ -30,13 +30,18 @@ mod uns;
 mod strays;
 mod json;
 mod scratch;
+mod memory;
+mod uns_merge;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
 pub use frame::Frame;
+pub(crate) use index::as_text;
 pub use info::inspect_elements;
+pub(crate) use memory::{MemoryColumn, MemoryMatrix, entries, offsets};
 pub use object::{AnnData, Raw};
 pub use scratch::set_tmpdir;
 pub use uns::{UnsLeaf, uns_leaves};
+pub(crate) use uns_merge::{UnsNode, UnsSource, merge_uns, write_uns};
 pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};
 pub(crate) use write::{FrameWriter, Place, encoding, stored_name};

@@ -5,6 +5,8 @@
 
 pub(crate) mod sums;
 pub(crate) mod genes;
+pub(crate) mod numbers;
+pub(crate) mod reindex;
 mod pairwise;
 
 pub use pairwise::{AxisMap, Positions};

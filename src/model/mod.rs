@@ -2,6 +2,7 @@
 //! the metadata that Arrow fields carry, and the registry of var axes. No I/O.
 
 mod location;
+mod pattern;
 mod key;
 mod dtype;
 mod selection;
@@ -9,13 +10,16 @@ mod field;
 mod axis;
 mod categories;
 mod size;
+mod strategy;
 
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
+pub(crate) use pattern::expand;
 pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;
 pub use selection::RowSelection;
 pub(crate) use size::parse_size;
+pub use strategy::MergeStrategy;

@@ -1,6 +1,6 @@
 //! What a command does, as Rust API: each operation builds a plan, runs it and reports.
 //!
-//! [`slice()`], [`filter()`] and [`convert()`] give a [`Prepared`] plan, which explains and estimates itself, and
+//! [`slice()`], [`filter()`], [`merge()`] and [`convert()`] give a [`Prepared`] plan, which explains and estimates itself, and
 //! runs. Options are structs, progress is a [`Progress`] the caller brings, nothing prints.
 
 mod options;
@@ -14,6 +14,7 @@ mod csv;
 mod slice;
 mod filter;
 mod convert;
+mod merge;
 mod inspect;
 mod synth;
 mod verify;
@@ -21,6 +22,7 @@ mod verify;
 pub use convert::convert;
 pub use filter::filter;
 pub use inspect::{Inspection, inspect};
+pub use merge::{MergeOptions, merge};
 pub use options::{
     ConvertOptions, CsvColumn, Cut, FilterOptions, GeneList, OutputNames, RunOptions, SliceOptions,
 };

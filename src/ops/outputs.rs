@@ -113,7 +113,12 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
 pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
-    let inputs = Inputs::of([input]);
+    check_all(paths, &[input], options)
+}
+
+/// As [`check`], of several inputs.
+pub(super) fn check_all(paths: &[&Path], inputs: &[&str], options: &RunOptions) -> Result<()> {
+    let inputs = Inputs::of(inputs.iter().copied());
     let mut seen = HashSet::new();
     for path in paths {
         if !seen.insert(place_of(path)) {
@@ -129,7 +134,7 @@ pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Resul
 }
 
 /// Sparse matrices that move with cells, under the names of their columns.
-fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
+pub(super) fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
     let mut matrices: Vec<(String, &dyn MatrixReader)> = Vec::new();
     if let Some(x) = object.x() {
         matrices.push(("X".to_owned(), x.as_ref()));
@@ -156,25 +161,12 @@ pub(super) async fn size(
     shard: &Shard,
     genes: Option<&Genes>,
 ) -> Result<OutputSpec> {
-    let metrics = ReadMetrics::default();
     let mut nnz = BTreeMap::new();
     for (name, matrix) in sparse(object) {
         if genes.is_some() && (name == "X" || name.starts_with("layers_")) {
             continue;
         }
-        let mut entries = 0;
-        let mut start = 0;
-        while start < shard.rows.len() {
-            let rows = shard.rows.slice(start..start + STEP);
-            entries += matrix
-                .offsets(&rows, &metrics)
-                .await?
-                .last()
-                .copied()
-                .unwrap_or(0);
-            start += STEP;
-        }
-        nnz.insert(name, entries);
+        nnz.insert(name, entries(matrix, &shard.rows).await?);
     }
     Ok(OutputSpec {
         path: shard.path.clone(),
@@ -182,4 +174,18 @@ pub(super) async fn size(
         nnz,
         axis: genes.map(|genes| genes.axis.clone()),
     })
+}
+
+/// Stored entries of some rows of a matrix, from `indptr` alone.
+pub(super) async fn entries(matrix: &dyn MatrixReader, rows: &RowSelection) -> Result<u64> {
+    let metrics = ReadMetrics::default();
+    let mut entries = 0;
+    let mut start = 0;
+    while start < rows.len() {
+        let step = rows.slice(start..start + STEP);
+        let offsets = matrix.offsets(&step, &metrics).await?;
+        entries += offsets.last().copied().unwrap_or(0);
+        start += STEP;
+    }
+    Ok(entries)
 }

@@ -30,7 +30,7 @@ const BASE_BYTES: u64 = 64 << 20;
 const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
 /// Bytes of a batch where a lone output is written: its reading, decoding and encoding share the
 /// cores batch by batch, which takes several chunks of work for each.
-const LONE_BATCH_BYTES: usize = 8 << 20;
+pub(super) const LONE_BATCH_BYTES: usize = 8 << 20;
 /// The least memory limit, in bytes, that every operation can work in.
 pub const LEAST_MEMORY_LIMIT: u64 = 192 << 20;
 
@@ -39,6 +39,14 @@ pub(super) async fn open(
     input: &Location,
     options: &RunOptions,
 ) -> Result<(Session, Arc<AnnData>)> {
+    let session = session(options)?;
+    let object = AnnData::open(input).await?;
+    session.add(Some("input"), Arc::clone(&object))?;
+    Ok((session, object))
+}
+
+/// A session with the resources an operation may use.
+pub(super) fn session(options: &RunOptions) -> Result<Session> {
     let mut session = Session::builder();
     if let Some(limit) = options.memory_limit {
         if limit < LEAST_MEMORY_LIMIT {
@@ -54,10 +62,12 @@ pub(super) async fn open(
     if let Some(tmpdir) = &options.tmpdir {
         session = session.tmpdir(tmpdir);
     }
-    let session = session.build()?;
-    let object = AnnData::open(input).await?;
-    session.add(Some("input"), Arc::clone(&object))?;
-    Ok((session, object))
+    session.build()
+}
+
+/// Memory of an operation that writes so many outputs at a time.
+pub(super) fn memory(jobs: usize) -> u64 {
+    BASE_BYTES + jobs as u64 * OUTPUT_BYTES
 }
 
 /// Outputs written at a time: what was asked for, or two more than there are cores, so that some
@@ -77,7 +87,6 @@ pub struct Prepared {
     session: Session,
     plan: Arc<WriteExec>,
     /// Names without folders are made when it runs, not when it is planned.
-    shards: Vec<Shard>,
     report: Report,
     what: String,
 }
@@ -120,7 +129,7 @@ impl Prepared {
             Some(genes) => u64::try_from(genes.positions.len()).unwrap_or(u64::MAX),
             None => work.object.n_vars(),
         };
-        let mut report = Report {
+        let report = Report {
             outputs: work
                 .shards
                 .iter()
@@ -132,18 +141,30 @@ impl Prepared {
                 })
                 .collect(),
             warnings: work.warnings.clone(),
-            memory_bytes: BASE_BYTES + jobs as u64 * OUTPUT_BYTES,
+            details: Vec::new(),
+            memory_bytes: memory(jobs),
             seconds: 0.0,
         };
-        report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
         let plan = plan(&work, sizes, spec).await?;
-        Ok(Self {
-            session: work.session,
+        Ok(Self::of_plan(work.session, plan, report, work.what, options))
+    }
+
+    /// A plan that is made already; the report says what it will do, but for the time.
+    pub(super) fn of_plan(
+        session: Session,
+        plan: WriteExec,
+        mut report: Report,
+        what: impl Into<String>,
+        options: &RunOptions,
+    ) -> Self {
+        let jobs = plan.spec().jobs;
+        report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
+        Self {
+            session,
             plan: Arc::new(plan),
-            shards: work.shards,
             report,
-            what: work.what,
-        })
+            what: what.into(),
+        }
     }
 
     /// The physical plan, as EXPLAIN shows it.
@@ -168,7 +189,7 @@ impl Prepared {
     /// Whatever reading or writing meets; no output has its final name then.
     pub async fn run(self, progress: Arc<dyn Progress>) -> Result<Report> {
         let begun = Instant::now();
-        let total = self.shards.iter().map(|s| s.rows.len()).sum();
+        let total = self.report.outputs.iter().map(|output| output.n_obs).sum();
         progress.start(&self.what, total);
         let ticker = watch(Arc::clone(&self.plan), Arc::clone(&progress));
         let plan: Arc<dyn ExecutionPlan> = Arc::clone(&self.plan) as _;

@@ -1,7 +1,8 @@
 //! Plan nodes of our own: what writes, and what a write needs below it.
 //!
 //! [`WriteExec`] runs its input and writes objects, as its [`WriteSpec`] describes.
-//! [`AttachColumnExec`] gives cells a column that their object does not have.
+//! [`AttachColumnExec`] gives cells a column that their object does not have. [`merge`] makes the
+//! cells of several objects those of one.
 //! [`ObjectFormatFactory`] is how `COPY … STORED AS H5AD` (or `ZARR`) gets there.
 //!
 //! # Invariants
@@ -18,6 +19,7 @@ mod unions;
 mod attach;
 mod provenance;
 mod format;
+pub mod merge;
 
 pub use attach::AttachColumnExec;
 pub use format::ObjectFormatFactory;

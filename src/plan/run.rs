@@ -23,7 +23,7 @@ use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
-use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
+use crate::sink::{FinishedObject, ObjectSink, ObjectSize, Origin, SinkOptions};
 use crate::store::{Compression, Format, Inputs};
 use crate::table::locations;
 
@@ -46,7 +46,16 @@ pub(super) async fn write(
 ) -> Result<Written> {
     unions::check(&input).await?;
     let sources = locations(&input);
+    let mut origins = Vec::new();
+    let mut warnings = Vec::new();
+    for merge in unions::merges(&input) {
+        let outline = merge.outline().await?;
+        origins.push(outline.origin().await?);
+        warnings.extend(outline.warnings().iter().cloned());
+        warnings.extend(outline.rest_warnings().await?);
+    }
     let job = Job {
+        merges: origins,
         schema: input.schema(),
         inputs: Inputs::of(sources.iter().map(Location::path)),
         input,
@@ -55,7 +64,6 @@ pub(super) async fn write(
         context: Arc::clone(&context),
         counters,
     };
-    let mut warnings = Vec::new();
     let objects = match &spec.outputs {
         Outputs::PerPartition(outputs) => job.per_partition(outputs).await?,
         Outputs::Single(output) => vec![job.single(output).await?],
@@ -96,6 +104,8 @@ pub(super) async fn write(
 #[derive(Clone)]
 struct Job {
     input: Arc<dyn ExecutionPlan>,
+    /// Merges that rows may come from.
+    merges: Vec<Arc<Origin>>,
     inputs: Inputs,
     schema: SchemaRef,
     /// Bytes of all outputs, as far as the plan knows them.
@@ -328,7 +338,8 @@ impl Job {
             fsync: self.spec.fsync,
             run_bytes: self.run_bytes,
         };
-        ObjectSink::create(&output.path, &self.schema, &size, &options).await
+        let sink = ObjectSink::create(&output.path, &self.schema, &size, &options).await?;
+        Ok(sink.with_merges(self.merges.iter().map(Arc::clone).collect()))
     }
 
     async fn drain(

@@ -12,6 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::model::MatrixKind;
+use crate::plan::merge::MergeExec;
 use crate::table::AnnDataSource;
 
 /// Bytes of matrix rows that other nodes may gather into one batch.
@@ -46,6 +47,7 @@ fn in_order(plan: &Arc<dyn ExecutionPlan>) -> bool {
                 && plan.maintains_input_order().iter().all(|kept| *kept)
                 && in_order(child)
         }
+        children if plan.is::<MergeExec>() => children.iter().all(|child| in_order(child)),
         _ => false,
     }
 }

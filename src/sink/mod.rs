@@ -2,8 +2,8 @@
 //!
 //! [`ObjectSink`] writes what batches hold, row after row (`obs`, `X`, `layers`, `obsm`, `raw/X`),
 //! and at the end what is aligned to genes or to nothing (`var`, `varm`, `varp`, `raw/var`,
-//! `raw/varm`, `uns`), which it takes from the object the rows came from, and `obsp`, re-indexed
-//! by the rows' positions there.
+//! `raw/varm`, `uns`), which it takes from the object, or the merge of objects, that the rows came
+//! from, and `obsp`, re-indexed by the rows' positions there.
 //!
 //! # Invariants
 //! - Rows are written in the order they come.
@@ -14,6 +14,7 @@ mod choice;
 mod options;
 mod layout;
 mod provenance;
+mod origin;
 mod object;
 mod finish;
 mod genes;
@@ -23,3 +24,4 @@ pub use choice::StorageChoice;
 pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};
 pub use options::{ObjectSize, SinkOptions};
+pub(crate) use origin::{GeneSide, Origin};
