@@ -15,12 +15,14 @@ use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtens
 use crate::cluster::message::{TableMessage, external, read, write};
 use crate::functions;
 use crate::plan::ObjectFormatFactory;
+use crate::plan::merge::MergeTable;
 use crate::table::AnnDataTable;
 
 const TABLE: &[u8] = b"annfusion.table.1:";
+const MERGE: &[u8] = b"annfusion.merged.1:";
 const FORMAT: &[u8] = b"annfusion.format.1.";
 
-/// Sends tables of objects and the format that writes them.
+/// Sends tables of objects, merges of them, and the formats that write objects.
 #[derive(Debug)]
 pub struct AnnDataLogicalCodec {
     inner: Arc<dyn LogicalExtensionCodec>,
@@ -60,6 +62,10 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         schema: SchemaRef,
         ctx: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
+        if let Some(bytes) = buf.strip_prefix(MERGE) {
+            let spec = serde_json::from_slice(bytes).map_err(external)?;
+            return Ok(Arc::new(MergeTable::unopened(Arc::new(spec), schema)));
+        }
         let Some(bytes) = buf.strip_prefix(TABLE) else {
             return self
                 .inner
@@ -81,6 +87,10 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         node: Arc<dyn TableProvider>,
         buf: &mut Vec<u8>,
     ) -> Result<()> {
+        if let Some(merge) = node.downcast_ref::<MergeTable>() {
+            buf.extend_from_slice(MERGE);
+            return serde_json::to_writer(buf, merge.spec().as_ref()).map_err(external);
+        }
         let Some(table) = node.downcast_ref::<AnnDataTable>() else {
             return self.inner.try_encode_table_provider(table_ref, node, buf);
         };

@@ -58,6 +58,17 @@ impl GroupMessage {
     }
 }
 
+/// A merge over scans of its objects.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MergeMessage {
+    #[prost(string, tag = "1")]
+    pub(super) spec: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) schema: Option<Schema>,
+    #[prost(string, tag = "3")]
+    pub(super) output: String,
+}
+
 /// A table.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TableMessage {

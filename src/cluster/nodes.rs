@@ -10,10 +10,13 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cluster::message::external;
+use crate::cluster::message::{MergeMessage, read, write};
+use crate::plan::merge::MergeExec;
 use crate::plan::{AttachColumnExec, WriteExec};
 
 const WRITE: &[u8] = b"annfusion.write.1:";
 const ATTACH: &[u8] = b"annfusion.attach.1:";
+const MERGE: &[u8] = b"annfusion.merge.1:";
 
 /// Writes a node, tag first; false where it is not one of ours.
 pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<bool> {
@@ -29,6 +32,15 @@ pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result
         let mut stream = StreamWriter::try_new(buf, &schema)?;
         stream.write(&batch)?;
         stream.finish()?;
+        return Ok(true);
+    }
+    if let Some(merge) = node.downcast_ref::<MergeExec>() {
+        let message = MergeMessage {
+            spec: serde_json::to_string(merge.spec().as_ref()).map_err(external)?,
+            schema: Some(merge.schema().as_ref().try_into()?),
+            output: serde_json::to_string(merge.output()).map_err(external)?,
+        };
+        write(MERGE, &message, buf)?;
         return Ok(true);
     }
     Ok(false)
@@ -51,6 +63,16 @@ pub(super) fn decode(
         let schema = batch.schema();
         let field = Arc::clone(&schema.fields()[0]);
         let node = AttachColumnExec::try_new(only(inputs)?, field, Arc::clone(batch.column(0)))?;
+        return Ok(Some(Arc::new(node)));
+    }
+    if let Some(bytes) = bytes.strip_prefix(MERGE) {
+        let message: MergeMessage = read(bytes)?;
+        let missing = || exec_datafusion_err!("a merge came without its schema");
+        let schema = Schema::try_from(message.schema.as_ref().ok_or_else(missing)?)?;
+        let spec = serde_json::from_str(&message.spec).map_err(external)?;
+        let output = serde_json::from_str(&message.output).map_err(external)?;
+        let schema = Arc::new(schema);
+        let node = MergeExec::described(Arc::new(spec), output, schema, inputs.to_vec());
         return Ok(Some(Arc::new(node)));
     }
     Ok(None)

@@ -1,5 +1,4 @@
-//! Columns and matrices that are held in memory: what was made of several objects' elements, and is
-//! as long as an axis of genes.
+//! Columns that are held in memory, such as names of merged axes; and the parts of matrix rows that are.
 
 use std::sync::Arc;
 
@@ -8,9 +7,9 @@ use arrow::compute::take;
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
 
-use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape};
+use crate::element::{ColumnReader, EntryParts};
 use crate::error::{Error, Result};
-use crate::model::{DType, ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis};
+use crate::model::{ElementKey, RowSelection};
 use crate::store::ReadMetrics;
 
 /// A column whose values are at hand.
@@ -48,104 +47,6 @@ impl ColumnReader for MemoryColumn {
 
     fn row_bytes(&self) -> u64 {
         bytes_per_row(&self.values)
-    }
-}
-
-/// A square or other matrix whose rows are at hand.
-#[derive(Debug, Clone)]
-pub(crate) struct MemoryMatrix {
-    column: MemoryColumn,
-    shape: MatrixShape,
-}
-
-impl MemoryMatrix {
-    /// A matrix of these rows.
-    ///
-    /// # Errors
-    /// [`Error::IncompatibleSchemas`] where the values are no rows of a matrix.
-    pub(crate) fn try_new(field: FieldRef, key: ElementKey, values: ArrayRef) -> Result<Self> {
-        let strange = || Error::IncompatibleSchemas(format!("{key}: no rows of a matrix"));
-        let kind = MatrixKind::of(values.data_type()).ok_or_else(strange)?;
-        let (data, n_cols, nnz) = match kind {
-            MatrixKind::Sparse => {
-                let rows = values.as_list::<i32>();
-                let width = FieldMeta::of(&field).width.ok_or_else(strange)?;
-                let offsets = rows.value_offsets();
-                let ends = offsets.first().zip(offsets.last());
-                let nnz = ends.and_then(|(first, last)| u64::try_from(last - first).ok());
-                (rows.values().as_struct().column(1).data_type().clone(), width, nnz)
-            }
-            MatrixKind::Dense => {
-                let rows = values.as_fixed_size_list();
-                let width = u64::try_from(rows.value_length()).map_err(|_| strange())?;
-                (rows.values().data_type().clone(), width, None)
-            }
-        };
-        let shape = MatrixShape {
-            kind,
-            n_rows: values.len() as u64,
-            n_cols,
-            nnz,
-            data: DType::from_arrow(&data).ok_or_else(strange)?,
-            indices: None,
-            csc: false,
-        };
-        Ok(Self {
-            column: MemoryColumn::new(field, key, values),
-            shape,
-        })
-    }
-}
-
-#[async_trait]
-impl ColumnReader for MemoryMatrix {
-    fn field(&self) -> &FieldRef {
-        self.column.field()
-    }
-
-    fn key(&self) -> &ElementKey {
-        self.column.key()
-    }
-
-    fn len(&self) -> u64 {
-        self.column.len()
-    }
-
-    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
-        self.column.read(rows, metrics).await
-    }
-
-    fn as_matrix(&self) -> Option<&dyn MatrixReader> {
-        Some(self)
-    }
-
-    fn row_bytes(&self) -> u64 {
-        self.column.row_bytes()
-    }
-}
-
-#[async_trait]
-impl MatrixReader for MemoryMatrix {
-    fn shape(&self) -> &MatrixShape {
-        &self.shape
-    }
-
-    fn axis(&self) -> Option<&Arc<VarAxis>> {
-        None
-    }
-
-    async fn offsets(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Vec<u64>> {
-        let values = self.read(rows, metrics).await?;
-        Ok(offsets(&values, self.shape.n_cols))
-    }
-
-    async fn entries(
-        &self,
-        rows: &RowSelection,
-        parts: EntryParts,
-        metrics: &ReadMetrics,
-    ) -> Result<(Option<ArrayRef>, Option<ArrayRef>)> {
-        Ok(entries(&self.read(rows, metrics).await?, parts))
     }
 }
 

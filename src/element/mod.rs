@@ -38,7 +38,7 @@ pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
 pub use frame::Frame;
 pub(crate) use index::as_text;
 pub use info::inspect_elements;
-pub(crate) use memory::{MemoryColumn, MemoryMatrix, entries, offsets};
+pub(crate) use memory::{MemoryColumn, entries, offsets};
 pub use object::{AnnData, Raw};
 pub use scratch::set_tmpdir;
 pub use uns::{UnsLeaf, uns_leaves};

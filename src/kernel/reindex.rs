@@ -110,6 +110,19 @@ impl ColumnMap {
         self.n_new
     }
 
+    /// How many columns there were.
+    pub(crate) fn n_old(&self) -> usize {
+        self.n_old
+    }
+
+    /// How many of them have a place.
+    pub(crate) fn n_kept(&self) -> usize {
+        match &self.moves {
+            Some(moves) => self.n_new - moves.n_empty,
+            None => self.n_old,
+        }
+    }
+
     /// Whether nothing changes.
     pub(crate) fn is_identity(&self) -> bool {
         self.moves.is_none()

@@ -14,7 +14,7 @@ use super::report::{OutputReport, Report};
 use crate::element::MatrixReader;
 use crate::error::Result;
 use crate::model::{CategoryRegistry, DType, FieldMeta, MatrixKind, RowSelection};
-use crate::plan::merge::{Join, MergeExec, MergeOutline, MergeSpec};
+use crate::plan::merge::{Join, MergeAxis, MergeExec, MergeOutline, MergeOutput, MergeSpec};
 use crate::plan::{OutputSpec, Outputs, WriteExec, WriteSpec};
 
 /// Options of [`merge`].
@@ -61,8 +61,12 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         fsync: options.run.fsync,
         jobs: 1,
     };
-    let columns = (0..outline.schema().fields().len()).collect();
-    let input = MergeExec::try_new(&outline, columns, true, LONE_BATCH_BYTES)?;
+    let all = MergeOutput {
+        provenance: true,
+        batch_bytes: LONE_BATCH_BYTES,
+        ..MergeOutput::columns((0..outline.schema().fields().len()).collect())
+    };
+    let input = MergeExec::try_new(&outline, all)?;
     let plan = WriteExec::try_new(Arc::new(input), Arc::new(spec))?;
     let report = Report {
         outputs: vec![OutputReport {
@@ -112,21 +116,25 @@ fn bytes(outline: &MergeOutline) -> u64 {
 fn details(outline: &MergeOutline) -> Vec<String> {
     let spec = outline.spec();
     let mut lines = Vec::new();
-    for (object, (kept, n_vars)) in outline.objects().iter().zip(outline.genes_kept()) {
-        let lost = match (n_vars - kept, spec.join) {
+    let (what, n_merged) = match spec.axis {
+        MergeAxis::Obs => ("genes", outline.axis().len() as u64),
+        MergeAxis::Var => ("cells", outline.n_obs()),
+    };
+    for (object, (kept, n)) in outline.objects().iter().zip(outline.kept()) {
+        let lost = match (n - kept, spec.join) {
             (0, _) => String::new(),
             (lost, Join::Inner) => format!(", {lost} lost; --join outer keeps them"),
             (lost, Join::Outer) => format!(", {lost} lost"),
         };
-        let new = outline.axis().len() as u64 - kept;
-        let new = match new {
+        let new = match n_merged - kept {
             0 => String::new(),
             new => format!(", {new} of others"),
         };
         lines.push(format!(
-            "{}: {} cells, {kept} of {n_vars} genes kept{lost}{new}",
+            "{}: {} cells × {} genes, {kept} of {n} {what} kept{lost}{new}",
             object.location(),
-            object.n_obs()
+            object.n_obs(),
+            object.n_vars()
         ));
     }
     lines.extend(columns(outline.schema()));

@@ -204,7 +204,12 @@ impl Prepared {
             output.n_obs = object.n_obs;
             output.bytes = bytes_of(&object.path);
         }
-        report.warnings.extend(warnings);
+        for warning in warnings {
+            // What the plan said already.
+            if !report.warnings.contains(&warning) {
+                report.warnings.push(warning);
+            }
+        }
         report.seconds = begun.elapsed().as_secs_f64();
         Ok(report)
     }

@@ -45,7 +45,7 @@ pub(super) async fn write(
     counters: Counters,
 ) -> Result<Written> {
     unions::check(&input).await?;
-    let sources = locations(&input);
+    let mut sources = locations(&input);
     let mut origins = Vec::new();
     let mut warnings = Vec::new();
     for merge in unions::merges(&input) {
@@ -53,6 +53,9 @@ pub(super) async fn write(
         origins.push(outline.origin().await?);
         warnings.extend(outline.warnings().iter().cloned());
         warnings.extend(outline.rest_warnings().await?);
+        // Objects beside each other are read by the merge, not by scans of their own.
+        let objects = outline.objects().iter().map(|object| object.location().clone());
+        sources.extend(objects.filter(|object| !locations(&input).contains(object)));
     }
     let job = Job {
         merges: origins,

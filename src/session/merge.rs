@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::Array;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::Expr;
@@ -43,17 +44,13 @@ impl TableFunctionImpl for Merge {
 }
 
 /// Sets an option of `anndata.concat`'s.
-fn set(spec: &mut MergeSpec, name: &str, value: &Expr) -> Result<(), Error> {
+fn set(spec: &mut MergeSpec, name: &str, texts: &[String]) -> Result<(), Error> {
     fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &str) -> Result<T, Error> {
         text.parse().map_err(|reason| Error::option(name, reason))
     }
-    let texts = || texts(value);
-    let one = || {
-        let mut found = texts().unwrap_or_default();
-        match (found.pop(), found.is_empty()) {
-            (Some(text), true) => Ok(text),
-            _ => Err(Error::option(name, format!("{value} is not one literal value"))),
-        }
+    let one = || match texts {
+        [text] => Ok(text.clone()),
+        texts => Err(Error::option(name, format!("{} values where one belongs", texts.len()))),
     };
     match name {
         "axis" => spec.axis = parsed(name, &one()?)?,
@@ -61,11 +58,11 @@ fn set(spec: &mut MergeSpec, name: &str, value: &Expr) -> Result<(), Error> {
         "merge" => spec.merge = Some(parsed(name, &one()?)?),
         "uns_merge" => spec.uns_merge = Some(parsed(name, &one()?)?),
         "label" => spec.label = Some(one()?),
-        "keys" => spec.keys = texts(),
+        "keys" => spec.keys = Some(texts.to_vec()),
         "index_unique" => spec.index_unique = Some(one()?),
         "fill_value" => spec.fill_value = Some(parsed(name, &one()?)?),
         "align_on" => spec.align_on = Some(one()?),
-        "drop" => spec.drop = texts().unwrap_or_default().iter().map(ElementKey::new).collect(),
+        "drop" => spec.drop = texts.iter().map(ElementKey::new).collect(),
         "pairwise" => {
             spec.pairwise = match one()?.as_str() {
                 "true" => true,
@@ -93,11 +90,29 @@ fn text(expr: &Expr) -> Option<String> {
     }
 }
 
-/// A literal as text, or the literals of an array.
+/// The members of a struct literal as texts: one of a value, one per item of a list. The planner has
+/// evaluated it, or not.
+fn pairs(expr: &Expr) -> Option<Vec<(String, Vec<String>)>> {
+    match expr {
+        Expr::Literal(ScalarValue::Struct(row), _) => {
+            let members = row.fields().iter().zip(row.columns());
+            let members = members.map(|(field, column)| {
+                let value = ScalarValue::try_from_array(column, 0).ok()?;
+                Some((field.name().clone(), items(&value)?))
+            });
+            members.collect()
+        }
+        Expr::ScalarFunction(call) if call.name() == "named_struct" => {
+            let pairs = call.args.chunks_exact(2);
+            pairs.map(|pair| Some((text(&pair[0])?, texts(&pair[1])?))).collect()
+        }
+        _ => None,
+    }
+}
+
 fn texts(expr: &Expr) -> Option<Vec<String>> {
     match expr {
-        Expr::Literal(ScalarValue::Null, _) => None,
-        Expr::Literal(value, _) => Some(vec![value.to_string()]),
+        Expr::Literal(value, _) => items(value),
         Expr::Negative(inner) => {
             let texts = texts(inner)?;
             Some(texts.iter().map(|text| format!("-{text}")).collect())
@@ -110,14 +125,11 @@ fn texts(expr: &Expr) -> Option<Vec<String>> {
     }
 }
 
-/// The members of a struct literal.
-fn pairs(expr: &Expr) -> Option<Vec<(String, Expr)>> {
-    let Expr::ScalarFunction(call) = expr else {
-        return None;
+fn items(value: &ScalarValue) -> Option<Vec<String>> {
+    let ScalarValue::List(list) = value else {
+        return (!value.is_null()).then(|| vec![value.to_string()]);
     };
-    if call.name() != "named_struct" {
-        return None;
-    }
-    let pairs = call.args.chunks_exact(2);
-    pairs.map(|pair| Some((text(&pair[0])?, pair[1].clone()))).collect()
+    let items = list.values();
+    let item = |at| ScalarValue::try_from_array(items, at).ok().map(|item| item.to_string());
+    (0..items.len()).map(item).collect()
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -41,6 +43,15 @@ pub struct CellsScan {
 /// [`Error::ElementNotFound`] for a column that `cells` does not have; [`Error::OutOfRange`] for
 /// rows beyond the object's; [`Error::InvalidOption`] for genes that are not on the axis.
 pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
+    scan_cells_where(scan, |_| Ok(Vec::new()))
+}
+
+/// As [`scan_cells`], of those cells that satisfy all conjuncts, which are over the schema of all
+/// columns.
+pub(crate) fn scan_cells_where(
+    scan: CellsScan,
+    conjuncts: impl FnOnce(&SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let n_obs = scan.object.n_obs();
     if scan.rows.end() > n_obs {
         return Err(Error::OutOfRange {
@@ -63,7 +74,8 @@ pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
         Arc::new(description),
         TableSchema::from(Arc::clone(&schema)),
     )
-    .with_layout(layout);
+    .with_layout(layout)
+    .with_conjuncts(conjuncts(&schema)?);
     if let Some(mut names) = scan.columns {
         if scan.provenance {
             names.extend([OBJECT_COLUMN.to_owned(), ROW_COLUMN.to_owned()]);

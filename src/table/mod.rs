@@ -28,12 +28,14 @@ mod provenance;
 mod inputs;
 
 pub use cells::{CellsScan, scan_cells};
+pub(crate) use cells::scan_cells_where;
 pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
 pub(crate) use inputs::locations;
 pub use kind::TableKind;
 pub(crate) use layout::cells_name;
 pub(crate) use provenance::add_provenance;
 pub use provider::AnnDataTable;
+pub(crate) use provider::is_plain;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;
 pub(crate) use source::scan_config;

@@ -151,12 +151,14 @@ impl TableProvider for AnnDataTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         use TableProviderFilterPushDown::{Exact, Unsupported};
-        let taken = |filter: &&Expr| {
-            let subquery = filter.exists(|e| Ok(needs_planning(e))).unwrap_or(true);
-            if subquery { Unsupported } else { Exact }
-        };
+        let taken = |filter: &&Expr| if is_plain(filter) { Exact } else { Unsupported };
         Ok(filters.iter().map(taken).collect())
     }
+}
+
+/// Whether a condition can be evaluated where rows are read.
+pub(crate) fn is_plain(filter: &Expr) -> bool {
+    !filter.exists(|e| Ok(needs_planning(e))).unwrap_or(true)
 }
 
 /// What only the planner can evaluate.

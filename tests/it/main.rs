@@ -14,6 +14,7 @@ mod element_broken;
 mod element_read;
 mod fuzz;
 mod memory;
+mod merge;
 mod layering;
 mod ops;
 mod sink;

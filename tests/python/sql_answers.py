@@ -37,6 +37,10 @@ def cells(a):
     return a.obs.assign(total=total_counts(a.X), n=n_genes(a.X), obs_names=a.obs_names.astype(str))
 
 
+def of_type(a, name):
+    return cells(a)[a.obs["cell_type"] == name]
+
+
 def coo(a):
     """The stored entries of X, row by row."""
     entries = csr(a.X).tocoo()
@@ -397,6 +401,34 @@ ANSWERS = {
             lambda a: [(path, encoding, value[:60]) for path, encoding, value in uns_rows(dict(a.uns))[:12]],
         "SELECT value FROM uns WHERE path = 'dataset_name'":
             lambda a: compact(a.uns["dataset_name"]),
+    },
+    "guide/06_merge": {
+        "COPY (SELECT * FROM cells) TO '$OUT/by' STORED AS H5AD PARTITIONED BY (cell_type)":
+            lambda a: a.n_obs,
+        "COPY (SELECT *, total_counts(X) AS depth FROM cells WHERE cell_type = 'B') TO '$OUT/deep.h5ad' STORED AS H5AD":
+            lambda a: len(of_type(a, "B")),
+        "SELECT count(*), max(obs_idx) FROM merge('$OUT/by_*.h5ad')":
+            lambda a: [(a.n_obs, a.n_obs - 1)],
+        "SELECT cell_type, sum(total_counts(X)) FROM merge('$OUT/by_*.h5ad') GROUP BY cell_type ORDER BY cell_type":
+            lambda a: sorted((k, f["total"].sum()) for k, f in cells(a).groupby("cell_type", observed=True)),
+        "SELECT batch_of, count(*), count(depth) FROM merge('$OUT/by_B.h5ad', '$OUT/deep.h5ad', {'join': 'outer', 'label': 'batch_of', 'keys': ['plain', 'deep'], 'index_unique': '-'}) GROUP BY batch_of ORDER BY batch_of":
+            lambda a: [("deep", *twice(len(of_type(a, "B")))), ("plain", len(of_type(a, "B")), 0)],
+        "SELECT obs_names FROM merge('$OUT/by_B.h5ad', '$OUT/deep.h5ad', {'keys': ['plain', 'deep'], 'index_unique': '-'}) WHERE obs_idx IN (0, 66) ORDER BY obs_idx":
+            lambda a: [f"{of_type(a, 'B').index[0]}-{key}" for key in ("plain", "deep")],
+        "COPY (SELECT * FROM merge('$OUT/by_*.h5ad', {'merge': 'same', 'uns_merge': 'same'})) TO '$OUT/all.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs,
+        "SELECT count(*) FROM read_anndata('$OUT/all.h5ad', 'var')":
+            lambda a: a.n_vars,
+        "SELECT cell_type, count(*) FROM read_anndata('$OUT/all.h5ad', 'obs') GROUP BY cell_type ORDER BY cell_type":
+            lambda a: sorted(sizes(a.obs["cell_type"])),
+        "SELECT count(*) FROM merge('$OUT/by_*.h5ad') WHERE cell_type = 'B' AND total_counts(X) > 40":
+            lambda a: (of_type(a, "B")["total"] > 40).sum(),
+    },
+    "plan/merge": {
+        "COPY (SELECT * FROM cells WHERE cell_type = 'B') TO '$OUT/b.h5ad' STORED AS H5AD":
+            lambda a: len(of_type(a, "B")),
+        "COPY (SELECT * FROM cells WHERE cell_type <> 'B') TO '$OUT/other.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs - len(of_type(a, "B")),
     },
     "plan/pushdown": {
         "EXPLAIN SELECT count(*) FROM cells":

@@ -1,5 +1,5 @@
-//! Elements of the other axis (`var`, `varm`, `varp` where cells are stacked): brought onto the
-//! merged axis whole, then kept or dropped by the strategy.
+//! Elements of the axis that is not stacked (`var`, `varm`, `varp` where cells are): brought onto the
+//! merged axis as they are read, and kept or dropped whole, by the strategy.
 
 use std::sync::Arc;
 
@@ -10,35 +10,94 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use async_trait::async_trait;
 
 use super::promote::result_type;
-use crate::element::ColumnReader;
+use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
 use crate::kernel::numbers::{canonical, promote};
 use crate::kernel::reindex::{ColumnMap, list};
-use crate::model::{FieldMeta, MatrixKind, MergeStrategy, RowSelection};
+use crate::model::{
+    DType, ElementKey, FieldMeta, MatrixKind, MergeStrategy, RowSelection, VarAxis,
+};
 use crate::store::ReadMetrics;
 
-/// A column, or an array, that stands on the merged axis.
+/// Rows that are compared at a time.
+const BLOCK: u64 = 1 << 14;
+
+/// An object's element as rows of the merged axis. Where the object has no row stands nothing: a
+/// missing value, a NaN, no entries; whole numbers and text become what can be missing, as pandas and
+/// numpy have it.
 #[derive(Debug, Clone)]
 pub(super) struct Aligned {
-    pub(super) field: FieldRef,
-    pub(super) values: ArrayRef,
+    field: FieldRef,
+    reader: Arc<dyn ColumnReader>,
+    place: Placed,
+    /// Of a matrix.
+    shape: Option<MatrixShape>,
+    /// Whether its columns are on the axis too.
+    square: bool,
 }
 
 /// An object's element, and where its rows go.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) reader: Arc<dyn ColumnReader>,
-    pub(super) map: Arc<ColumnMap>,
+    pub(super) place: Placed,
     /// Whether its columns are on the axis too.
     pub(super) square: bool,
+}
+
+/// Where an object's axis stands on the merged one, both ways.
+#[derive(Debug, Clone)]
+pub(super) struct Placed {
+    map: Arc<ColumnMap>,
+    /// Old row by new one.
+    sources: Arc<[Option<usize>]>,
+}
+
+impl Placed {
+    pub(super) fn new(map: &Arc<ColumnMap>) -> Self {
+        Self {
+            map: Arc::clone(map),
+            sources: map.sources().into(),
+        }
+    }
+
+    /// Reads the object's rows that stand at some places, and says where each place's is among them.
+    pub(super) async fn read<R: ColumnReader + ?Sized>(
+        &self,
+        reader: &R,
+        rows: &RowSelection,
+        metrics: &ReadMetrics,
+    ) -> Result<(ArrayRef, Vec<Option<usize>>)> {
+        let mut places = Vec::with_capacity(usize::try_from(rows.len()).unwrap_or_default());
+        for range in rows.ranges() {
+            let ends = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let own = ends.and_then(|(start, end)| self.sources.get(start..end));
+            places.extend_from_slice(own.ok_or_else(|| Error::OutOfRange {
+                url: "merge".to_owned(),
+                element: reader.key().clone(),
+                position: i128::from(range.end) - 1,
+                len: self.sources.len() as u64,
+            })?);
+        }
+        let mut wanted: Vec<usize> = places.iter().flatten().copied().collect();
+        wanted.sort_unstable();
+        let own = RowSelection::from_sorted(wanted.iter().map(|at| *at as u64));
+        let values = reader.read(&own.unwrap_or_default(), metrics).await?;
+        for place in places.iter_mut().flatten() {
+            *place = wanted.partition_point(|at| at < place);
+        }
+        Ok((values, places))
+    }
 }
 
 /// The element that the strategy keeps of those that some of `n` objects have.
 ///
 /// # Errors
-/// Where an element cannot be read, or cannot stand on another axis.
+/// [`Error::IncompatibleSchemas`] for a type of which nothing can be missing, where something is;
+/// where elements that must be equal cannot be read.
 pub(super) async fn keep(
     candidates: &[Candidate],
     n: usize,
@@ -50,10 +109,10 @@ pub(super) async fn keep(
     let Some((first, others)) = candidates.split_first() else {
         return Ok(None);
     };
-    let first = first.read().await?;
+    let first = Aligned::try_new(first)?;
     if strategy.compares() {
         for other in others {
-            if !equal(&first, &other.read().await?)? {
+            if !first.equals(&Aligned::try_new(other)?).await? {
                 return Ok(None);
             }
         }
@@ -61,55 +120,229 @@ pub(super) async fn keep(
     Ok(Some(first))
 }
 
-impl Candidate {
-    async fn read(&self) -> Result<Aligned> {
-        let rows = RowSelection::all(self.reader.len());
-        let values = self.reader.read(&rows, &ReadMetrics::default()).await?;
-        let aligned = rows_on(&self.map, self.reader.field(), &values)?;
+impl Aligned {
+    /// A candidate's element on the merged axis.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] for a type of which nothing can be missing, where something is.
+    pub(super) fn try_new(candidate: &Candidate) -> Result<Self> {
+        let Candidate {
+            reader,
+            place,
+            square,
+        } = candidate.clone();
+        let map = &place.map;
+        let field = match map.is_identity() {
+            true => Arc::clone(reader.field()),
+            false => Arc::new(aligned_field(reader.field(), map, reader.is_empty(), square)?),
+        };
+        let shape = reader.as_matrix().map(|matrix| {
+            let own = matrix.shape();
+            let data = match field.data_type() {
+                DataType::FixedSizeList(item, _) => DType::from_arrow(item.data_type()),
+                _ => None,
+            };
+            MatrixShape {
+                n_rows: map.n_new() as u64,
+                n_cols: if square { map.n_new() as u64 } else { own.n_cols },
+                nnz: own.nnz.filter(|_| map.is_identity()),
+                data: data.unwrap_or_else(|| own.data.clone()),
+                csc: false,
+                ..own.clone()
+            }
+        });
+        Ok(Self {
+            field,
+            reader,
+            place,
+            shape,
+            square,
+        })
+    }
+
+    /// The same element under another name.
+    #[must_use]
+    pub(super) fn named(mut self, name: &str) -> Self {
+        let meta = FieldMeta {
+            index_name: None,
+            ..FieldMeta::of(&self.field)
+        };
+        let field = self.field.as_ref().clone().with_name(name);
+        self.field = Arc::new(meta.apply(field));
+        self
+    }
+
+    /// The same column of obs under the name that it has in cells.
+    #[must_use]
+    pub(super) fn cell(self, name: &str, cells_name: &str) -> Self {
+        let mut column = self.named(cells_name);
+        let meta = FieldMeta {
+            name: (name != cells_name).then(|| name.to_owned()),
+            ..FieldMeta::of(&column.field)
+        };
+        column.field = Arc::new(meta.apply(column.field.as_ref().clone()));
+        column
+    }
+
+    async fn equals(&self, other: &Self) -> Result<bool> {
+        if !comparable(&self.field, &other.field) {
+            return Ok(false);
+        }
+        let metrics = ReadMetrics::default();
+        let len = self.len();
+        let mut start = 0;
+        // Sets of categories are compared, too, where there is no row.
+        loop {
+            let rows = RowSelection::range(start..len.min(start + BLOCK));
+            let (a, b) = (self.read(&rows, &metrics).await?, other.read(&rows, &metrics).await?);
+            if !equal(&self.field, &a, &other.field, &b)? {
+                return Ok(false);
+            }
+            start += BLOCK;
+            if start >= len {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ColumnReader for Aligned {
+    fn field(&self) -> &FieldRef {
+        &self.field
+    }
+
+    fn key(&self) -> &ElementKey {
+        self.reader.key()
+    }
+
+    fn len(&self) -> u64 {
+        self.place.sources.len() as u64
+    }
+
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        if self.place.map.is_identity() {
+            return self.reader.read(rows, metrics).await;
+        }
+        let reader = self.reader.as_ref();
+        let (values, places) = self.place.read(reader, rows, metrics).await?;
+        let values = gather(&self.field, self.reader.field(), &values, &places)?;
         match self.square {
-            true => columns_on(&self.map, aligned),
-            false => Ok(aligned),
+            true => columns_on(&self.place.map, &self.field, &values),
+            false => Ok(values),
         }
+    }
+
+    fn as_matrix(&self) -> Option<&dyn MatrixReader> {
+        self.shape.as_ref().map(|_| self as &dyn MatrixReader)
+    }
+
+    fn row_bytes(&self) -> u64 {
+        self.reader.row_bytes()
     }
 }
 
-/// Rows on the merged axis; where there is no row stands nothing: a missing value, a NaN, no entries.
-///
-/// Whole numbers and text become what can be missing, as pandas and numpy have it.
-///
-/// # Errors
-/// [`Error::IncompatibleSchemas`] for a type of which nothing can be missing.
-pub(super) fn rows_on(map: &ColumnMap, field: &FieldRef, values: &ArrayRef) -> Result<Aligned> {
-    if map.is_identity() {
-        return Ok(Aligned {
-            field: Arc::clone(field),
-            values: Arc::clone(values),
-        });
+#[async_trait]
+impl MatrixReader for Aligned {
+    fn shape(&self) -> &MatrixShape {
+        /// Of what is no matrix and so is not asked for its shape.
+        static NONE: MatrixShape = MatrixShape {
+            kind: MatrixKind::Dense,
+            n_rows: 0,
+            n_cols: 0,
+            nnz: None,
+            data: DType::Float64,
+            indices: None,
+            csc: false,
+        };
+        self.shape.as_ref().unwrap_or(&NONE)
     }
+
+    fn axis(&self) -> Option<&Arc<VarAxis>> {
+        None
+    }
+
+    async fn offsets(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Vec<u64>> {
+        let values = self.read(rows, metrics).await?;
+        Ok(offsets(&values, self.shape().n_cols))
+    }
+
+    async fn entries(
+        &self,
+        rows: &RowSelection,
+        parts: EntryParts,
+        metrics: &ReadMetrics,
+    ) -> Result<(Option<ArrayRef>, Option<ArrayRef>)> {
+        Ok(entries(&self.read(rows, metrics).await?, parts))
+    }
+}
+
+/// What a field becomes where rows may be missing.
+fn aligned_field(field: &FieldRef, map: &ColumnMap, empty: bool, square: bool) -> Result<Field> {
+    let missing = map.has_empty();
     match (MatrixKind::of(field.data_type()), field.data_type()) {
-        (Some(MatrixKind::Sparse), _) => sparse_rows(map, field, values),
-        (Some(MatrixKind::Dense), _) => dense_rows(map, field, values),
-        (None, DataType::Struct(members)) if members.first().is_some_and(|f| f.name() != "re") => {
-            frame_rows(map, field, members, values)
+        (Some(MatrixKind::Sparse), DataType::List(item)) => {
+            // scipy makes a matrix of float64 where there is no row to begin with.
+            let data = match (item.data_type(), empty && map.n_new() > 0) {
+                (DataType::Struct(parts), false) if parts.len() == 2 => {
+                    parts[1].data_type().clone()
+                }
+                _ => DataType::Float64,
+            };
+            let meta = FieldMeta {
+                width: match square {
+                    true => Some(map.n_new() as u64),
+                    false => FieldMeta::of(field).width,
+                },
+                ..FieldMeta::of(field)
+            };
+            let data_type = crate::model::matrix_type(data, DataType::Int32);
+            Ok(meta.apply(field.as_ref().clone().with_data_type(data_type)))
         }
-        _ => column(map, field, values),
+        (Some(MatrixKind::Dense), DataType::FixedSizeList(item, width)) => {
+            let mut data = item.data_type().clone();
+            if missing {
+                let types = match empty {
+                    true => vec![&DataType::Float64],
+                    false => vec![&data, &DataType::Float64],
+                };
+                data = result_type(types).ok_or_else(|| never_missing(field))?;
+            }
+            let width = match square {
+                true => i32::try_from(map.n_new()).map_err(|_| never_missing(field))?,
+                false => *width,
+            };
+            let meta = FieldMeta {
+                width: square.then_some(map.n_new() as u64).or(FieldMeta::of(field).width),
+                ..FieldMeta::of(field)
+            };
+            let item = Arc::new(Field::new("item", data, false));
+            let data_type = DataType::FixedSizeList(item, width);
+            Ok(meta.apply(field.as_ref().clone().with_data_type(data_type)))
+        }
+        (None, DataType::Struct(members)) if is_frame(members) => {
+            let fields = members.iter().enumerate().map(|(at, member)| match at {
+                // The index is replaced by the axis' names.
+                0 => Ok(Arc::clone(member)),
+                _ => Ok(Arc::new(column_field(member, missing)?)),
+            });
+            let fields: Fields = fields.collect::<Result<Vec<FieldRef>>>()?.into();
+            Ok(field.as_ref().clone().with_data_type(DataType::Struct(fields)))
+        }
+        _ => column_field(field, missing),
     }
 }
 
-fn column(map: &ColumnMap, field: &FieldRef, values: &ArrayRef) -> Result<Aligned> {
-    let sources = map.sources().into_iter().map(|at| at.map(|at| at as u64));
-    let values = take(values, &UInt64Array::from_iter(sources), None)?;
-    if !map.has_empty() {
-        return Ok(Aligned {
-            field: Arc::clone(field),
-            values,
-        });
+fn column_field(field: &FieldRef, missing: bool) -> Result<Field> {
+    if !missing {
+        return Ok(field.as_ref().clone());
     }
     let meta = FieldMeta::of(field);
     let nullable = meta.encoding.as_deref().is_some_and(|e| e.starts_with("nullable-"));
-    let awkward = meta.form.is_some();
+    if meta.form.is_some() {
+        return Err(never_missing(field));
+    }
     let (data_type, encoding) = match field.data_type() {
-        _ if awkward => return Err(never_missing(field)),
         DataType::Dictionary(_, _) => (field.data_type().clone(), meta.encoding.clone()),
         other if nullable => (other.clone(), meta.encoding.clone()),
         DataType::Boolean => (DataType::Boolean, Some("nullable-boolean".to_owned())),
@@ -126,136 +359,92 @@ fn column(map: &ColumnMap, field: &FieldRef, values: &ArrayRef) -> Result<Aligne
         na_value,
         ..meta
     };
-    let values = match data_type == *field.data_type() {
-        true => values,
-        false => cast(&values, &data_type)?,
-    };
-    let field = meta.apply(Field::new(field.name(), data_type, true));
-    Ok(Aligned {
-        field: Arc::new(field),
-        values,
-    })
+    Ok(meta.apply(Field::new(field.name(), data_type, true)))
 }
 
-fn frame_rows(
-    map: &ColumnMap,
-    field: &FieldRef,
-    members: &Fields,
+fn is_frame(members: &Fields) -> bool {
+    members.first().is_some_and(|field| field.name() != "re")
+}
+
+/// The rows at `places` as values of the aligned field.
+fn gather(
+    to: &Field,
+    from: &Field,
     values: &ArrayRef,
-) -> Result<Aligned> {
-    let columns = members.iter().zip(values.as_struct().columns()).enumerate();
-    let columns = columns.map(|(at, (field, values))| match at {
-        // The index is replaced by the axis' names.
-        0 => {
-            let sources = map.sources().into_iter().map(|at| at.map(|at| at as u64));
-            let names = take(values, &UInt64Array::from_iter(sources), None)?;
-            Ok(Aligned {
-                field: Arc::clone(field),
-                values: names,
-            })
+    places: &[Option<usize>],
+) -> Result<ArrayRef> {
+    match (MatrixKind::of(from.data_type()), to.data_type(), from.data_type()) {
+        (Some(MatrixKind::Sparse), DataType::List(item), _) => {
+            let rows = values.as_list::<i32>();
+            let entries = rows.values().as_struct();
+            let data = match item.data_type() {
+                DataType::Struct(parts) if parts.len() == 2 => {
+                    promote(entries.column(1), parts[1].data_type())?
+                }
+                _ => return Err(never_missing(from)),
+            };
+            let indices = cast(entries.column(0), &DataType::Int32)?;
+            let none = (indices.slice(0, 0), data.slice(0, 0));
+            let none = list(OffsetBuffer::new_zeroed(1), none.0, none.1)?;
+            let rows = list(rows.offsets().clone(), indices, data)?;
+            Ok(interleave(&[&rows, &none], &or_none(places))?)
         }
-        _ => column(map, field, values),
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    frame_of(field, columns)
-}
-
-/// A data frame of an index and columns.
-fn frame_of(field: &FieldRef, columns: Vec<Aligned>) -> Result<Aligned> {
-    let columns = columns.into_iter().map(|column| (column.field, column.values));
-    let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = columns.unzip();
-    let fields = Fields::from(fields);
-    let data_type = DataType::Struct(fields.clone());
-    let values = StructArray::try_new(fields, arrays, None)?;
-    Ok(Aligned {
-        field: Arc::new(field.as_ref().clone().with_data_type(data_type)),
-        values: Arc::new(values),
-    })
-}
-
-fn sparse_rows(map: &ColumnMap, field: &FieldRef, values: &ArrayRef) -> Result<Aligned> {
-    let rows = values.as_list::<i32>();
-    let entries = rows.values().as_struct();
-    let (indices, data) = (entries.column(0), entries.column(1));
-    // scipy makes a matrix of float64 where there is no row to begin with.
-    let data = match rows.is_empty() && map.n_new() > 0 {
-        true => arrow::array::new_empty_array(&DataType::Float64),
-        false => Arc::clone(data),
-    };
-    let none = list(OffsetBuffer::new_zeroed(1), indices.slice(0, 0), data.slice(0, 0))?;
-    let rows = list(rows.offsets().clone(), Arc::clone(indices), data)?;
-    let values = interleave(&[&rows, &none], &places(map))?;
-    let field = field.as_ref().clone().with_data_type(values.data_type().clone());
-    Ok(Aligned {
-        field: Arc::new(field),
-        values,
-    })
-}
-
-fn dense_rows(map: &ColumnMap, field: &FieldRef, values: &ArrayRef) -> Result<Aligned> {
-    let rows = values.as_fixed_size_list();
-    let (width, item) = (rows.value_length(), rows.value_type());
-    let mut data = item.clone();
-    if map.has_empty() {
-        let types = match rows.is_empty() {
-            true => vec![&DataType::Float64],
-            false => vec![&item, &DataType::Float64],
-        };
-        data = result_type(types).ok_or_else(|| never_missing(field))?;
+        (Some(MatrixKind::Dense), DataType::FixedSizeList(item, _), _) => {
+            let rows = values.as_fixed_size_list();
+            let (width, data) = (rows.value_length(), item.data_type());
+            let list_of = |values: ArrayRef, len: usize| {
+                let item = Arc::new(Field::new("item", data.clone(), false));
+                FixedSizeListArray::try_new_with_length(item, width, values, None, len)
+            };
+            let rows = list_of(promote(rows.values(), data)?, rows.len())?;
+            let none = match places.iter().all(Option::is_some) {
+                true => rows.slice(0, 0),
+                false => {
+                    let n = usize::try_from(width).unwrap_or_default();
+                    let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN; n]));
+                    list_of(promote(&nan, data)?, 1)?
+                }
+            };
+            Ok(interleave(&[&rows, &none], &or_none(places))?)
+        }
+        (None, DataType::Struct(to), DataType::Struct(from)) if is_frame(to) => {
+            let columns = values.as_struct().columns().iter();
+            let columns = to.iter().zip(from).zip(columns);
+            let columns = columns.map(|((to, from), values)| gather(to, from, values, places));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            Ok(Arc::new(StructArray::try_new(to.clone(), columns, None)?))
+        }
+        (_, to, _) => {
+            let places = places.iter().map(|at| at.map(|at| at as u64));
+            let values = take(values, &UInt64Array::from_iter(places), None)?;
+            match values.data_type() == to {
+                true => Ok(values),
+                false => Ok(cast(&values, to)?),
+            }
+        }
     }
-    let list_of = |values: ArrayRef, len: usize| -> Result<FixedSizeListArray> {
-        let item = Arc::new(Field::new("item", data.clone(), false));
-        let list = FixedSizeListArray::try_new_with_length(item, width, values, None, len)?;
-        Ok(list)
-    };
-    let rows = list_of(promote(rows.values(), &data)?, rows.len())?;
-    let none = match map.has_empty() {
-        true => {
-            let n = usize::try_from(width).unwrap_or_default();
-            let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN; n]));
-            list_of(promote(&nan, &data)?, 1)?
-        }
-        false => rows.slice(0, 0),
-    };
-    let values = interleave(&[&rows, &none], &places(map))?;
-    let field = field.as_ref().clone().with_data_type(values.data_type().clone());
-    Ok(Aligned {
-        field: Arc::new(field),
-        values,
-    })
 }
 
 /// Where each row comes from: its place among the object's, or the one row of nothing.
-fn places(map: &ColumnMap) -> Vec<(usize, usize)> {
-    let sources = map.sources().into_iter();
-    sources.map(|source| source.map_or((1, 0), |source| (0, source))).collect()
+fn or_none(places: &[Option<usize>]) -> Vec<(usize, usize)> {
+    places.iter().map(|at| at.map_or((1, 0), |at| (0, at))).collect()
 }
 
 /// The columns of a square matrix on the merged axis.
-fn columns_on(map: &ColumnMap, aligned: Aligned) -> Result<Aligned> {
-    let Aligned { field, values } = aligned;
-    let meta = FieldMeta {
-        width: Some(map.n_new() as u64),
-        ..FieldMeta::of(&field)
-    };
-    let values: ArrayRef = match (values.as_list_opt::<i32>(), values.as_fixed_size_list_opt()) {
+fn columns_on(map: &ColumnMap, field: &Field, values: &ArrayRef) -> Result<ArrayRef> {
+    match (values.as_list_opt::<i32>(), values.as_fixed_size_list_opt()) {
         (Some(rows), _) => {
             let data = rows.values().as_struct().column(1).data_type().clone();
-            Arc::new(map.sparse(rows, &data, None)?)
+            Ok(Arc::new(map.sparse(rows, &data, None)?))
         }
         (_, Some(rows)) => {
             let data = rows.value_type();
             let nan: ArrayRef = Arc::new(Float64Array::from(vec![f64::NAN]));
             let fill = map.has_empty().then(|| promote(&nan, &data)).transpose()?;
-            Arc::new(map.dense(rows, &data, fill.as_ref())?)
+            Ok(Arc::new(map.dense(rows, &data, fill.as_ref())?))
         }
-        _ => return Err(never_missing(&field)),
-    };
-    let field = field.as_ref().clone().with_data_type(values.data_type().clone());
-    Ok(Aligned {
-        field: Arc::new(meta.apply(field)),
-        values,
-    })
+        _ => Err(never_missing(field)),
+    }
 }
 
 fn never_missing(field: &Field) -> Error {
@@ -267,85 +456,84 @@ fn never_missing(field: &Field) -> Error {
     ))
 }
 
-/// Whether two elements are equal: type, shape, values; missing values are alike, and so is the order
-/// of categories that have none.
-fn equal(a: &Aligned, b: &Aligned) -> Result<bool> {
-    if a.values.len() != b.values.len() {
-        return Ok(false);
-    }
-    if let (Some(x), Some(y)) = (a.values.as_list_opt::<i32>(), b.values.as_list_opt::<i32>()) {
-        return equal_sparse(a, x, b, y);
-    }
-    if let (DataType::Struct(p), DataType::Struct(q)) = (a.field.data_type(), b.field.data_type())
-        && p.first().is_some_and(|f| f.name() != "re")
-    {
-        return equal_frames(a, p, b, q);
-    }
-    if let (DataType::Dictionary(_, p), DataType::Dictionary(_, q)) =
-        (a.field.data_type(), b.field.data_type())
-    {
-        return equal_categories(a, p, b, q);
-    }
-    let encoding = |field: &Field| {
-        let meta = FieldMeta::of(field);
-        let nullable = meta.encoding.is_some_and(|e| e.starts_with("nullable-"));
-        // pandas' text with NaN is the same whether or not some of it is missing.
-        match field.data_type().is_string() {
-            true => nullable && meta.na_value.as_deref() == Some("NA"),
-            false => nullable,
+/// Whether values of two fields can be equal at all: types, encodings and widths; sparse matrices are
+/// equal by value, whatever their types.
+fn comparable(a: &Field, b: &Field) -> bool {
+    match (MatrixKind::of(a.data_type()), MatrixKind::of(b.data_type())) {
+        (Some(MatrixKind::Sparse), Some(MatrixKind::Sparse)) => {
+            FieldMeta::of(a).width == FieldMeta::of(b).width
         }
-    };
-    let same = a.values.data_type().equals_datatype(b.values.data_type())
-        && encoding(&a.field) == encoding(&b.field);
-    Ok(same && without_null_floats(&a.values)? == without_null_floats(&b.values)?)
+        (Some(_), Some(_)) => a.data_type().equals_datatype(b.data_type()),
+        (None, None) => match (a.data_type(), b.data_type()) {
+            (DataType::Struct(p), DataType::Struct(q)) if is_frame(p) && is_frame(q) => {
+                let names = |fields: &Fields| {
+                    fields.iter().skip(1).map(|f| f.name().clone()).collect::<Vec<_>>()
+                };
+                names(p) == names(q) && p.iter().zip(q).skip(1).all(|(a, b)| comparable(a, b))
+            }
+            (p, q) => p.equals_datatype(q) && is_nullable(a) == is_nullable(b),
+        },
+        _ => false,
+    }
 }
 
-fn equal_frames(a: &Aligned, p: &Fields, b: &Aligned, q: &Fields) -> Result<bool> {
-    if p.len() != q.len() {
-        return Ok(false);
+/// Whether a column is one of pandas' own types; text with NaN is the same whether or not some is
+/// missing.
+fn is_nullable(field: &Field) -> bool {
+    let meta = FieldMeta::of(field);
+    let nullable = meta.encoding.is_some_and(|e| e.starts_with("nullable-"));
+    match field.data_type().is_string() {
+        true => nullable && meta.na_value.as_deref() == Some("NA"),
+        false => nullable,
     }
-    let (x, y) = (a.values.as_struct(), b.values.as_struct());
-    // The indexes are the axis' names in both.
-    for at in 1..p.len() {
-        let member = |fields: &Fields, frame: &StructArray| Aligned {
-            field: Arc::clone(&fields[at]),
-            values: Arc::clone(frame.column(at)),
-        };
-        if p[at].name() != q[at].name() || !equal(&member(p, x), &member(q, y))? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
-fn equal_categories(a: &Aligned, p: &DataType, b: &Aligned, q: &DataType) -> Result<bool> {
-    let ordered = |field: &Field| FieldMeta::of(field).ordered.unwrap_or(false);
-    if p != q || ordered(&a.field) != ordered(&b.field) {
-        return Ok(false);
+/// Whether rows of comparable fields are equal. Missing values are alike, and so is the order of
+/// categories that have none.
+fn equal(a: &Field, x: &ArrayRef, b: &Field, y: &ArrayRef) -> Result<bool> {
+    if let (Some(x), Some(y)) = (x.as_list_opt::<i32>(), y.as_list_opt::<i32>()) {
+        return equal_sparse(x, y);
     }
+    match (a.data_type(), b.data_type()) {
+        (DataType::Struct(p), DataType::Struct(q)) if is_frame(p) => {
+            let (x, y) = (x.as_struct(), y.as_struct());
+            // The indexes are the axis' names in both.
+            for at in 1..p.len() {
+                if !equal(&p[at], x.column(at), &q[at], y.column(at))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        (DataType::Dictionary(_, p), DataType::Dictionary(_, _)) => {
+            let ordered = |field: &Field| FieldMeta::of(field).ordered.unwrap_or(false);
+            Ok(ordered(a) == ordered(b) && equal_categories(x, y, p, ordered(a))?)
+        }
+        (DataType::FixedSizeList(_, _), _) => {
+            let (x, y) = (x.as_fixed_size_list(), y.as_fixed_size_list());
+            Ok(x.values().as_ref() == y.values().as_ref())
+        }
+        _ => Ok(without_null_floats(x)?.as_ref() == without_null_floats(y)?.as_ref()),
+    }
+}
+
+fn equal_categories(a: &ArrayRef, b: &ArrayRef, of: &DataType, ordered: bool) -> Result<bool> {
     let set = |values: &ArrayRef| values.as_any_dictionary_opt().map(|d| Arc::clone(d.values()));
-    let (Some(x), Some(y)) = (set(&a.values), set(&b.values)) else {
+    let (Some(x), Some(y)) = (set(a), set(b)) else {
         return Ok(false);
     };
     let same = x.as_ref() == y.as_ref();
-    if x.len() != y.len() || (ordered(&a.field) && !same) {
+    if x.len() != y.len() || (ordered && !same) {
         return Ok(false);
     }
-    if !same {
-        let sorted = |values: &ArrayRef| arrow::compute::sort(values, None);
-        if sorted(&x)? != sorted(&y)? {
-            return Ok(false);
-        }
+    let sorted = |values: &ArrayRef| arrow::compute::sort(values, None);
+    if !same && sorted(&x)?.as_ref() != sorted(&y)?.as_ref() {
+        return Ok(false);
     }
-    Ok(cast(&a.values, p)? == cast(&b.values, q)?)
+    Ok(cast(a, of)?.as_ref() == cast(b, of)?.as_ref())
 }
 
-/// Sparse matrices are equal by value, whatever their types.
-fn equal_sparse(a: &Aligned, x: &ListArray, b: &Aligned, y: &ListArray) -> Result<bool> {
-    let width = |field: &Field| FieldMeta::of(field).width;
-    if width(&a.field) != width(&b.field) {
-        return Ok(false);
-    }
+fn equal_sparse(x: &ListArray, y: &ListArray) -> Result<bool> {
     let data = |rows: &ListArray| rows.values().as_struct().column(1).data_type().clone();
     let Some(common) = result_type([&data(x), &data(y)]) else {
         return Ok(false);
@@ -379,39 +567,59 @@ mod tests {
     use arrow::array::{BooleanArray, Float32Array, Int8Array};
 
     use super::*;
+    use crate::element::MemoryColumn;
 
-    fn map() -> ColumnMap {
-        ColumnMap::try_new(&[Some(2), Some(0)], 3).unwrap()
+    /// A column of two rows, which go to the third and the first of three places.
+    fn aligned(values: ArrayRef) -> Aligned {
+        let map = Arc::new(ColumnMap::try_new(&[Some(2), Some(0)], 3).unwrap());
+        on(&map, values)
     }
 
-    fn field(data_type: &DataType) -> FieldRef {
-        Arc::new(Field::new("x", data_type.clone(), false))
+    fn candidate(reader: Arc<dyn ColumnReader>, place: Placed) -> Candidate {
+        Candidate {
+            reader,
+            place,
+            square: false,
+        }
     }
 
-    #[test]
-    fn what_can_not_be_missing_changes_its_type() {
-        let values: ArrayRef = Arc::new(Int8Array::from(vec![1, 2]));
-        let aligned = rows_on(&map(), &field(values.data_type()), &values).unwrap();
+    fn on(map: &Arc<ColumnMap>, values: ArrayRef) -> Aligned {
+        let field = Arc::new(Field::new("x", values.data_type().clone(), false));
+        let reader: Arc<dyn ColumnReader> =
+            Arc::new(MemoryColumn::new(field, ElementKey::new("var/x"), values));
+        let place = Placed::new(map);
+        Aligned::try_new(&candidate(reader, place)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_missing_changes_its_type() {
+        let column = aligned(Arc::new(Int8Array::from(vec![1, 2])));
+        let rows = RowSelection::all(3);
+        let values = column.read(&rows, &ReadMetrics::default()).await.unwrap();
         let expected: ArrayRef = Arc::new(Float64Array::from(vec![Some(2.), None, Some(1.)]));
-        assert_eq!(&aligned.values, &expected);
-        let values: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
-        let aligned = rows_on(&map(), &field(values.data_type()), &values).unwrap();
-        assert_eq!(FieldMeta::of(&aligned.field).encoding.unwrap(), "nullable-boolean");
-        let values: ArrayRef = Arc::new(Float32Array::from(vec![1., 2.]));
-        let aligned = rows_on(&map(), &field(values.data_type()), &values).unwrap();
-        assert_eq!(aligned.values.data_type(), &DataType::Float32);
+        assert_eq!(&values, &expected);
+        let values = column.read(&RowSelection::range(2..3), &ReadMetrics::default()).await;
+        assert_eq!(values.unwrap().data_type(), &DataType::Float64);
+        let column = aligned(Arc::new(BooleanArray::from(vec![true, false])));
+        assert_eq!(FieldMeta::of(column.field()).encoding.unwrap(), "nullable-boolean");
+        let column = aligned(Arc::new(Float32Array::from(vec![1., 2.])));
+        assert_eq!(column.field().data_type(), &DataType::Float32);
     }
 
-    #[test]
-    fn equality_minds_types_and_not_what_a_missing_number_is_made_of() {
-        let aligned = |values: ArrayRef| Aligned {
-            field: field(values.data_type()),
-            values,
-        };
-        let nan = aligned(Arc::new(Float64Array::from(vec![Some(1.), Some(f64::NAN)])));
-        let null = aligned(Arc::new(Float64Array::from(vec![Some(1.), None])));
-        assert!(equal(&nan, &null).unwrap());
-        let narrow = aligned(Arc::new(Float32Array::from(vec![1., f32::NAN])));
-        assert!(!equal(&nan, &narrow).unwrap());
+    #[tokio::test]
+    async fn equality_minds_types_and_not_what_a_missing_number_is_made_of() {
+        let same = Arc::new(ColumnMap::identity(2));
+        let column = |values: ArrayRef| on(&same, values);
+        let nan = column(Arc::new(Float64Array::from(vec![Some(1.), Some(f64::NAN)])));
+        let null = column(Arc::new(Float64Array::from(vec![Some(1.), None])));
+        assert!(nan.equals(&null).await.unwrap());
+        let narrow = column(Arc::new(Float32Array::from(vec![1., f32::NAN])));
+        assert!(!nan.equals(&narrow).await.unwrap());
+        let of = |column: &Aligned| candidate(Arc::clone(&column.reader), column.place.clone());
+        let [nan, null, narrow] = [of(&nan), of(&null), of(&narrow)];
+        let unique = Some(MergeStrategy::Unique);
+        assert!(keep(&[nan.clone(), null], 3, unique).await.unwrap().is_some());
+        assert!(keep(&[nan.clone(), narrow], 2, unique).await.unwrap().is_none());
+        assert!(keep(&[nan], 2, Some(MergeStrategy::Same)).await.unwrap().is_none());
     }
 }

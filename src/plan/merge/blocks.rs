@@ -36,18 +36,17 @@ struct Block {
 }
 
 impl BlockDiagonal {
-    /// The matrix `name` of blocks as long as the objects are, whose first rows are `starts`; the
+    /// The matrix `key` of blocks as long as the objects are, whose first rows are `starts`; the
     /// last start is the number of all rows.
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where values have no type in common;
     /// [`Error::NotImplemented`] from 2^31 rows on.
     pub(super) fn try_new(
-        name: &str,
+        key: ElementKey,
         starts: &[u64],
         readers: Vec<Option<Arc<dyn MatrixReader>>>,
     ) -> Result<Self> {
-        let key = ElementKey::new("obsp").child(name);
         let n = starts.last().copied().unwrap_or_default();
         i32::try_from(n)
             .map_err(|_| Error::NotImplemented(format!("{key}: a matrix over {n} positions")))?;
@@ -77,7 +76,7 @@ impl BlockDiagonal {
             width: Some(n),
             ..FieldMeta::default()
         };
-        let field = Field::new(name, matrix_type(data.clone(), DataType::Int32), false);
+        let field = Field::new(key.name(), matrix_type(data.clone(), DataType::Int32), false);
         let ranges = starts.windows(2).zip(readers);
         let blocks = ranges.map(|(range, reader)| Block {
             start: range[0],

@@ -1,9 +1,13 @@
 //! [`MergeExec`]: cells of several objects as the cells of one.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{DictionaryArray, Int32Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringArray,
+};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -16,14 +20,17 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
     PlanProperties,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use super::adapt::{POSITION, Source, adapt};
-use super::outline::{MergeOutline, whole};
+use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
 use crate::error::Error;
-use crate::table::scan_cells;
+use crate::model::RowSelection;
+use crate::store::ReadMetrics;
+use crate::table::{DEFAULT_BATCH_BYTES, scan_cells_where};
 
 /// Cells of several objects, one after another, as the cells of the merged object.
 ///
@@ -36,15 +43,15 @@ use crate::table::scan_cells;
 /// Every batch is turned into the merged columns on its own: categories get other codes, numbers a
 /// wider type, matrix rows other indices. What is the same in an object is handed on untouched. The
 /// rows of an object come before those of the next.
+///
+/// Objects beside each other have no scans of their own: a row is read from all of them where it
+/// stands in each, so the node is then a leaf of one partition.
 #[derive(Debug)]
 pub struct MergeExec {
     /// Scans of cells, one per object.
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     spec: Arc<MergeSpec>,
-    /// Which of the merged columns come out, in which order.
-    columns: Vec<usize>,
-    /// Whether `__object` and `__row` come behind them: the merge, and the row's place in it.
-    provenance: bool,
+    output: MergeOutput,
     schema: SchemaRef,
     /// Made when the plan was, or, where that was on another machine, on first use.
     outline: Arc<OnceCell<Arc<MergeOutline>>>,
@@ -52,51 +59,88 @@ pub struct MergeExec {
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// What comes out of a merge.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MergeOutput {
+    /// Which of the merged columns, in which order.
+    pub columns: Vec<usize>,
+    /// Whether `__object` and `__row` come behind them: the merge, and the row's place in it.
+    pub provenance: bool,
+    /// Whether all rows are one partition, for whoever needs no more than the first.
+    pub in_one: bool,
+    /// Bytes of matrix rows per batch.
+    pub batch_bytes: usize,
+}
+
+impl MergeOutput {
+    /// These columns, a partition or more per object.
+    pub fn columns(columns: Vec<usize>) -> Self {
+        Self {
+            columns,
+            provenance: false,
+            in_one: false,
+            batch_bytes: DEFAULT_BATCH_BYTES,
+        }
+    }
+}
+
+/// What cells of an object have to satisfy, over the schema of all their columns.
+pub(super) type Conjuncts<'a> =
+    &'a dyn Fn(&SchemaRef) -> crate::Result<Vec<Arc<dyn PhysicalExpr>>>;
+
 impl MergeExec {
-    /// The cells of a merge: `columns` of its schema, read in batches of so many bytes of matrix
-    /// rows.
+    /// The cells of a merge.
     ///
     /// # Errors
-    /// Those of [`scan_cells`].
+    /// Those of [`scan_cells`](crate::table::scan_cells).
     pub fn try_new(
         outline: &Arc<MergeOutline>,
-        columns: Vec<usize>,
-        provenance: bool,
-        batch_bytes: usize,
+        output: MergeOutput,
+    ) -> crate::Result<Self> {
+        Self::with_conjuncts(outline, output, &|_| Ok(Vec::new()))
+    }
+
+    /// As [`try_new`](Self::try_new), of the cells of each object that satisfy all conjuncts.
+    pub(super) fn with_conjuncts(
+        outline: &Arc<MergeOutline>,
+        output: MergeOutput,
+        conjuncts: Conjuncts<'_>,
     ) -> crate::Result<Self> {
         let mut inputs = Vec::with_capacity(outline.objects().len());
+        let Rows::Below(below) = outline.rows() else {
+            return Ok(Self::over(outline, output, inputs));
+        };
         for (at, object) in outline.objects().iter().enumerate() {
             // Positions cost nothing, and who writes the rows may want to know them.
             let mut names = vec![POSITION.to_owned()];
-            let targets = columns.iter().filter_map(|column| outline.targets.get(*column));
+            let targets = output.columns.iter().filter_map(|at| below.targets.get(*at));
             let sources = targets.filter_map(|target| target.sources.get(at));
             for name in sources.flat_map(Source::reads) {
                 if !names.iter().any(|other| other == name) {
                     names.push(name.to_owned());
                 }
             }
-            inputs.push(scan_cells(whole(object, Some(names), batch_bytes))?);
+            let scan = whole(object, Some(names), output.batch_bytes);
+            inputs.push(scan_cells_where(scan, conjuncts)?);
         }
-        Ok(Self::over(outline, columns, provenance, inputs))
+        Ok(Self::over(outline, output, inputs))
     }
 
     /// The same merge over other scans of the objects' cells.
-    pub(super) fn over(
+    fn over(
         outline: &Arc<MergeOutline>,
-        columns: Vec<usize>,
-        provenance: bool,
+        output: MergeOutput,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Self {
         let of = outline.schema().fields();
         let mut fields: Vec<FieldRef> =
-            columns.iter().filter_map(|at| of.get(*at)).map(Arc::clone).collect();
-        if provenance {
+            output.columns.iter().filter_map(|at| of.get(*at)).map(Arc::clone).collect();
+        if output.provenance {
             fields.extend(outline.provenance_fields().map(Arc::new));
         }
         let node = Self::described(
             Arc::clone(outline.spec()),
-            columns,
-            provenance,
+            output,
             Arc::new(Schema::new(fields)),
             inputs,
         );
@@ -109,17 +153,15 @@ impl MergeExec {
     /// A merge whose objects have not been opened here.
     pub(crate) fn described(
         spec: Arc<MergeSpec>,
-        columns: Vec<usize>,
-        provenance: bool,
+        output: MergeOutput,
         schema: SchemaRef,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Self {
         Self {
-            properties: compute_properties(&schema, &inputs),
+            properties: compute_properties(&schema, &inputs, &output),
             inputs,
             spec,
-            columns,
-            provenance,
+            output,
             schema,
             outline: Arc::new(OnceCell::new()),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -131,9 +173,9 @@ impl MergeExec {
         &self.spec
     }
 
-    /// Which of the merged columns come out, and whether provenance does.
-    pub(crate) fn output(&self) -> (&[usize], bool) {
-        (&self.columns, self.provenance)
+    /// What comes out.
+    pub(crate) fn output(&self) -> &MergeOutput {
+        &self.output
     }
 
     /// The merge thought through.
@@ -148,7 +190,11 @@ impl MergeExec {
     pub(crate) async fn with_provenance(&self) -> crate::Result<Self> {
         let outline = self.outline().await?;
         let inputs = self.inputs.iter().map(Arc::clone).collect();
-        Ok(Self::over(&outline, self.columns.clone(), true, inputs))
+        let output = MergeOutput {
+            provenance: true,
+            ..self.output.clone()
+        };
+        Ok(Self::over(&outline, output, inputs))
     }
 }
 
@@ -163,11 +209,15 @@ async fn outline(
 fn compute_properties(
     schema: &SchemaRef,
     inputs: &[Arc<dyn ExecutionPlan>],
+    output: &MergeOutput,
 ) -> Arc<PlanProperties> {
-    let partitions = inputs.iter().map(|input| input.output_partitioning().partition_count());
+    let partitions = match output.in_one || inputs.is_empty() {
+        true => 1,
+        false => inputs.iter().map(|input| input.output_partitioning().partition_count()).sum(),
+    };
     Arc::new(PlanProperties::new(
         EquivalenceProperties::new(Arc::clone(schema)),
-        Partitioning::UnknownPartitioning(partitions.sum()),
+        Partitioning::UnknownPartitioning(partitions),
         EmissionType::Incremental,
         Boundedness::Bounded,
     ))
@@ -222,8 +272,7 @@ impl ExecutionPlan for MergeExec {
         }
         let mut node = Self::described(
             Arc::clone(&self.spec),
-            self.columns.clone(),
-            self.provenance,
+            self.output.clone(),
             Arc::clone(&self.schema),
             children,
         );
@@ -243,47 +292,57 @@ impl ExecutionPlan for MergeExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let mut first = 0;
-        let mut found = None;
-        for (at, input) in self.inputs.iter().enumerate() {
-            let partitions = input.output_partitioning().partition_count();
-            if partition < first + partitions {
-                found = Some((at, input.execute(partition - first, context)?));
-                break;
-            }
-            first += partitions;
+        if partition >= self.properties.partitioning.partition_count() {
+            return Err(DataFusionError::Internal(format!(
+                "MergeExec has no partition {partition}"
+            )));
         }
-        let (at, rows) = found.ok_or_else(|| {
-            DataFusionError::Internal(format!("MergeExec has {first} partitions, not {partition}"))
-        })?;
-        let kept = self.schema.project(&(0..self.columns.len()).collect::<Vec<_>>())?;
-        let lane = Lane {
-            at,
-            columns: self.columns.clone(),
-            provenance: self.provenance,
-            kept: Arc::new(kept),
-            schema: Arc::clone(&self.schema),
-        };
+        let inputs = self.inputs.iter().enumerate().flat_map(|(at, input)| {
+            let partitions = input.output_partitioning().partition_count();
+            (0..partitions).map(move |partition| (at, input, partition))
+        });
+        let metrics = Arc::new(BaselineMetrics::new(&self.metrics, partition));
         let (cell, spec) = (Arc::clone(&self.outline), Arc::clone(&self.spec));
-        let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let batches = async move {
-            let outline = outline(&cell, &spec).await?;
-            lane.check(&outline)?;
-            let adapted = rows.map(move |batch| {
-                let batch = batch?;
-                let timer = metrics.elapsed_compute().timer();
-                let adapted = lane.adapt(&outline, &batch)?;
-                timer.done();
-                metrics.output_rows().add(adapted.num_rows());
-                Ok(adapted)
+        let schema = Arc::clone(&self.schema);
+        if self.inputs.is_empty() {
+            let lane = Lane::new(0, &self.output, &self.schema)?;
+            let stream = futures::stream::once(async move {
+                let outline = outline(&cell, &spec).await?;
+                lane.check(&outline)?;
+                Ok::<_, DataFusionError>(lane.beside(outline, metrics))
             });
-            Ok::<_, DataFusionError>(adapted)
+            let stream = stream.try_flatten();
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)));
+        }
+        // A lane per partition of an object, or all of them after each other.
+        let lanes: Vec<_> = match self.output.in_one {
+            true => inputs.collect(),
+            false => inputs.skip(partition).take(1).collect(),
         };
-        let stream = futures::stream::once(batches).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&self.schema),
-            stream,
-        )))
+        let lanes = lanes.into_iter().map(|(at, input, partition)| {
+            let rows = input.execute(partition, Arc::clone(&context))?;
+            Ok((Lane::new(at, &self.output, &self.schema)?, rows))
+        });
+        let lanes = lanes.collect::<Result<Vec<_>>>()?;
+        let stream = futures::stream::iter(lanes).then(move |(lane, rows)| {
+            let (cell, spec) = (Arc::clone(&cell), Arc::clone(&spec));
+            let metrics = Arc::clone(&metrics);
+            async move {
+                let outline = outline(&cell, &spec).await?;
+                lane.check(&outline)?;
+                let adapted = rows.map(move |batch| {
+                    let batch = batch?;
+                    let timer = metrics.elapsed_compute().timer();
+                    let adapted = lane.adapt(&outline, &batch)?;
+                    timer.done();
+                    metrics.output_rows().add(adapted.num_rows());
+                    Ok(adapted)
+                });
+                Ok::<_, DataFusionError>(adapted)
+            }
+        });
+        let stream = stream.try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -295,17 +354,26 @@ impl ExecutionPlan for MergeExec {
 struct Lane {
     /// Which object.
     at: usize,
-    columns: Vec<usize>,
-    provenance: bool,
+    output: MergeOutput,
     /// The columns alone.
     kept: SchemaRef,
     schema: SchemaRef,
 }
 
 impl Lane {
+    fn new(at: usize, output: &MergeOutput, schema: &SchemaRef) -> Result<Self> {
+        let columns: Vec<usize> = (0..output.columns.len()).collect();
+        Ok(Self {
+            at,
+            output: output.clone(),
+            kept: Arc::new(schema.project(&columns)?),
+            schema: Arc::clone(schema),
+        })
+    }
+
     /// Whether the objects still are what they were when the merge was planned.
     fn check(&self, outline: &MergeOutline) -> crate::Result<()> {
-        let mut pairs = self.kept.fields().iter().zip(&self.columns);
+        let mut pairs = self.kept.fields().iter().zip(&self.output.columns);
         let same = pairs.all(|(field, column)| {
             outline.schema().fields().get(*column).is_some_and(|now| {
                 now.name() == field.name() && now.data_type().equals_datatype(field.data_type())
@@ -321,24 +389,95 @@ impl Lane {
     }
 
     fn adapt(&self, outline: &MergeOutline, batch: &RecordBatch) -> crate::Result<RecordBatch> {
-        let targets = self.columns.iter().filter_map(|column| outline.targets.get(*column));
+        let Rows::Below(below) = outline.rows() else {
+            return Err(Error::IncompatibleSchemas(
+                "objects beside each other have no scans".to_owned(),
+            ));
+        };
+        let targets = self.output.columns.iter().filter_map(|at| below.targets.get(*at));
         let sources = targets.filter_map(|target| target.sources.get(self.at));
         let adapted = adapt(batch, &self.kept, sources)?;
-        if !self.provenance {
+        if !self.output.provenance {
             return Ok(adapted);
         }
-        let first = outline.starts().get(self.at).copied().unwrap_or_default();
+        let first = below.starts.get(self.at).copied().unwrap_or_default();
         let row = Source::Position {
             first: i64::try_from(first).unwrap_or(i64::MAX),
         };
         let [_, field] = outline.provenance_fields();
         let row_schema = Arc::new(Schema::new(vec![field]));
         let rows = adapt(batch, &row_schema, std::iter::once(&row))?;
-        let keys = Int32Array::from_value(0, batch.num_rows());
-        let values = Arc::new(StringArray::from(vec![outline.id()]));
-        let mut columns = adapted.columns().to_vec();
-        columns.push(Arc::new(DictionaryArray::try_new(keys, values)?));
-        columns.push(Arc::clone(rows.column(0)));
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        self.finish(outline, adapted.columns().to_vec(), rows.column(0), batch.num_rows())
+    }
+
+    /// A batch of these columns, and of provenance where that is asked for.
+    fn finish(
+        &self,
+        outline: &MergeOutline,
+        mut columns: Vec<ArrayRef>,
+        rows: &ArrayRef,
+        n: usize,
+    ) -> crate::Result<RecordBatch> {
+        if self.output.provenance {
+            let keys = Int32Array::from_value(0, n);
+            let values = Arc::new(StringArray::from(vec![outline.id()]));
+            columns.push(Arc::new(DictionaryArray::try_new(keys, values)?));
+            columns.push(Arc::clone(rows));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(n));
+        let schema = Arc::clone(&self.schema);
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    }
+
+    /// Rows of objects beside each other, block by block.
+    fn beside(
+        self,
+        outline: Arc<MergeOutline>,
+        metrics: Arc<BaselineMetrics>,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let step = self.block_rows(&outline);
+        let n_obs = outline.n_obs();
+        let blocks = (0..n_obs).step_by(step).map(move |start| start..n_obs.min(start + step as u64));
+        let lane = Arc::new(self);
+        futures::stream::iter(blocks).then(move |rows| {
+            let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
+            let metrics = Arc::clone(&metrics);
+            async move {
+                let batch = lane.block(&outline, rows).await?;
+                metrics.output_rows().add(batch.num_rows());
+                Ok(batch)
+            }
+        })
+    }
+
+    /// Rows whose matrices take as much as a batch shall.
+    fn block_rows(&self, outline: &MergeOutline) -> usize {
+        let Rows::Beside(beside) = outline.rows() else {
+            return 1;
+        };
+        // Positions come before the columns that are read.
+        let columns = self.output.columns.iter().filter_map(|at| at.checked_sub(1));
+        let columns = columns.filter_map(|at| beside.columns.get(at));
+        let bytes = columns.map(|column| column.row_bytes()).fold(8, u64::saturating_add);
+        let rows = self.output.batch_bytes as u64 / bytes;
+        usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, 1 << 14)
+    }
+
+    async fn block(&self, outline: &MergeOutline, rows: Range<u64>) -> crate::Result<RecordBatch> {
+        let selection = RowSelection::range(rows.clone());
+        let positions = rows.map(|row| i64::try_from(row).unwrap_or(i64::MAX));
+        let positions: ArrayRef = Arc::new(Int64Array::from_iter_values(positions));
+        let mut columns = Vec::with_capacity(self.output.columns.len());
+        for at in &self.output.columns {
+            let column = match outline.rows() {
+                Rows::Beside(beside) => at.checked_sub(1).and_then(|at| beside.columns.get(at)),
+                Rows::Below(_) => None,
+            };
+            columns.push(match column {
+                Some(column) => column.read(&selection, &ReadMetrics::default()).await?,
+                None => Arc::clone(&positions),
+            });
+        }
+        self.finish(outline, columns, &positions, positions.len())
     }
 }

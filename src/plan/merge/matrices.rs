@@ -220,6 +220,11 @@ impl Stacking<'_> {
 }
 
 impl MergedMatrix {
+    /// Kind, type of an item, and what fills.
+    pub(super) fn values(&self) -> (MatrixKind, &DataType, Option<&ArrayRef>) {
+        (self.kind, &self.item, self.fill.as_ref())
+    }
+
     /// An object's rows as rows of the merged matrix.
     ///
     /// # Errors

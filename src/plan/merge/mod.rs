@@ -26,11 +26,13 @@ mod adapt;
 mod outline;
 mod aligned;
 mod blocks;
+mod side_by_side;
+mod beside;
 mod rest;
 mod exec;
 mod table;
 
-pub use exec::MergeExec;
+pub use exec::{MergeExec, MergeOutput};
 pub use outline::MergeOutline;
 pub use spec::{FillValue, Join, MergeAxis, MergeSpec};
 pub use table::MergeTable;

@@ -1,20 +1,21 @@
-//! A merge of cells thought through: what comes out, and what becomes of each object's rows.
+//! A merge thought through: what comes out, and what becomes of each object's rows.
 
 use std::sync::Arc;
 
-use arrow::array::StringArray;
+use arrow::array::{Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tokio::sync::OnceCell;
 use twox_hash::XxHash3_128;
 
-use super::adapt::Target;
+use super::adapt::{POSITION, Source, Target};
 use super::axis::JoinedAxis;
+use super::beside::{self, Beside};
 use super::genes::names;
 use super::rest;
 use super::spec::{MergeAxis, MergeSpec};
-use super::targets::Targets;
+use super::targets::{AxisNames, Side, Targets};
 use crate::element::AnnData;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{AxisRegistry, FieldMeta, OBJECT_COLUMN, ROW_COLUMN, VarAxis};
 use crate::sink::Origin;
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
@@ -25,16 +26,34 @@ use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 pub struct MergeOutline {
     spec: Arc<MergeSpec>,
     id: String,
+    keys: Vec<String>,
     objects: Vec<Arc<AnnData>>,
-    /// The first row of each object, and behind them the number of all.
-    starts: Vec<u64>,
     schema: SchemaRef,
-    pub(super) targets: Vec<Target>,
-    genes: Genes,
-    raw: Option<Genes>,
+    rows: Rows,
     warnings: Vec<String>,
     /// What stands beside the rows; made when somebody asks.
     rest: OnceCell<rest::Rest>,
+}
+
+/// Where rows come from.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// One object's after the other's.
+    Below(Below),
+    /// Each from all objects.
+    Beside(Beside),
+}
+
+/// Cells below each other.
+#[derive(Debug)]
+pub(super) struct Below {
+    pub(super) targets: Vec<Target>,
+    /// The first row of each object, and behind them the number of all.
+    pub(super) starts: Vec<u64>,
+    /// The columns of each object's own cells.
+    cells: Vec<SchemaRef>,
+    pub(super) genes: Genes,
+    pub(super) raw: Option<Genes>,
 }
 
 /// An axis of genes that objects' matrices are brought onto.
@@ -60,60 +79,22 @@ impl MergeOutline {
     /// Those of [`AnnData::open`]; [`Error::InvalidOption`] for options that objects do not meet;
     /// [`Error::IncompatibleSchemas`] for elements that cannot be merged.
     pub async fn of(spec: Arc<MergeSpec>) -> Result<Arc<Self>> {
-        if spec.axis == MergeAxis::Var {
-            return Err(Error::NotImplemented("merging along var".to_owned()));
-        }
         let keys = spec.keys()?;
         let mut objects = Vec::with_capacity(spec.inputs.len());
         for input in &spec.inputs {
             objects.push(AnnData::open(input).await?);
         }
-        let mut starts = vec![0];
-        for object in &objects {
-            let end = starts.last().copied().unwrap_or_default();
-            starts.push(object.n_obs().saturating_add(end));
-        }
-        let label = |element: &'static str| {
-            let objects = &objects;
-            move |at: usize| {
-                let location = objects.get(at).map(|object| object.location().to_string());
-                format!("{element} of {}", location.unwrap_or_default())
-            }
+        let (rows, schema, warnings) = match spec.axis {
+            MergeAxis::Obs => below(&spec, &objects, &keys).await?,
+            MergeAxis::Var => beside_each_other(&spec, &objects, &keys).await?,
         };
-        let mut warnings = Vec::new();
-        let mut var_names = Vec::with_capacity(objects.len());
-        for object in &objects {
-            var_names.push(names(object, object.var(), spec.align_on.as_deref()).await?);
-        }
-        let genes = Genes::of(&var_names, &spec, label("var"))?;
-        let raw = raw_names(&spec, &objects, &mut warnings).await?;
-        let raw = raw.map(|names| Genes::of(&names, &spec, label("raw/var"))).transpose()?;
-        let mut cell_names = Vec::with_capacity(objects.len());
-        for object in &objects {
-            let scan = scan_cells(whole(object, None, DEFAULT_BATCH_BYTES))?;
-            let schema = scan.schema();
-            cell_names.push(schema.fields().iter().map(|field| field.name().clone()).collect());
-        }
-        let mut targets = Targets::new(&spec, &objects, &keys);
-        targets.index(&starts)?;
-        targets.obs(&cell_names)?;
-        targets.genes(&genes.joined, genes.axis.id())?;
-        targets.obsm()?;
-        if let Some(raw) = &raw {
-            targets.raw(&raw.joined, raw.axis.id())?;
-        }
-        let (targets, said) = targets.finish();
-        warnings.extend(said);
-        let fields: Vec<_> = targets.iter().map(|target| Arc::clone(&target.field)).collect();
         Ok(Arc::new(Self {
             id: id_of(&spec),
             spec,
-            schema: Arc::new(Schema::new(fields)),
+            keys,
             objects,
-            starts,
-            targets,
-            genes,
-            raw,
+            schema,
+            rows,
             warnings,
             rest: OnceCell::new(),
         }))
@@ -131,40 +112,45 @@ impl MergeOutline {
 
     /// Cells of the merged object.
     pub fn n_obs(&self) -> u64 {
-        self.starts.last().copied().unwrap_or_default()
+        match &self.rows {
+            Rows::Below(below) => below.starts.last().copied().unwrap_or_default(),
+            Rows::Beside(beside) => beside.joined.names.len() as u64,
+        }
     }
 
-    /// The first row of each object, and behind them the number of all.
-    pub(super) fn starts(&self) -> &[u64] {
-        &self.starts
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    pub(super) fn keys(&self) -> &[String] {
+        &self.keys
     }
 
     /// Genes of the merged object.
     pub fn axis(&self) -> &Arc<VarAxis> {
-        &self.genes.axis
-    }
-
-    pub(super) fn genes(&self) -> &Genes {
-        &self.genes
-    }
-
-    pub(super) fn raw_genes(&self) -> Option<&Genes> {
-        self.raw.as_ref()
+        match &self.rows {
+            Rows::Below(below) => &below.genes.axis,
+            Rows::Beside(beside) => &beside.axis,
+        }
     }
 
     /// Genes of the merged `raw`.
     pub fn raw_axis(&self) -> Option<&Arc<VarAxis>> {
-        self.raw.as_ref().map(|genes| &genes.axis)
+        match &self.rows {
+            Rows::Below(below) => below.raw.as_ref().map(|genes| &genes.axis),
+            Rows::Beside(beside) => beside.raw_axis.as_ref(),
+        }
     }
 
-    /// How many genes of each object come to stand on the merged axis, and how many it has.
-    pub fn genes_kept(&self) -> Vec<(u64, u64)> {
-        let maps = self.genes.joined.maps.iter().zip(&self.objects);
-        let kept = maps.map(|(map, object)| {
-            let kept = map.sources().iter().flatten().count();
-            (kept as u64, object.n_vars())
-        });
-        kept.collect()
+    /// How many genes (cells, where objects are beside each other) of each object come to stand on the
+    /// merged axis, and how many it has.
+    pub fn kept(&self) -> Vec<(u64, u64)> {
+        let joined = match &self.rows {
+            Rows::Below(below) => &below.genes.joined,
+            Rows::Beside(beside) => &beside.joined,
+        };
+        let maps = joined.maps.iter();
+        maps.map(|map| (map.n_kept() as u64, map.n_old() as u64)).collect()
     }
 
     /// The columns of merged cells.
@@ -177,10 +163,29 @@ impl MergeOutline {
         &self.id
     }
 
+    /// Whether every object has the column, of the same type and with the same values.
+    pub(super) fn is_own(&self, column: &str) -> bool {
+        let Rows::Below(below) = &self.rows else {
+            return false;
+        };
+        let target = below.targets.iter().find(|target| target.field.name() == column);
+        target.is_some_and(|target| {
+            let sources = target.sources.iter().zip(&below.cells);
+            sources.into_iter().all(|(source, cells)| {
+                let own = cells.field_with_name(column);
+                source.keeps_values()
+                    && source.reads() == [column]
+                    && own.is_ok_and(|own| own.data_type() == target.field.data_type())
+            })
+        })
+    }
+
     /// Sparse columns whose stored entries are just those of the objects.
     pub fn keeps_entries(&self, column: &str) -> bool {
-        use super::adapt::Source;
-        let target = self.targets.iter().find(|target| target.field.name() == column);
+        let Rows::Below(below) = &self.rows else {
+            return false;
+        };
+        let target = below.targets.iter().find(|target| target.field.name() == column);
         target.is_some_and(|target| {
             target.sources.iter().all(|source| match source {
                 Source::Matrix { matrix, .. } | Source::MissingMatrix { matrix } => {
@@ -221,6 +226,81 @@ impl MergeOutline {
     pub(super) fn provenance_fields(&self) -> [Field; 2] {
         provenance_fields(&self.id)
     }
+}
+
+/// What rows come from, what columns they have, and what is dropped.
+type Planned = (Rows, SchemaRef, Vec<String>);
+
+async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> Result<Planned> {
+    let mut starts = vec![0];
+    for object in objects {
+        let end = starts.last().copied().unwrap_or_default();
+        starts.push(object.n_obs().saturating_add(end));
+    }
+    let label = |element: &'static str| {
+            move |at: usize| {
+            let location = objects.get(at).map(|object| object.location().to_string());
+            format!("{element} of {}", location.unwrap_or_default())
+        }
+    };
+    let mut warnings = Vec::new();
+    let mut var_names = Vec::with_capacity(objects.len());
+    for object in objects {
+        var_names.push(names(object, object.var(), spec.align_on.as_deref()).await?);
+    }
+    let genes = Genes::of(&var_names, spec, label("var"))?;
+    let raw = raw_names(spec, objects, &mut warnings).await?;
+    let raw = raw.map(|names| Genes::of(&names, spec, label("raw/var"))).transpose()?;
+    let mut cells = Vec::with_capacity(objects.len());
+    for object in objects {
+        cells.push(scan_cells(whole(object, None, DEFAULT_BATCH_BYTES))?.schema());
+    }
+    let sides = objects.iter().map(|object| Side {
+        object,
+        frame: object.obs(),
+        elements: object.obsm(),
+    });
+    let mut targets = Targets::new(spec, AxisNames::OBS, sides.collect(), keys);
+    targets.index(&starts)?;
+    targets.columns(&cells)?;
+    targets.genes(&genes.joined, genes.axis.id())?;
+    targets.mapping()?;
+    if let Some(raw) = &raw {
+        targets.raw(&raw.joined, raw.axis.id())?;
+    }
+    let (targets, said) = targets.finish();
+    warnings.extend(said);
+    let fields: Vec<_> = targets.iter().map(|target| Arc::clone(&target.field)).collect();
+    let rows = Below {
+        targets,
+        starts,
+        cells,
+        genes,
+        raw,
+    };
+    Ok((Rows::Below(rows), Arc::new(Schema::new(fields)), warnings))
+}
+
+async fn beside_each_other(
+    spec: &MergeSpec,
+    objects: &[Arc<AnnData>],
+    keys: &[String],
+) -> Result<Planned> {
+    let mut obs_names = Vec::with_capacity(objects.len());
+    for object in objects {
+        obs_names.push(names(object, object.obs(), spec.align_on.as_deref()).await?);
+    }
+    let label = |at: usize| {
+        let location = objects.get(at).map(|object| object.location().to_string());
+        format!("obs of {}", location.unwrap_or_default())
+    };
+    let joined = JoinedAxis::try_new(&obs_names, spec.join, label)?;
+    let mut rows = beside::of(spec, objects, keys, joined).await?;
+    let position = Arc::new(Field::new(POSITION, DataType::Int64, false));
+    let columns = rows.columns.iter().map(|column| Arc::clone(column.field()));
+    let fields: Vec<_> = std::iter::once(position).chain(columns).collect();
+    let warnings = std::mem::take(&mut rows.warnings);
+    Ok((Rows::Beside(rows), Arc::new(Schema::new(fields)), warnings))
 }
 
 /// The hidden columns of a merge.

@@ -1,17 +1,18 @@
-//! What stands beside the rows of merged cells: `var`, `varm`, `varp`, `raw/var`, `obsp`, `uns`.
+//! What stands beside the rows of merged cells: `var`, `varm`, `varp`, `raw`, `obsp`, `uns`.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
 
-use super::aligned::{Aligned, Candidate, keep};
+use super::aligned::{Aligned, Candidate, Placed, keep};
 use super::blocks::BlockDiagonal;
-use super::outline::{Genes, MergeOutline};
+use super::beside::{self, Beside};
+use super::outline::{Genes, MergeOutline, Rows};
 use super::spec::{Join, MergeSpec};
+use super::targets::{AxisNames, Side};
 use crate::element::{
-    AnnData, ColumnReader, Frame, MatrixReader, MemoryColumn, MemoryMatrix, UnsSource, merge_uns,
-    stored_name,
+    AnnData, ColumnReader, Frame, MatrixReader, MemoryColumn, UnsSource, merge_uns, stored_name,
 };
 use crate::error::Result;
 use crate::model::{ElementKey, FieldMeta};
@@ -24,19 +25,41 @@ pub(super) struct Rest {
     pub(super) warnings: Vec<String>,
 }
 
-/// Merges all of it. Holds what is as long as the axis of genes.
+/// Merges all of it; what it is made of is read again when it is written.
 pub(super) async fn of(outline: &MergeOutline) -> Result<Rest> {
+    let joined = match outline.rows() {
+        Rows::Below(below) => &below.genes.joined,
+        Rows::Beside(beside) => &beside.joined,
+    };
     let mut merge = RestMerge {
         outline,
         spec: outline.spec(),
         objects: outline.objects(),
+        places: joined.maps.iter().map(Placed::new).collect(),
         warnings: Vec::new(),
     };
-    let var = merge.var().await?;
-    let varm = merge.varm().await?;
-    let varp = merge.varp().await?;
-    let obsp = merge.obsp()?;
-    let raw = outline.raw_genes().map(|genes| merge.raw(genes));
+    let (var, raw, obsp, varp) = match outline.rows() {
+        Rows::Below(below) => {
+            let var = GeneSide {
+                axis: Arc::clone(&below.genes.axis),
+                frame: merge.var(&below.genes).await?,
+                varm: merge.varm().await?,
+            };
+            let varp = merge.aligned_pairs("varp", |object| object.varp()).await?;
+            let obsp = merge.blocks("obsp", &below.starts, |object| object.obsp())?;
+            (var, below.raw.as_ref().map(|genes| merge.raw(genes)), obsp, varp)
+        }
+        Rows::Beside(beside) => {
+            let (var, raw) = merge.stacked(beside).await?;
+            let obsp = merge.aligned_pairs("obsp", |object| object.obsp()).await?;
+            let mut starts = vec![0];
+            for object in merge.objects {
+                starts.push(starts.last().copied().unwrap_or_default() + object.n_vars());
+            }
+            let varp = merge.blocks("varp", &starts, |object| object.varp())?;
+            (var, raw, obsp, varp)
+        }
+    };
     let sources = merge.objects.iter().filter_map(|object| {
         Some(UnsSource {
             store: Arc::clone(object.store()),
@@ -59,11 +82,7 @@ pub(super) async fn of(outline: &MergeOutline) -> Result<Rest> {
     let origin = Origin {
         id: outline.id().to_owned(),
         n_obs: outline.n_obs(),
-        var: GeneSide {
-            axis: Arc::clone(outline.axis()),
-            frame: var,
-            varm,
-        },
+        var,
         raw,
         raw_has_x: outline.schema().index_of("raw_X").is_ok(),
         obsp,
@@ -81,15 +100,44 @@ struct RestMerge<'a> {
     outline: &'a MergeOutline,
     spec: &'a MergeSpec,
     objects: &'a [Arc<AnnData>],
+    /// Where each object stands on the axis that is aligned.
+    places: Vec<Placed>,
     warnings: Vec<String>,
 }
 
 impl RestMerge<'_> {
-    async fn var(&mut self) -> Result<Frame> {
+    /// `var` and `varm`, and those of `raw`, of objects beside each other.
+    async fn stacked(&mut self, beside: &Beside) -> Result<(GeneSide, Option<GeneSide>)> {
+        let sides = self.objects.iter().map(|object| Side {
+            object,
+            frame: object.var(),
+            elements: object.varm(),
+        });
+        let (spec, keys) = (self.spec, self.outline.keys());
+        let (var, said) =
+            beside::genes(spec, AxisNames::VAR, &beside.axis, sides.collect(), keys).await?;
+        self.warnings.extend(said);
+        let Some(axis) = &beside.raw_axis else {
+            return Ok((var, None));
+        };
+        let sides = self.objects.iter().filter_map(|object| {
+            let raw = object.raw()?;
+            Some(Side {
+                object,
+                frame: raw.var(),
+                elements: raw.varm(),
+            })
+        });
+        let (raw, said) =
+            beside::genes(spec, AxisNames::RAW_VAR, axis, sides.collect(), keys).await?;
+        self.warnings.extend(said);
+        Ok((var, Some(raw)))
+    }
+
+    async fn var(&mut self, genes: &Genes) -> Result<Frame> {
         let align_on = self.spec.align_on.as_deref();
-        let genes = self.outline.genes();
         let mut columns: Vec<(String, Vec<Candidate>)> = Vec::new();
-        for (object, map) in self.objects.iter().zip(&genes.joined.maps) {
+        for (object, place) in self.objects.iter().zip(&self.places) {
             let mut own: Vec<(String, Arc<dyn ColumnReader>)> = Vec::new();
             for column in object.var().columns() {
                 let name = stored_name(column.field());
@@ -105,7 +153,7 @@ impl RestMerge<'_> {
             for (name, reader) in own {
                 let candidate = Candidate {
                     reader,
-                    map: Arc::clone(map),
+                    place: place.clone(),
                     square: false,
                 };
                 match columns.iter_mut().find(|(other, _)| *other == name) {
@@ -121,10 +169,7 @@ impl RestMerge<'_> {
                 continue;
             }
             match self.keep(&key, &candidates).await? {
-                Some(Aligned { field, values }) => {
-                    let field = plain_index(field.as_ref().clone().with_name(&name));
-                    readers.push(Arc::new(MemoryColumn::new(Arc::new(field), key, values)));
-                }
+                Some(column) => readers.push(Arc::new(column.named(&name))),
                 None => self.drops(key.as_str(), "--merge first keeps it"),
             }
         }
@@ -179,31 +224,31 @@ impl RestMerge<'_> {
                 continue;
             }
             match self.keep(&key, &candidates).await? {
-                Some(Aligned { field, values }) => {
-                    merged.push((name, Arc::new(MemoryColumn::new(field, key, values))));
-                }
+                Some(element) => merged.push((name, Arc::new(element))),
                 None => self.drops(key.as_str(), "--merge first keeps it"),
             }
         }
         Ok(merged)
     }
 
-    async fn varp(&mut self) -> Result<Vec<(String, Arc<dyn MatrixReader>)>> {
+    /// Square matrices over the axis that is aligned.
+    async fn aligned_pairs(
+        &mut self,
+        mapping: &str,
+        elements: impl Fn(&AnnData) -> &[(String, Arc<dyn MatrixReader>)],
+    ) -> Result<Vec<(String, Arc<dyn MatrixReader>)>> {
         let mut merged: Vec<(String, Arc<dyn MatrixReader>)> = Vec::new();
         let elements = |object: &AnnData| {
-            let varp = object.varp().iter();
-            varp.map(|(name, reader)| (name.clone(), Arc::clone(reader) as _)).collect()
+            let pairs = elements(object).iter();
+            pairs.map(|(name, reader)| (name.clone(), Arc::clone(reader) as _)).collect()
         };
         for (name, candidates) in self.candidates(elements, true) {
-            let key = ElementKey::new("varp").child(&name);
+            let key = ElementKey::new(mapping).child(&name);
             if self.spec.is_dropped(key.as_str()) {
                 continue;
             }
             match self.keep(&key, &candidates).await? {
-                Some(Aligned { field, values }) => {
-                    let matrix = MemoryMatrix::try_new(field, key, values)?;
-                    merged.push((name, Arc::new(matrix)));
-                }
+                Some(matrix) => merged.push((name, Arc::new(matrix))),
                 None => self.drops(key.as_str(), "--merge first keeps it"),
             }
         }
@@ -217,11 +262,11 @@ impl RestMerge<'_> {
         square: bool,
     ) -> Vec<(String, Vec<Candidate>)> {
         let mut found: Vec<(String, Vec<Candidate>)> = Vec::new();
-        for (object, map) in self.objects.iter().zip(&self.outline.genes().joined.maps) {
+        for (object, place) in self.objects.iter().zip(&self.places) {
             for (name, reader) in elements(object) {
                 let candidate = Candidate {
                     reader,
-                    map: Arc::clone(map),
+                    place: place.clone(),
                     square,
                 };
                 match found.iter_mut().find(|(other, _)| *other == name) {
@@ -243,9 +288,15 @@ impl RestMerge<'_> {
         })
     }
 
-    fn obsp(&mut self) -> Result<Vec<(String, Arc<dyn MatrixReader>)>> {
+    /// Square matrices over the axis that is stacked, whose parts begin at `starts`.
+    fn blocks(
+        &mut self,
+        mapping: &str,
+        starts: &[u64],
+        elements: impl Fn(&AnnData) -> &[(String, Arc<dyn MatrixReader>)],
+    ) -> Result<Vec<(String, Arc<dyn MatrixReader>)>> {
         let mut names: Vec<&String> = Vec::new();
-        for (name, _) in self.objects.iter().flat_map(|object| object.obsp()) {
+        for (name, _) in self.objects.iter().flat_map(|object| elements(object)) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -253,28 +304,28 @@ impl RestMerge<'_> {
         let mut merged: Vec<(String, Arc<dyn MatrixReader>)> = Vec::new();
         let mut lost = Vec::new();
         for name in names {
-            let element = format!("obsp/{name}");
-            if self.spec.is_dropped(&element) {
+            let key = ElementKey::new(mapping).child(name);
+            if self.spec.is_dropped(key.as_str()) {
                 continue;
             }
             if !self.spec.pairwise {
-                lost.push((element, "--pairwise keeps it"));
+                lost.push((key, "--pairwise keeps it"));
                 continue;
             }
             let readers = self.objects.iter().map(|object| {
-                let found = object.obsp().iter().find(|(other, _)| other == name);
+                let found = elements(object).iter().find(|(other, _)| other == name);
                 found.map(|(_, reader)| Arc::clone(reader))
             });
             let readers: Vec<_> = readers.collect();
             if self.spec.join == Join::Inner && readers.iter().any(Option::is_none) {
-                lost.push((element, "--join outer keeps it"));
+                lost.push((key, "--join outer keeps it"));
                 continue;
             }
-            let matrix = BlockDiagonal::try_new(name, self.outline.starts(), readers)?;
+            let matrix = BlockDiagonal::try_new(key, starts, readers)?;
             merged.push((name.clone(), Arc::new(matrix)));
         }
-        for (element, keeps) in lost {
-            self.drops(&element, keeps);
+        for (key, keeps) in lost {
+            self.drops(key.as_str(), keeps);
         }
         Ok(merged)
     }
@@ -317,13 +368,4 @@ fn former_name(frame: &Frame) -> String {
         "_index" => "var_names".to_owned(),
         name => name.to_owned(),
     }
-}
-
-/// A field that is no index any more, if it was one.
-fn plain_index(field: Field) -> Field {
-    let meta = FieldMeta {
-        index_name: None,
-        ..FieldMeta::of(&field)
-    };
-    meta.apply(field)
 }

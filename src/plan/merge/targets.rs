@@ -1,25 +1,70 @@
-//! The columns of merged cells: what there is in which object, and what becomes of it.
+//! The columns of what is stacked (cells, or genes where objects stand beside each other): what there
+//! is in which object, and what becomes of it.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 
-use super::adapt::{NAMES, POSITION, Source, Target};
+use super::adapt::{Source, Target};
 use super::axis::JoinedAxis;
 use super::columns::{MergedFrame, categorical_field, stack};
 use super::matrices::{InputMatrix, Stacking};
 use super::spec::{Join, MergeSpec};
-use crate::element::{AnnData, ColumnReader};
+use crate::element::{AnnData, ColumnReader, Frame};
 use crate::error::{Error, Result};
 use crate::kernel::reindex::ColumnMap;
 use crate::model::{CategoryRegistry, FieldMeta, MatrixKind};
 use crate::table::cells_name;
 
+/// The axis that is stacked, of one object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) object: &'a AnnData,
+    /// `obs`, or `var`.
+    pub(super) frame: &'a Frame,
+    /// `obsm`, or `varm`.
+    pub(super) elements: &'a [(String, Arc<dyn ColumnReader>)],
+}
+
+/// What the stacked axis is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AxisNames {
+    /// `obs`, `var` or `raw/var`.
+    pub(super) frame: &'static str,
+    /// `obsm`, `varm` or `raw/varm`.
+    pub(super) mapping: &'static str,
+    /// The column of positions.
+    pub(super) position: &'static str,
+    /// The column of names.
+    pub(super) names: &'static str,
+}
+
+impl AxisNames {
+    pub(super) const VAR: Self = Self {
+        frame: "var",
+        mapping: "varm",
+        position: "var_idx",
+        names: "var_names",
+    };
+    pub(super) const RAW_VAR: Self = Self {
+        frame: "raw/var",
+        mapping: "raw/varm",
+        ..Self::VAR
+    };
+    pub(super) const OBS: Self = Self {
+        frame: "obs",
+        mapping: "obsm",
+        position: "obs_idx",
+        names: "obs_names",
+    };
+}
+
 /// Columns in the making.
 pub(super) struct Targets<'a> {
     spec: &'a MergeSpec,
-    objects: &'a [Arc<AnnData>],
+    axis: AxisNames,
+    sides: Vec<Side<'a>>,
     keys: &'a [String],
     targets: Vec<Target>,
     /// Elements that the join drops, and types that have nothing in common.
@@ -30,14 +75,25 @@ pub(super) struct Targets<'a> {
 type Element<'a> = Option<&'a Arc<dyn ColumnReader>>;
 
 impl<'a> Targets<'a> {
-    pub(super) fn new(spec: &'a MergeSpec, objects: &'a [Arc<AnnData>], keys: &'a [String]) -> Self {
+    pub(super) fn new(
+        spec: &'a MergeSpec,
+        axis: AxisNames,
+        sides: Vec<Side<'a>>,
+        keys: &'a [String],
+    ) -> Self {
         Self {
             spec,
-            objects,
+            axis,
+            sides,
             keys,
             targets: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// How many columns there are so far.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
     }
 
     pub(super) fn finish(self) -> (Vec<Target>, Vec<String>) {
@@ -49,17 +105,17 @@ impl<'a> Targets<'a> {
     /// # Errors
     /// [`Error::NotImplemented`] from 2^63 rows on.
     pub(super) fn index(&mut self, starts: &[u64]) -> Result<()> {
-        let sources = starts.iter().take(self.objects.len()).map(|start| {
+        let sources = starts.iter().take(self.sides.len()).map(|start| {
             let first = i64::try_from(*start)
                 .map_err(|_| Error::NotImplemented(format!("{start} rows")))?;
             Ok(Source::Position { first })
         });
         self.targets.push(Target {
-            field: Arc::new(Field::new(POSITION, DataType::Int64, false)),
+            field: Arc::new(Field::new(self.axis.position, DataType::Int64, false)),
             sources: sources.collect::<Result<_>>()?,
         });
-        let field = names_field(self.objects);
-        let sources = (0..self.objects.len()).map(|at| Source::Names {
+        let field = self.names_field();
+        let sources = (0..self.sides.len()).map(|at| Source::Names {
             suffix: self.suffix(at),
         });
         self.targets.push(Target {
@@ -74,33 +130,32 @@ impl<'a> Targets<'a> {
         Some(format!("{between}{}", self.keys.get(at)?).into())
     }
 
-    /// Columns of `obs`. `names[i]` are the columns of object i's cells, in order.
-    pub(super) fn obs(&mut self, names: &[Vec<String>]) -> Result<()> {
-        let frames: Vec<Vec<FieldRef>> = self
-            .objects
-            .iter()
-            .map(|object| object.obs().columns().iter().map(|c| Arc::clone(c.field())).collect())
-            .collect();
-        let frame = stack(&frames, self.spec.join, "obs", &|at| self.label(at))?;
-        self.say("obs", &frame);
+    /// Columns of the data frame. `rows[i]` are the columns that object i's rows come with: positions
+    /// and names, then these.
+    pub(super) fn columns(&mut self, rows: &[SchemaRef]) -> Result<()> {
+        let fields = |frame: &Frame| frame.columns().iter().map(|c| Arc::clone(c.field())).collect();
+        let frames: Vec<Vec<FieldRef>> = self.sides.iter().map(|side| fields(side.frame)).collect();
+        let element = self.axis.frame;
+        let frame = stack(&frames, self.spec.join, element, &|at| self.label(at))?;
+        self.say(element, &frame);
         for column in frame.columns {
-            if self.spec.is_dropped(&format!("obs/{}", column.field.name())) {
+            if self.spec.is_dropped(&format!("{element}/{}", column.field.name())) {
                 continue;
             }
-            let parts = column.parts.into_iter().zip(names);
-            let sources = parts.map(|(part, names)| match part {
+            let parts = column.parts.into_iter().zip(rows);
+            let sources = parts.map(|(part, rows)| {
                 // Positions and names stand before the columns.
-                Some((at, cast)) => match names.get(at + 2) {
-                    Some(name) => Source::Column {
-                        name: name.clone(),
+                let own = part.and_then(|(at, cast)| Some((rows.fields().get(at + 2)?, cast)));
+                match own {
+                    Some((field, cast)) => Source::Column {
+                        name: field.name().clone(),
                         cast,
                     },
                     None => Source::Missing,
-                },
-                None => Source::Missing,
+                }
             });
             self.targets.push(Target {
-                field: Arc::new(as_cell(&column.field)),
+                field: Arc::new(self.as_row(&column.field)),
                 sources: sources.collect(),
             });
         }
@@ -119,9 +174,9 @@ impl<'a> Targets<'a> {
         let values = CategoryRegistry::global().get(&id).unwrap_or(values);
         let field = categorical_field(label, &DataType::Utf8, &id, false);
         let target = Target {
-            field: Arc::new(as_cell(&Arc::new(field))),
+            field: Arc::new(self.as_row(&Arc::new(field))),
             sources: (0..)
-                .take(self.objects.len())
+                .take(self.sides.len())
                 .map(|code| Source::Label {
                     code,
                     values: Arc::clone(&values),
@@ -132,7 +187,8 @@ impl<'a> Targets<'a> {
         match self.targets.iter_mut().find(|other| other.field.name() == name) {
             Some(taken) => {
                 self.warnings.push(format!(
-                    "obs/{label}: replaced by --label, which gives its name to the objects' keys"
+                    "{}/{label}: replaced by --label, which gives its name to the objects' keys",
+                    self.axis.frame
                 ));
                 *taken = target;
             }
@@ -150,7 +206,7 @@ impl<'a> Targets<'a> {
             }
         };
         let mut names: Vec<String> = Vec::new();
-        for object in self.objects {
+        for object in self.sides.iter().map(|side| side.object) {
             let layers = object.layers().iter().map(|(key, _)| format!("layers_{key}"));
             let x = object.x().map(|_| "X".to_owned());
             for name in x.into_iter().chain(layers) {
@@ -160,8 +216,8 @@ impl<'a> Targets<'a> {
             }
         }
         for name in names {
-            let mut inputs = Vec::with_capacity(self.objects.len());
-            for object in self.objects {
+            let mut inputs = Vec::with_capacity(self.sides.len());
+            for object in self.sides.iter().map(|side| side.object) {
                 inputs.push(match of(object, &name) {
                     Some(matrix) => Some(InputMatrix::of(matrix.field(), matrix.shape())?),
                     None => None,
@@ -175,8 +231,8 @@ impl<'a> Targets<'a> {
 
     /// `raw/X`, where every object has a raw.
     pub(super) fn raw(&mut self, joined: &JoinedAxis, axis: &str) -> Result<()> {
-        let mut inputs = Vec::with_capacity(self.objects.len());
-        for object in self.objects {
+        let mut inputs = Vec::with_capacity(self.sides.len());
+        for object in self.sides.iter().map(|side| side.object) {
             let x = object.raw().and_then(|raw| raw.x());
             inputs.push(match x {
                 Some(matrix) => Some(InputMatrix::of(matrix.field(), matrix.shape())?),
@@ -226,30 +282,29 @@ impl<'a> Targets<'a> {
         Ok(())
     }
 
-    /// `obsm`.
-    pub(super) fn obsm(&mut self) -> Result<()> {
+    /// Elements beside the data frame: arrays, and data frames.
+    pub(super) fn mapping(&mut self) -> Result<()> {
         let mut keys: Vec<&'a str> = Vec::new();
-        for (key, _) in self.objects.iter().flat_map(|object| object.obsm()) {
+        for (key, _) in self.sides.iter().flat_map(|side| side.elements) {
             if !keys.contains(&key.as_str()) {
                 keys.push(key);
             }
         }
         for key in keys {
-            let elements: Vec<Element<'a>> = self
-                .objects
-                .iter()
-                .map(|object| object.obsm().iter().find(|(name, _)| name == key).map(|(_, e)| e))
-                .collect();
-            if !self.is_dropped(&format!("obsm/{key}"), &elements) {
-                self.obsm_element(key, &elements)?;
+            let of = |side: &Side<'a>| side.elements.iter().find(|(name, _)| name == key);
+            let elements: Vec<Element<'a>> =
+                self.sides.iter().map(|side| of(side).map(|(_, element)| element)).collect();
+            if !self.is_dropped(&format!("{}/{key}", self.axis.mapping), &elements) {
+                self.element(key, &elements)?;
             }
         }
         Ok(())
     }
 
-    fn obsm_element(&mut self, key: &str, elements: &[Element<'_>]) -> Result<()> {
+    fn element(&mut self, key: &str, elements: &[Element<'_>]) -> Result<()> {
         let present = || elements.iter().flatten();
-        let (name, element) = (format!("obsm_{key}"), format!("obsm/{key}"));
+        let mapping = self.axis.mapping;
+        let (name, element) = (format!("{mapping}_{key}"), format!("{mapping}/{key}"));
         if present().all(|element| element.as_matrix().is_some()) {
             let mut inputs = Vec::with_capacity(elements.len());
             for element in elements {
@@ -277,7 +332,7 @@ impl<'a> Targets<'a> {
             }
             return self.matrix(&name, &element, &inputs, &maps, None);
         }
-        if present().all(|element| frame_columns(element.field()).is_some()) {
+        if present().all(|element| self.frame_columns(element.field()).is_some()) {
             return self.frame(&name, &element, elements);
         }
         let first = present().next();
@@ -303,7 +358,7 @@ impl<'a> Targets<'a> {
             return Ok(());
         }
         let found = (0..).zip(elements).filter_map(|(at, e)| {
-            Some(format!("{} in {}", kind(e.as_ref()?.field()), self.label(at)))
+            Some(format!("{} in {}", self.kind(e.as_ref()?.field()), self.label(at)))
         });
         let found: Vec<String> = found.collect();
         Err(Error::IncompatibleSchemas(format!(
@@ -316,13 +371,13 @@ impl<'a> Targets<'a> {
         let frames: Vec<Vec<FieldRef>> = elements
             .iter()
             .map(|element| {
-                let columns = element.and_then(|element| frame_columns(element.field()));
+                let columns = element.and_then(|element| self.frame_columns(element.field()));
                 columns.unwrap_or_default()
             })
             .collect();
         let frame = stack(&frames, self.spec.join, element, &|at| self.label(at))?;
         self.say(element, &frame);
-        let index = Arc::new(names_field(self.objects));
+        let index = Arc::new(self.names_field());
         let columns = frame.columns.iter().map(|column| Arc::clone(&column.field));
         let fields: Fields = std::iter::once(index).chain(columns).collect();
         let sources = (0..).zip(elements).map(|(at, element)| Source::Frame {
@@ -380,58 +435,62 @@ impl<'a> Targets<'a> {
     }
 
     fn label(&self, at: usize) -> String {
-        self.objects.get(at).map_or_else(String::new, |object| object.location().to_string())
+        let side = self.sides.get(at);
+        side.map_or_else(String::new, |side| side.object.location().to_string())
     }
-}
 
-/// The name that all objects' indexes have, as the index of the merged one.
-fn names_field(objects: &[Arc<AnnData>]) -> Field {
-    let mut names = objects.iter().map(|object| object.obs().index_name());
-    let first = names.next().unwrap_or("_index");
-    let name = match names.all(|name| name == first) {
-        true => first,
-        false => "_index",
-    };
-    let meta = FieldMeta {
-        index_name: Some(name.to_owned()),
-        encoding: Some("string-array".to_owned()),
-        ..FieldMeta::default()
-    };
-    meta.apply(Field::new(NAMES, DataType::Utf8, false))
-}
-
-/// An obs column as a column of cells, where names of elements are taken.
-fn as_cell(field: &FieldRef) -> Field {
-    let name = cells_name(field.name());
-    if name == *field.name() {
-        return field.as_ref().clone();
+    /// The name that all objects' indexes have, as the index of the merged one.
+    fn names_field(&self) -> Field {
+        let mut names = self.sides.iter().map(|side| side.frame.index_name());
+        let first = names.next().unwrap_or("_index");
+        let name = match names.all(|name| name == first) {
+            true => first,
+            false => "_index",
+        };
+        let meta = FieldMeta {
+            index_name: Some(name.to_owned()),
+            encoding: Some("string-array".to_owned()),
+            ..FieldMeta::default()
+        };
+        meta.apply(Field::new(self.axis.names, DataType::Utf8, false))
     }
-    let meta = FieldMeta {
-        name: Some(field.name().clone()),
-        ..FieldMeta::of(field)
-    };
-    meta.apply(field.as_ref().clone().with_name(name))
-}
 
-/// The columns of an element that is a data frame, without its index.
-fn frame_columns(field: &Field) -> Option<Vec<FieldRef>> {
-    match field.data_type() {
-        DataType::Struct(fields) if fields.first().is_some_and(|f| f.name() == NAMES) => {
-            Some(fields.iter().skip(1).map(Arc::clone).collect())
+    /// A column of the data frame among other columns of rows: in cells, names of elements are taken.
+    fn as_row(&self, field: &FieldRef) -> Field {
+        let name = match self.axis.frame {
+            "obs" => cells_name(field.name()),
+            _ => field.name().clone(),
+        };
+        if name == *field.name() {
+            return field.as_ref().clone();
         }
-        _ => None,
+        let meta = FieldMeta {
+            name: Some(field.name().clone()),
+            ..FieldMeta::of(field)
+        };
+        meta.apply(field.as_ref().clone().with_name(name))
     }
-}
 
-/// What an element of `obsm` is, for messages.
-fn kind(field: &Field) -> String {
-    if frame_columns(field).is_some() {
-        return "a data frame".to_owned();
+    /// The columns of an element that is a data frame, without its index.
+    fn frame_columns(&self, field: &Field) -> Option<Vec<FieldRef>> {
+        match field.data_type() {
+            DataType::Struct(fields) if fields.first().is_some_and(|f| f.name() == self.axis.names) => {
+                Some(fields.iter().skip(1).map(Arc::clone).collect())
+            }
+            _ => None,
+        }
     }
-    match MatrixKind::of(field.data_type()) {
-        Some(MatrixKind::Sparse) => "a sparse matrix".to_owned(),
-        Some(MatrixKind::Dense) => "an array".to_owned(),
-        None if FieldMeta::of(field).form.is_some() => "an awkward array".to_owned(),
-        None => format!("a column of {}", field.data_type()),
+
+    /// What an element is, for messages.
+    fn kind(&self, field: &Field) -> String {
+        if self.frame_columns(field).is_some() {
+            return "a data frame".to_owned();
+        }
+        match MatrixKind::of(field.data_type()) {
+            Some(MatrixKind::Sparse) => "a sparse matrix".to_owned(),
+            Some(MatrixKind::Dense) => "an array".to_owned(),
+            None if FieldMeta::of(field).form.is_some() => "an awkward array".to_owned(),
+            None => format!("a column of {}", field.data_type()),
+        }
     }
 }
