@@ -29,7 +29,9 @@ fn options(args: MergeArgs) -> Result<MergeOptions> {
     let (output, inputs) = paths(args.output, args.paths)?;
     let format = format_of_name(&output)?;
     let inputs = inputs.iter().flat_map(|input| expand(input)).collect();
-    let keys = args.keys.map(|keys| keys.split(',').map(str::to_owned).collect());
+    let keys = args
+        .keys
+        .map(|keys| keys.split(',').map(str::to_owned).collect());
     let spec = MergeSpec {
         axis: args.axis,
         join: args.join,
@@ -55,7 +57,10 @@ fn options(args: MergeArgs) -> Result<MergeOptions> {
 fn paths(output: Option<PathBuf>, mut paths: Vec<String>) -> Result<(PathBuf, Vec<String>)> {
     let output = match output {
         Some(output) => output,
-        None => paths.drain(..1.min(paths.len())).map(PathBuf::from).collect(),
+        None => paths
+            .drain(..1.min(paths.len()))
+            .map(PathBuf::from)
+            .collect(),
     };
     match paths.is_empty() {
         true => Err(Error::option(
@@ -69,6 +74,9 @@ fn paths(output: Option<PathBuf>, mut paths: Vec<String>) -> Result<(PathBuf, Ve
 fn strategy(text: &str) -> Result<Option<MergeStrategy>> {
     match text {
         "none" => Ok(None),
-        text => text.parse().map(Some).map_err(|reason| Error::option("--merge", reason)),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|reason| Error::option("--merge", reason)),
     }
 }

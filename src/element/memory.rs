@@ -56,21 +56,29 @@ pub(crate) fn offsets(rows: &ArrayRef, n_cols: u64) -> Vec<u64> {
         Some(rows) => {
             let offsets = rows.value_offsets();
             let first = offsets.first().copied().unwrap_or_default();
-            let ends = offsets.iter().map(|end| u64::try_from(end - first).unwrap_or_default());
+            let ends = offsets
+                .iter()
+                .map(|end| u64::try_from(end - first).unwrap_or_default());
             ends.collect()
         }
-        None => (0..=rows.len() as u64).map(|row| row.saturating_mul(n_cols)).collect(),
+        None => (0..=rows.len() as u64)
+            .map(|row| row.saturating_mul(n_cols))
+            .collect(),
     }
 }
 
 /// The parts of matrix rows, one after another.
 pub(crate) fn entries(rows: &ArrayRef, parts: EntryParts) -> (Option<ArrayRef>, Option<ArrayRef>) {
     let Some(list) = rows.as_list_opt::<i32>() else {
-        let values = rows.as_fixed_size_list_opt().map(|rows| Arc::clone(rows.values()));
+        let values = rows
+            .as_fixed_size_list_opt()
+            .map(|rows| Arc::clone(rows.values()));
         return (None, values.filter(|_| parts.data));
     };
     let offsets = list.value_offsets();
-    let first = offsets.first().and_then(|first| usize::try_from(*first).ok());
+    let first = offsets
+        .first()
+        .and_then(|first| usize::try_from(*first).ok());
     let last = offsets.last().and_then(|last| usize::try_from(*last).ok());
     let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
     let entries = list.values().as_struct();
@@ -92,7 +100,11 @@ fn select(values: &ArrayRef, rows: &RowSelection, key: &ElementKey) -> Result<Ar
             len,
         });
     }
-    Ok(take(values, &UInt64Array::from_iter_values(rows.iter()), None)?)
+    Ok(take(
+        values,
+        &UInt64Array::from_iter_values(rows.iter()),
+        None,
+    )?)
 }
 
 fn bytes_per_row(values: &ArrayRef) -> u64 {

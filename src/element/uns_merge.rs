@@ -56,7 +56,14 @@ pub(crate) async fn merge_uns(
         }
         return Ok((UnsNode::Dict(Vec::new()), dropped));
     };
-    let merged = merge_dicts((sources.to_vec(), n), strategy, String::new(), 0, &mut dropped).await?;
+    let merged = merge_dicts(
+        (sources.to_vec(), n),
+        strategy,
+        String::new(),
+        0,
+        &mut dropped,
+    )
+    .await?;
     Ok((UnsNode::Dict(merged), dropped))
 }
 
@@ -72,7 +79,12 @@ fn merge_dicts(
         let mut of_source = Vec::with_capacity(sources.len());
         for source in &sources {
             let own = children(source).await?;
-            names.extend(own.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+            names.extend(
+                own.iter()
+                    .filter(|name| !names.contains(name))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
             of_source.push(own);
         }
         let mut merged = Vec::new();
@@ -138,7 +150,9 @@ impl UnsSource {
 /// Names of a dict's elements, without those that are no part of it.
 async fn children(source: &UnsSource) -> Result<Vec<String>> {
     let names = source.store.children(&source.key).await?;
-    let kept = names.into_iter().filter(|name| !source.skip.contains(&source.key.child(name)));
+    let kept = names
+        .into_iter()
+        .filter(|name| !source.skip.contains(&source.key.child(name)));
     Ok(kept.collect())
 }
 
@@ -170,7 +184,14 @@ fn equal<'a>(a: &'a UnsSource, b: &'a UnsSource, depth: usize) -> BoxFuture<'a, 
         if left.encoding().await? != right.encoding().await? {
             return Ok(false);
         }
-        for name in ["shape", "ordered", "_index", "column-order", "form", "na-value"] {
+        for name in [
+            "shape",
+            "ordered",
+            "_index",
+            "column-order",
+            "form",
+            "na-value",
+        ] {
             let value = |node: &Node| node.attributes.get(name).cloned().unwrap_or(Value::Null);
             if value(&left) != value(&right) {
                 return Ok(false);
@@ -203,7 +224,10 @@ async fn equal_arrays(a: &Node, b: &Node, outermost: bool) -> Result<bool> {
     let mut start = 0;
     while start < x.len() {
         let rows = RowSelection::range(start..x.len().min(start + BLOCK));
-        let (p, q) = (left.read(&rows, &metrics).await?, right.read(&rows, &metrics).await?);
+        let (p, q) = (
+            left.read(&rows, &metrics).await?,
+            right.read(&rows, &metrics).await?,
+        );
         let same = match scalar {
             true => equal_scalars(&p, &q),
             false => p == q,
@@ -243,7 +267,9 @@ pub(crate) fn write_uns<'a>(
         match node {
             UnsNode::Copy(source) => {
                 let mut skip = source.skip.clone();
-                let below = drop.iter().map(|path| ElementKey::new(format!("{}/{path}", source.key.as_str())));
+                let below = drop
+                    .iter()
+                    .map(|path| ElementKey::new(format!("{}/{path}", source.key.as_str())));
                 skip.extend(below);
                 let options = CopyOptions {
                     storage: place.storage,

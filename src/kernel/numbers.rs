@@ -95,8 +95,7 @@ pub(crate) fn to_sparse(rows: &FixedSizeListArray) -> Result<ListArray> {
     let width = usize::try_from(rows.value_length()).unwrap_or_default();
     let values = rows.values();
     let stored = nonzero(values)?;
-    let too_many =
-        |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
+    let too_many = |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
     let (mut indices, mut kept) = (Vec::new(), Vec::new());
     let mut ends = vec![0i32];
     for row in 0..rows.len() {
@@ -122,8 +121,7 @@ pub(crate) fn canonical(rows: &ListArray) -> Result<ListArray> {
     let indices = cast(entries.column(0), &DataType::Int64)?;
     let indices = indices.as_primitive::<Int64Type>().values();
     let stored = nonzero(entries.column(1))?;
-    let too_many =
-        |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
+    let too_many = |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
     let mut kept: Vec<u32> = Vec::with_capacity(indices.len());
     let mut ends = vec![0i32];
     for pair in rows.value_offsets().windows(2) {

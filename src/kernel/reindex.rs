@@ -168,7 +168,9 @@ impl ColumnMap {
             let offsets = rows.offsets().clone();
             return list(offsets, Arc::clone(indices), values);
         };
-        let indices = indices.as_primitive_opt::<Int32Type>().ok_or_else(off_axis)?;
+        let indices = indices
+            .as_primitive_opt::<Int32Type>()
+            .ok_or_else(off_axis)?;
         let indices = indices.values();
         let fill = fill.filter(|_| moves.n_empty > 0);
         if moves.complete && moves.ascending && fill.is_none() {
@@ -184,14 +186,22 @@ impl ColumnMap {
         let values = match fill {
             Some(fill) => {
                 let n = u32::try_from(values.len()).map_err(|_| too_large())?;
-                moved.order.iter_mut().filter(|at| **at == FILL).for_each(|at| *at = n);
+                moved
+                    .order
+                    .iter_mut()
+                    .filter(|at| **at == FILL)
+                    .for_each(|at| *at = n);
                 concat(&[values.as_ref(), fill.as_ref()])?
             }
             None => values,
         };
         let values = take(&values, &UInt32Array::from(moved.order), None)?;
         let indices: ArrayRef = Arc::new(Int32Array::from(moved.indices));
-        list(OffsetBuffer::new(ScalarBuffer::from(moved.ends)), indices, values)
+        list(
+            OffsetBuffer::new(ScalarBuffer::from(moved.ends)),
+            indices,
+            values,
+        )
     }
 
     /// Dense rows with values of type `data`; new columns get `fill` (one value of that type).
@@ -238,10 +248,13 @@ impl ColumnMap {
         let filled = |array: &dyn Array| -> Result<ArrayRef> {
             let fill = fill.map_or_else(|| array.slice(0, 0), Arc::clone);
             let sources = (0..n_rows).flat_map(|row| {
-                moves.sources.iter().map(move |source| match usize::try_from(*source) {
-                    Ok(source) => (0, row * self.n_old + source),
-                    Err(_) => (1, 0),
-                })
+                moves
+                    .sources
+                    .iter()
+                    .map(move |source| match usize::try_from(*source) {
+                        Ok(source) => (0, row * self.n_old + source),
+                        Err(_) => (1, 0),
+                    })
             });
             let sources: Vec<(usize, usize)> = sources.collect();
             Ok(interleave(&[array, fill.as_ref()], &sources)?)
@@ -327,7 +340,10 @@ fn key(new: i32, at: i32) -> u64 {
     u64::from(new as u32) << 32 | u64::from(at as u32)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of a key, an i32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the upper half of a key, an i32"
+)]
 fn high(key: u64) -> i32 {
     (key >> 32) as i32
 }
@@ -392,8 +408,16 @@ mod tests {
         let entries = rows.values().as_struct();
         (
             rows.value_offsets().to_vec(),
-            entries.column(0).as_primitive::<Int32Type>().values().to_vec(),
-            entries.column(1).as_primitive::<Float32Type>().values().to_vec(),
+            entries
+                .column(0)
+                .as_primitive::<Int32Type>()
+                .values()
+                .to_vec(),
+            entries
+                .column(1)
+                .as_primitive::<Float32Type>()
+                .values()
+                .to_vec(),
         )
     }
 
@@ -401,7 +425,10 @@ mod tests {
     fn rows_of_the_same_axis_are_not_touched() {
         let map = ColumnMap::try_new(&[Some(0), Some(1), Some(2)], 3).unwrap();
         assert!(map.is_identity());
-        let (before, after) = (rows(), map.sparse(&rows(), &DataType::Float32, None).unwrap());
+        let (before, after) = (
+            rows(),
+            map.sparse(&rows(), &DataType::Float32, None).unwrap(),
+        );
         assert_eq!(parts(&before), parts(&after));
     }
 
@@ -417,15 +444,23 @@ mod tests {
     fn new_columns_are_filled() {
         let map = ColumnMap::try_new(&[Some(0), Some(1), Some(3)], 4).unwrap();
         let fill: ArrayRef = Arc::new(Float32Array::from(vec![9.]));
-        let moved = map.sparse(&rows(), &DataType::Float32, Some(&fill)).unwrap();
-        let expected = (vec![0, 3, 4, 6], vec![0, 2, 3, 2, 1, 2], vec![1., 9., 3., 9., 2., 9.]);
+        let moved = map
+            .sparse(&rows(), &DataType::Float32, Some(&fill))
+            .unwrap();
+        let expected = (
+            vec![0, 3, 4, 6],
+            vec![0, 2, 3, 2, 1, 2],
+            vec![1., 9., 3., 9., 2., 9.],
+        );
         assert_eq!(parts(&moved), expected);
         let item = Arc::new(Field::new("item", DataType::Float32, false));
         let values = Arc::new(Float32Array::from(vec![1., 2., 3.]));
         let dense = FixedSizeListArray::new(item, 3, values, None);
         let fill: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
         let dense = map.dense(&dense, &DataType::Float64, Some(&fill)).unwrap();
-        let values = dense.values().as_primitive::<arrow::datatypes::Float64Type>();
+        let values = dense
+            .values()
+            .as_primitive::<arrow::datatypes::Float64Type>();
         assert_eq!(values.values().to_vec(), [1., 2., 0.5, 3.]);
     }
 

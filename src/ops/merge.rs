@@ -41,7 +41,12 @@ pub struct MergeOptions {
 /// merged; [`Error::OutputRefused`](crate::Error::OutputRefused) where the output may not be written.
 pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
     let session = prepare::session(&options.run)?;
-    let inputs: Vec<&str> = options.spec.inputs.iter().map(|input| input.path()).collect();
+    let inputs: Vec<&str> = options
+        .spec
+        .inputs
+        .iter()
+        .map(|input| input.path())
+        .collect();
     outputs::check_all(&[options.output.as_path()], &inputs, &options.run)?;
     let outline = MergeOutline::of(Arc::new(options.spec.clone())).await?;
     let mut warnings = outline.warnings().to_vec();
@@ -80,7 +85,13 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         memory_bytes: prepare::memory(1),
         seconds: 0.0,
     };
-    Ok(Prepared::of_plan(session, plan, report, "merge", &options.run))
+    Ok(Prepared::of_plan(
+        session,
+        plan,
+        report,
+        "merge",
+        &options.run,
+    ))
 }
 
 /// Stored entries of the sparse columns that are just those of the objects, from `indptr` alone.
@@ -109,7 +120,9 @@ async fn entries(outline: &MergeOutline) -> Result<BTreeMap<String, u64>> {
 /// What the objects take on disk; compression is not foreseen.
 fn bytes(outline: &MergeOutline) -> u64 {
     let objects = outline.objects().iter();
-    objects.map(|object| object.store().bytes().unwrap_or(0)).fold(0, u64::saturating_add)
+    objects
+        .map(|object| object.store().bytes().unwrap_or(0))
+        .fold(0, u64::saturating_add)
 }
 
 /// The merge in words: genes kept and lost per object, columns and their types.
@@ -143,7 +156,9 @@ fn details(outline: &MergeOutline) -> Vec<String> {
 
 fn columns(schema: &Schema) -> impl Iterator<Item = String> {
     let fields = schema.fields().iter();
-    fields.skip(2).map(|field| format!("{}: {}", field.name(), describe(field)))
+    fields
+        .skip(2)
+        .map(|field| format!("{}: {}", field.name(), describe(field)))
 }
 
 /// A column's type in AnnData's words.
@@ -165,9 +180,15 @@ fn describe(field: &Field) -> String {
             format!("{encoding} of {}, {width} wide", name(item.data_type()))
         }
         (_, DataType::Dictionary(_, _)) => {
-            let set = meta.categories.and_then(|id| CategoryRegistry::global().get(&id));
+            let set = meta
+                .categories
+                .and_then(|id| CategoryRegistry::global().get(&id));
             let n = set.map_or(0, |set| set.len());
-            let order = if meta.ordered == Some(true) { "ordered " } else { "" };
+            let order = if meta.ordered == Some(true) {
+                "ordered "
+            } else {
+                ""
+            };
             format!("{order}categorical of {n}")
         }
         (_, DataType::Struct(members)) if encoding == "dataframe" => {

@@ -146,7 +146,13 @@ impl Prepared {
             seconds: 0.0,
         };
         let plan = plan(&work, sizes, spec).await?;
-        Ok(Self::of_plan(work.session, plan, report, work.what, options))
+        Ok(Self::of_plan(
+            work.session,
+            plan,
+            report,
+            work.what,
+            options,
+        ))
     }
 
     /// A plan that is made already; the report says what it will do, but for the time.

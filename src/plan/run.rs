@@ -54,7 +54,10 @@ pub(super) async fn write(
         warnings.extend(outline.warnings().iter().cloned());
         warnings.extend(outline.rest_warnings().await?);
         // Objects beside each other are read by the merge, not by scans of their own.
-        let objects = outline.objects().iter().map(|object| object.location().clone());
+        let objects = outline
+            .objects()
+            .iter()
+            .map(|object| object.location().clone());
         sources.extend(objects.filter(|object| !locations(&input).contains(object)));
     }
     let job = Job {

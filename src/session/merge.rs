@@ -37,7 +37,9 @@ impl TableFunctionImpl for Merge {
             set(&mut spec, name, value).map_err(DataFusionError::from)?;
         }
         let outline = block_on(async move {
-            MergeOutline::of(Arc::new(spec)).await.map_err(DataFusionError::from)
+            MergeOutline::of(Arc::new(spec))
+                .await
+                .map_err(DataFusionError::from)
         })?;
         Ok(Arc::new(MergeTable::new(outline)))
     }
@@ -50,7 +52,10 @@ fn set(spec: &mut MergeSpec, name: &str, texts: &[String]) -> Result<(), Error> 
     }
     let one = || match texts {
         [text] => Ok(text.clone()),
-        texts => Err(Error::option(name, format!("{} values where one belongs", texts.len()))),
+        texts => Err(Error::option(
+            name,
+            format!("{} values where one belongs", texts.len()),
+        )),
     };
     match name {
         "axis" => spec.axis = parsed(name, &one()?)?,
@@ -68,7 +73,10 @@ fn set(spec: &mut MergeSpec, name: &str, texts: &[String]) -> Result<(), Error> 
                 "true" => true,
                 "false" => false,
                 other => {
-                    return Err(Error::option(name, format!("'{other}' is neither true nor false")));
+                    return Err(Error::option(
+                        name,
+                        format!("'{other}' is neither true nor false"),
+                    ));
                 }
             }
         }
@@ -104,7 +112,9 @@ fn pairs(expr: &Expr) -> Option<Vec<(String, Vec<String>)>> {
         }
         Expr::ScalarFunction(call) if call.name() == "named_struct" => {
             let pairs = call.args.chunks_exact(2);
-            pairs.map(|pair| Some((text(&pair[0])?, texts(&pair[1])?))).collect()
+            pairs
+                .map(|pair| Some((text(&pair[0])?, texts(&pair[1])?)))
+                .collect()
         }
         _ => None,
     }
@@ -130,6 +140,10 @@ fn items(value: &ScalarValue) -> Option<Vec<String>> {
         return (!value.is_null()).then(|| vec![value.to_string()]);
     };
     let items = list.values();
-    let item = |at| ScalarValue::try_from_array(items, at).ok().map(|item| item.to_string());
+    let item = |at| {
+        ScalarValue::try_from_array(items, at)
+            .ok()
+            .map(|item| item.to_string())
+    };
     (0..items.len()).map(item).collect()
 }

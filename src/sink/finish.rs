@@ -253,11 +253,7 @@ async fn write_obsp(
     Ok(())
 }
 
-async fn write_unstructured(
-    root: &Place,
-    parts: Parts<'_>,
-    uns: Option<&UnsNode>,
-) -> Result<()> {
+async fn write_unstructured(root: &Place, parts: Parts<'_>, uns: Option<&UnsNode>) -> Result<()> {
     let place = root.child("uns");
     let Some(uns) = uns.filter(|_| parts.keep(&place)) else {
         return place.group(&encoding("dict", "0.1.0")).await;

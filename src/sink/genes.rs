@@ -39,8 +39,14 @@ impl Genes {
     ///
     /// Origins come first because axes are known by their names alone: another file with the same
     /// genes may have been opened before.
-    pub(super) async fn of(axis: &VarAxis, first: Side, origins: &[Arc<Origin>]) -> Result<Option<Self>> {
-        let found = origins.iter().find_map(|origin| Self::in_origin(axis, first, origin));
+    pub(super) async fn of(
+        axis: &VarAxis,
+        first: Side,
+        origins: &[Arc<Origin>],
+    ) -> Result<Option<Self>> {
+        let found = origins
+            .iter()
+            .find_map(|origin| Self::in_origin(axis, first, origin));
         if found.is_some() {
             return Ok(found);
         }

@@ -27,8 +27,8 @@ mod cells;
 mod provenance;
 mod inputs;
 
-pub use cells::{CellsScan, scan_cells};
 pub(crate) use cells::scan_cells_where;
+pub use cells::{CellsScan, scan_cells};
 pub use description::{DEFAULT_BATCH_BYTES, ScanDescription};
 pub(crate) use inputs::locations;
 pub use kind::TableKind;

@@ -37,7 +37,10 @@ async fn an_inner_join_has_the_genes_of_all_in_the_order_of_the_first() {
     let spec = spec(folder.path(), &["s_shard_0.h5ad", "few.h5ad"]);
     let prepared = prepared(folder.path(), spec, "m.h5ad").await;
     let details = prepared.estimate().details.join("\n");
-    assert!(details.contains("15 of 40 genes kept, 25 lost; --join outer keeps them"), "{details}");
+    assert!(
+        details.contains("15 of 40 genes kept, 25 lost; --join outer keeps them"),
+        "{details}"
+    );
     prepared.run(Arc::new(Quiet)).await.unwrap();
     assert_eq!(gene_names(folder.path(), "m.h5ad").await, names[5..20]);
 }
@@ -48,7 +51,11 @@ async fn what_options_drop_is_said_with_the_option_that_keeps_it() {
     let inputs = ["s_shard_0.h5ad", "s_shard_1.h5ad"];
     let report = run(folder.path(), spec(folder.path(), &inputs), "m.h5ad").await;
     let said = report.warnings.join("\n");
-    for expected in ["var/", "--merge first keeps it", "--uns-merge first keeps it"] {
+    for expected in [
+        "var/",
+        "--merge first keeps it",
+        "--uns-merge first keeps it",
+    ] {
         assert!(said.contains(expected), "{said}");
     }
 }
@@ -61,7 +68,8 @@ async fn merges_travel_and_are_written_by_copy() {
     let pattern = path(folder.path(), "s_shard_*.h5ad");
     let copy = |name: &str| {
         let target = path(folder.path(), name);
-        let options = "{'join': 'outer', 'merge': 'first', 'uns_merge': 'first', 'pairwise': 'true'}";
+        let options =
+            "{'join': 'outer', 'merge': 'first', 'uns_merge': 'first', 'pairwise': 'true'}";
         format!("COPY (SELECT * FROM merge('{pattern}', {options})) TO '{target}' STORED AS H5AD")
     };
     session.collect(&copy("c.h5ad")).await.unwrap();
@@ -93,7 +101,10 @@ async fn rows_come_in_order_whatever_is_asked_of_them() {
     let session = Session::try_new().unwrap();
     let merge = format!("merge('{}')", path(folder.path(), "s_shard_*.h5ad"));
     for (sql, expected) in [
-        (format!("SELECT obs_idx FROM {merge} LIMIT 150"), (0..150).collect::<Vec<i64>>()),
+        (
+            format!("SELECT obs_idx FROM {merge} LIMIT 150"),
+            (0..150).collect::<Vec<i64>>(),
+        ),
         (format!("SELECT obs_idx FROM {merge}"), (0..300).collect()),
         (
             format!("SELECT obs_idx FROM {merge} WHERE obs_idx BETWEEN 95 AND 205"),
@@ -101,7 +112,9 @@ async fn rows_come_in_order_whatever_is_asked_of_them() {
         ),
     ] {
         let batches = session.collect(&sql).await.unwrap();
-        let rows = batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values());
+        let rows = batches
+            .iter()
+            .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values());
         assert_eq!(rows.copied().collect::<Vec<_>>(), expected, "{sql}");
     }
     let count = format!("SELECT count(*) FROM {merge} WHERE cell_type = 'B'");
@@ -118,7 +131,13 @@ async fn refusals_name_what_is_wrong() {
             output: folder.path().join(output),
             run: RunOptions::default(),
         };
-        async move { merge(&options).await.err().map(|e| e.to_string()).unwrap_or_default() }
+        async move {
+            merge(&options)
+                .await
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default()
+        }
     };
     let inputs = ["s_shard_0.h5ad", "s_shard_1.h5ad"];
     let base = spec(folder.path(), &inputs);
@@ -135,7 +154,10 @@ async fn refusals_name_what_is_wrong() {
         ..base
     };
     let message = refused(align, "m.h5ad").await;
-    assert!(message.contains("--align-on") && message.contains("nothing"), "{message}");
+    assert!(
+        message.contains("--align-on") && message.contains("nothing"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,13 +196,20 @@ async fn shards() -> tempfile::TempDir {
         output_names: None,
         run: RunOptions::default(),
     };
-    slice(&options).await.unwrap().run(Arc::new(Quiet)).await.unwrap();
+    slice(&options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
     folder
 }
 
 /// A merge of some files.
 fn spec(folder: &Path, inputs: &[&str]) -> MergeSpec {
-    let inputs = inputs.iter().map(|name| Location::parse(&path(folder, name)));
+    let inputs = inputs
+        .iter()
+        .map(|name| Location::parse(&path(folder, name)));
     MergeSpec::new(inputs.collect())
 }
 
@@ -191,7 +220,10 @@ fn whole(folder: &Path) -> MergeSpec {
         merge: Some(MergeStrategy::First),
         uns_merge: Some(MergeStrategy::First),
         pairwise: true,
-        ..spec(folder, &["s_shard_0.h5ad", "s_shard_1.h5ad", "s_shard_2.h5ad"])
+        ..spec(
+            folder,
+            &["s_shard_0.h5ad", "s_shard_1.h5ad", "s_shard_2.h5ad"],
+        )
     }
 }
 
@@ -205,7 +237,11 @@ async fn prepared(folder: &Path, spec: MergeSpec, output: &str) -> annfusion::op
 }
 
 async fn run(folder: &Path, spec: MergeSpec, output: &str) -> Report {
-    prepared(folder, spec, output).await.run(Arc::new(Quiet)).await.unwrap()
+    prepared(folder, spec, output)
+        .await
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap()
 }
 
 async fn keep_genes(folder: &Path, input: &str, output: &str, genes: &[String]) {
@@ -218,20 +254,32 @@ async fn keep_genes(folder: &Path, input: &str, output: &str, genes: &[String]) 
         genes: Some(GeneList(genes.to_vec())),
         run: RunOptions::default(),
     };
-    filter(&options).await.unwrap().run(Arc::new(Quiet)).await.unwrap();
+    filter(&options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
 }
 
 async fn gene_names(folder: &Path, file: &str) -> Vec<String> {
     let session = Session::try_new().unwrap();
-    let sql = format!("SELECT var_names FROM read_anndata('{}', 'var')", path(folder, file));
+    let sql = format!(
+        "SELECT var_names FROM read_anndata('{}', 'var')",
+        path(folder, file)
+    );
     let batches = session.collect(&sql).await.unwrap();
-    let names = batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter());
+    let names = batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_string::<i32>().iter());
     names.flatten().map(str::to_owned).collect()
 }
 
 async fn assert_equal(folder: &Path, left: &str, right: &str) {
     let [left, right] = [left, right].map(|name| Location::parse(&path(folder, name)));
-    let found = compare(&left, &right, &VerifyOptions::default(), &Quiet).await.unwrap();
+    let found = compare(&left, &right, &VerifyOptions::default(), &Quiet)
+        .await
+        .unwrap();
     assert!(found.is_ok(), "{left} and {right}: {:?}", found.findings);
 }
 

@@ -62,9 +62,7 @@ impl Source {
             Self::Position { .. } => vec![POSITION],
             Self::Names { .. } => vec![NAMES],
             Self::Column { name, .. } | Self::Matrix { name, .. } => vec![name],
-            Self::Frame { name, .. } => {
-                name.iter().map(String::as_str).chain([NAMES]).collect()
-            }
+            Self::Frame { name, .. } => name.iter().map(String::as_str).chain([NAMES]).collect(),
             Self::Label { .. } | Self::Missing | Self::MissingMatrix { .. } => Vec::new(),
         }
     }
@@ -93,7 +91,10 @@ impl Source {
             Self::Column { name, cast } => cast.apply(column(batch, name)?),
             Self::Label { code, values } => {
                 let keys = Int32Array::from_value(*code, n);
-                Ok(Arc::new(DictionaryArray::try_new(keys, Arc::clone(values))?))
+                Ok(Arc::new(DictionaryArray::try_new(
+                    keys,
+                    Arc::clone(values),
+                )?))
             }
             Self::Missing => missing_rows(field, n),
             Self::Matrix { name, map, matrix } => matrix.rows(map, column(batch, name)?),
@@ -106,7 +107,10 @@ impl Source {
                 let DataType::Struct(fields) = field.data_type() else {
                     return Err(lost(field.name()));
                 };
-                let rows = name.as_deref().map(|name| column(batch, name)).transpose()?;
+                let rows = name
+                    .as_deref()
+                    .map(|name| column(batch, name))
+                    .transpose()?;
                 let rows = rows.and_then(|rows| rows.as_struct_opt());
                 let mut arrays = vec![names(batch, suffix.as_deref())?];
                 for (field, part) in fields.iter().skip(1).zip(columns) {
@@ -120,7 +124,11 @@ impl Source {
                         None => missing_rows(field, n)?,
                     });
                 }
-                Ok(Arc::new(StructArray::try_new(fields.clone(), arrays, None)?))
+                Ok(Arc::new(StructArray::try_new(
+                    fields.clone(),
+                    arrays,
+                    None,
+                )?))
             }
         }
     }
@@ -165,7 +173,9 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
 }
 
 fn lost(name: &str) -> Error {
-    Error::IncompatibleSchemas(format!("an object's cells came without the column '{name}'"))
+    Error::IncompatibleSchemas(format!(
+        "an object's cells came without the column '{name}'"
+    ))
 }
 
 #[cfg(test)]
@@ -191,10 +201,24 @@ mod tests {
             },
         ];
         let adapted = adapt(&batch, &schema, sources.iter()).unwrap();
-        let rows = adapted.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+        let rows = adapted
+            .column(0)
+            .as_primitive::<arrow::datatypes::Int64Type>();
         assert_eq!(rows.values().to_vec(), [7, 8]);
-        let names: Vec<_> = adapted.column(1).as_string::<i32>().iter().flatten().collect();
+        let names: Vec<_> = adapted
+            .column(1)
+            .as_string::<i32>()
+            .iter()
+            .flatten()
+            .collect();
         assert_eq!(names, ["a-x", "b-x"]);
-        assert!(adapt(&adapted.slice(0, 0).project(&[1]).unwrap(), &schema, sources.iter()).is_err());
+        assert!(
+            adapt(
+                &adapted.slice(0, 0).project(&[1]).unwrap(),
+                &schema,
+                sources.iter()
+            )
+            .is_err()
+        );
     }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, Int32Array, ListArray,
-    StructArray, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, Int32Array, ListArray, StructArray,
+    UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, concat, interleave, take};
@@ -73,7 +73,9 @@ impl Placed {
     ) -> Result<(ArrayRef, Vec<Option<usize>>)> {
         let mut places = Vec::with_capacity(usize::try_from(rows.len()).unwrap_or_default());
         for range in rows.ranges() {
-            let ends = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let ends = usize::try_from(range.start)
+                .ok()
+                .zip(usize::try_from(range.end).ok());
             let own = ends.and_then(|(start, end)| self.sources.get(start..end));
             places.extend_from_slice(own.ok_or_else(|| Error::OutOfRange {
                 url: "merge".to_owned(),
@@ -134,7 +136,12 @@ impl Aligned {
         let map = &place.map;
         let field = match map.is_identity() {
             true => Arc::clone(reader.field()),
-            false => Arc::new(aligned_field(reader.field(), map, reader.is_empty(), square)?),
+            false => Arc::new(aligned_field(
+                reader.field(),
+                map,
+                reader.is_empty(),
+                square,
+            )?),
         };
         let shape = reader.as_matrix().map(|matrix| {
             let own = matrix.shape();
@@ -144,7 +151,11 @@ impl Aligned {
             };
             MatrixShape {
                 n_rows: map.n_new() as u64,
-                n_cols: if square { map.n_new() as u64 } else { own.n_cols },
+                n_cols: if square {
+                    map.n_new() as u64
+                } else {
+                    own.n_cols
+                },
                 nnz: own.nnz.filter(|_| map.is_identity()),
                 data: data.unwrap_or_else(|| own.data.clone()),
                 csc: false,
@@ -194,7 +205,10 @@ impl Aligned {
         // Sets of categories are compared, too, where there is no row.
         loop {
             let rows = RowSelection::range(start..len.min(start + BLOCK));
-            let (a, b) = (self.read(&rows, &metrics).await?, other.read(&rows, &metrics).await?);
+            let (a, b) = (
+                self.read(&rows, &metrics).await?,
+                other.read(&rows, &metrics).await?,
+            );
             if !equal(&self.field, &a, &other.field, &b)? {
                 return Ok(false);
             }
@@ -313,7 +327,9 @@ fn aligned_field(field: &FieldRef, map: &ColumnMap, empty: bool, square: bool) -
                 false => *width,
             };
             let meta = FieldMeta {
-                width: square.then_some(map.n_new() as u64).or(FieldMeta::of(field).width),
+                width: square
+                    .then_some(map.n_new() as u64)
+                    .or(FieldMeta::of(field).width),
                 ..FieldMeta::of(field)
             };
             let item = Arc::new(Field::new("item", data, false));
@@ -327,7 +343,10 @@ fn aligned_field(field: &FieldRef, map: &ColumnMap, empty: bool, square: bool) -
                 _ => Ok(Arc::new(column_field(member, missing)?)),
             });
             let fields: Fields = fields.collect::<Result<Vec<FieldRef>>>()?.into();
-            Ok(field.as_ref().clone().with_data_type(DataType::Struct(fields)))
+            Ok(field
+                .as_ref()
+                .clone()
+                .with_data_type(DataType::Struct(fields)))
         }
         _ => column_field(field, missing),
     }
@@ -338,7 +357,10 @@ fn column_field(field: &FieldRef, missing: bool) -> Result<Field> {
         return Ok(field.as_ref().clone());
     }
     let meta = FieldMeta::of(field);
-    let nullable = meta.encoding.as_deref().is_some_and(|e| e.starts_with("nullable-"));
+    let nullable = meta
+        .encoding
+        .as_deref()
+        .is_some_and(|e| e.starts_with("nullable-"));
     if meta.form.is_some() {
         return Err(never_missing(field));
     }
@@ -373,7 +395,11 @@ fn gather(
     values: &ArrayRef,
     places: &[Option<usize>],
 ) -> Result<ArrayRef> {
-    match (MatrixKind::of(from.data_type()), to.data_type(), from.data_type()) {
+    match (
+        MatrixKind::of(from.data_type()),
+        to.data_type(),
+        from.data_type(),
+    ) {
         (Some(MatrixKind::Sparse), DataType::List(item), _) => {
             let rows = values.as_list::<i32>();
             let entries = rows.values().as_struct();
@@ -427,7 +453,10 @@ fn gather(
 
 /// Where each row comes from: its place among the object's, or the one row of nothing.
 fn or_none(places: &[Option<usize>]) -> Vec<(usize, usize)> {
-    places.iter().map(|at| at.map_or((1, 0), |at| (0, at))).collect()
+    places
+        .iter()
+        .map(|at| at.map_or((1, 0), |at| (0, at)))
+        .collect()
 }
 
 /// The columns of a square matrix on the merged axis.
@@ -467,7 +496,11 @@ fn comparable(a: &Field, b: &Field) -> bool {
         (None, None) => match (a.data_type(), b.data_type()) {
             (DataType::Struct(p), DataType::Struct(q)) if is_frame(p) && is_frame(q) => {
                 let names = |fields: &Fields| {
-                    fields.iter().skip(1).map(|f| f.name().clone()).collect::<Vec<_>>()
+                    fields
+                        .iter()
+                        .skip(1)
+                        .map(|f| f.name().clone())
+                        .collect::<Vec<_>>()
                 };
                 names(p) == names(q) && p.iter().zip(q).skip(1).all(|(a, b)| comparable(a, b))
             }
@@ -518,7 +551,11 @@ fn equal(a: &Field, x: &ArrayRef, b: &Field, y: &ArrayRef) -> Result<bool> {
 }
 
 fn equal_categories(a: &ArrayRef, b: &ArrayRef, of: &DataType, ordered: bool) -> Result<bool> {
-    let set = |values: &ArrayRef| values.as_any_dictionary_opt().map(|d| Arc::clone(d.values()));
+    let set = |values: &ArrayRef| {
+        values
+            .as_any_dictionary_opt()
+            .map(|d| Arc::clone(d.values()))
+    };
     let (Some(x), Some(y)) = (set(a), set(b)) else {
         return Ok(false);
     };
@@ -555,10 +592,12 @@ fn without_null_floats(values: &ArrayRef) -> Result<ArrayRef> {
     let nan = cast(&Float64Array::from(vec![f64::NAN]), values.data_type())?;
     let both = concat(&[values.as_ref(), nan.as_ref()])?;
     let last = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let places = (0..last).zip(0usize..).map(|(at, row)| match values.is_null(row) {
-        true => last,
-        false => at,
-    });
+    let places = (0..last)
+        .zip(0usize..)
+        .map(|(at, row)| match values.is_null(row) {
+            true => last,
+            false => at,
+        });
     Ok(take(&both, &Int32Array::from_iter_values(places), None)?)
 }
 
@@ -598,10 +637,15 @@ mod tests {
         let values = column.read(&rows, &ReadMetrics::default()).await.unwrap();
         let expected: ArrayRef = Arc::new(Float64Array::from(vec![Some(2.), None, Some(1.)]));
         assert_eq!(&values, &expected);
-        let values = column.read(&RowSelection::range(2..3), &ReadMetrics::default()).await;
+        let values = column
+            .read(&RowSelection::range(2..3), &ReadMetrics::default())
+            .await;
         assert_eq!(values.unwrap().data_type(), &DataType::Float64);
         let column = aligned(Arc::new(BooleanArray::from(vec![true, false])));
-        assert_eq!(FieldMeta::of(column.field()).encoding.unwrap(), "nullable-boolean");
+        assert_eq!(
+            FieldMeta::of(column.field()).encoding.unwrap(),
+            "nullable-boolean"
+        );
         let column = aligned(Arc::new(Float32Array::from(vec![1., 2.])));
         assert_eq!(column.field().data_type(), &DataType::Float32);
     }
@@ -618,8 +662,23 @@ mod tests {
         let of = |column: &Aligned| candidate(Arc::clone(&column.reader), column.place.clone());
         let [nan, null, narrow] = [of(&nan), of(&null), of(&narrow)];
         let unique = Some(MergeStrategy::Unique);
-        assert!(keep(&[nan.clone(), null], 3, unique).await.unwrap().is_some());
-        assert!(keep(&[nan.clone(), narrow], 2, unique).await.unwrap().is_none());
-        assert!(keep(&[nan], 2, Some(MergeStrategy::Same)).await.unwrap().is_none());
+        assert!(
+            keep(&[nan.clone(), null], 3, unique)
+                .await
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            keep(&[nan.clone(), narrow], 2, unique)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            keep(&[nan], 2, Some(MergeStrategy::Same))
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

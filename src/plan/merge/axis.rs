@@ -32,7 +32,10 @@ impl JoinedAxis {
         join: Join,
         label: impl Fn(usize) -> String,
     ) -> Result<Self> {
-        let first = axes.first().cloned().unwrap_or_else(|| StringArray::from(Vec::<&str>::new()));
+        let first = axes
+            .first()
+            .cloned()
+            .unwrap_or_else(|| StringArray::from(Vec::<&str>::new()));
         if axes.iter().all(|axis| *axis == first) {
             let map = Arc::new(ColumnMap::identity(first.len()));
             return Ok(Self {
@@ -54,8 +57,7 @@ impl JoinedAxis {
             Join::Inner => intersection(axes),
             Join::Outer => union(axes),
         };
-        let places: HashMap<&str, usize> =
-            names.iter().flatten().zip(0..).collect();
+        let places: HashMap<&str, usize> = names.iter().flatten().zip(0..).collect();
         let maps = axes.iter().map(|axis| {
             let places: Vec<Option<usize>> = axis
                 .iter()
@@ -75,9 +77,14 @@ fn intersection(axes: &[StringArray]) -> StringArray {
     let Some((first, others)) = axes.split_first() else {
         return StringArray::from(Vec::<&str>::new());
     };
-    let others: Vec<HashSet<&str>> =
-        others.iter().map(|axis| axis.iter().flatten().collect()).collect();
-    let kept = first.iter().flatten().filter(|name| others.iter().all(|axis| axis.contains(name)));
+    let others: Vec<HashSet<&str>> = others
+        .iter()
+        .map(|axis| axis.iter().flatten().collect())
+        .collect();
+    let kept = first
+        .iter()
+        .flatten()
+        .filter(|name| others.iter().all(|axis| axis.contains(name)));
     StringArray::from_iter_values(kept)
 }
 
@@ -123,8 +130,14 @@ mod tests {
         let (names, maps) = join(&[&["z", "m", "a"], &["a", "z"]], Join::Outer).unwrap();
         assert_eq!(names, ["a", "m", "z"]);
         assert_eq!(maps[1], [Some(0), None, Some(1)]);
-        assert_eq!(join(&[&["z", "a"], &["a"]], Join::Outer).unwrap().0, ["a", "z"]);
-        assert_eq!(join(&[&[], &["z", "a"]], Join::Outer).unwrap().0, ["z", "a"]);
+        assert_eq!(
+            join(&[&["z", "a"], &["a"]], Join::Outer).unwrap().0,
+            ["a", "z"]
+        );
+        assert_eq!(
+            join(&[&[], &["z", "a"]], Join::Outer).unwrap().0,
+            ["z", "a"]
+        );
         let (names, _) = join(&[&["é", "a", "Z", "_", "1", "B"], &[]], Join::Outer).unwrap();
         assert_eq!(names, ["é", "a", "Z", "_", "1", "B"]);
         let (names, _) = join(&[&["é", "a", "Z", "_", "1", "B"], &["B"]], Join::Outer).unwrap();

@@ -84,8 +84,10 @@ pub(super) async fn of(
     if let Some(axis) = &raw_axis {
         let raws = |object: &'_ Arc<AnnData>| object.raw().map(|raw| raw.var().n_rows());
         let widths: Vec<u64> = objects.iter().filter_map(raws).collect();
-        let x: Vec<Matrix<'_>> =
-            objects.iter().map(|object| object.raw().and_then(|raw| raw.x())).collect();
+        let x: Vec<Matrix<'_>> = objects
+            .iter()
+            .map(|object| object.raw().and_then(|raw| raw.x()))
+            .collect();
         builder.matrix("raw_X", "raw/X", &x, &widths, axis)?;
     }
     Ok(Beside {
@@ -139,13 +141,16 @@ impl<'a> Builder<'a> {
         let field = Arc::new(meta.apply(Field::new(NAMES, DataType::Utf8, false)));
         let values: ArrayRef = Arc::new(self.joined.names.clone());
         let key = ElementKey::new("obs").child(index_name);
-        self.columns.push(Arc::new(MemoryColumn::new(field, key, values)));
+        self.columns
+            .push(Arc::new(MemoryColumn::new(field, key, values)));
     }
 
     async fn obs(&mut self) -> Result<()> {
         let columns = |object: &'a AnnData| {
             let columns = object.obs().columns().iter();
-            columns.map(|c| (c.field().name().clone(), Arc::clone(c))).collect::<Vec<_>>()
+            columns
+                .map(|c| (c.field().name().clone(), Arc::clone(c)))
+                .collect::<Vec<_>>()
         };
         for (name, candidates) in self.candidates(columns) {
             let key = format!("obs/{name}");
@@ -153,8 +158,12 @@ impl<'a> Builder<'a> {
                 continue;
             }
             match keep(&candidates, self.objects.len(), self.spec.merge).await? {
-                Some(column) => self.columns.push(Arc::new(column.cell(&name, &cells_name(&name)))),
-                None => self.warnings.push(format!("{key}: dropped; --merge first keeps it")),
+                Some(column) => self
+                    .columns
+                    .push(Arc::new(column.cell(&name, &cells_name(&name)))),
+                None => self
+                    .warnings
+                    .push(format!("{key}: dropped; --merge first keeps it")),
             }
         }
         Ok(())
@@ -167,8 +176,12 @@ impl<'a> Builder<'a> {
                 continue;
             }
             match keep(&candidates, self.objects.len(), self.spec.merge).await? {
-                Some(element) => self.columns.push(Arc::new(element.named(&format!("obsm_{name}")))),
-                None => self.warnings.push(format!("{key}: dropped; --merge first keeps it")),
+                Some(element) => self
+                    .columns
+                    .push(Arc::new(element.named(&format!("obsm_{name}")))),
+                None => self
+                    .warnings
+                    .push(format!("{key}: dropped; --merge first keeps it")),
             }
         }
         Ok(())
@@ -210,7 +223,11 @@ impl<'a> Builder<'a> {
         }
         for name in names {
             let of = |object: &'a Arc<AnnData>| {
-                object.layers().iter().find(|(key, _)| key == name).map(|(_, layer)| layer)
+                object
+                    .layers()
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, layer)| layer)
             };
             let layers: Vec<Matrix<'a>> = self.objects.iter().map(of).collect();
             let column = format!("layers_{name}");
@@ -230,7 +247,10 @@ impl<'a> Builder<'a> {
         if self.spec.is_dropped(element) || matrices.iter().all(Option::is_none) {
             return Ok(());
         }
-        let lack = matrices.iter().zip(self.objects).find(|(matrix, _)| matrix.is_none());
+        let lack = matrices
+            .iter()
+            .zip(self.objects)
+            .find(|(matrix, _)| matrix.is_none());
         if let (Join::Inner, Some((_, object))) = (self.spec.join, lack) {
             self.warnings.push(format!(
                 "{element}: dropped, because {} does not have it; --join outer keeps it",
@@ -293,7 +313,10 @@ pub(super) async fn genes(
     let n_columns = targets.len();
     targets.mapping()?;
     let (targets, warnings) = targets.finish();
-    let fields: Vec<FieldRef> = targets.iter().map(|target| Arc::clone(&target.field)).collect();
+    let fields: Vec<FieldRef> = targets
+        .iter()
+        .map(|target| Arc::clone(&target.field))
+        .collect();
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let mut adapted = Vec::with_capacity(batches.len());
     for (at, batch) in batches.iter().enumerate() {
@@ -302,7 +325,10 @@ pub(super) async fn genes(
     }
     let mut readers: Vec<Arc<dyn ColumnReader>> = Vec::with_capacity(targets.len());
     for (at, field) in schema.fields().iter().enumerate() {
-        let arrays: Vec<&dyn Array> = adapted.iter().map(|batch| batch.column(at).as_ref()).collect();
+        let arrays: Vec<&dyn Array> = adapted
+            .iter()
+            .map(|batch| batch.column(at).as_ref())
+            .collect();
         let values = concat(&arrays)?;
         let key = ElementKey::new(names.frame).child(field.name());
         readers.push(Arc::new(MemoryColumn::new(Arc::clone(field), key, values)));
@@ -310,7 +336,12 @@ pub(super) async fn genes(
     let mut varm = Vec::new();
     let prefix = format!("{}_", names.mapping);
     for reader in readers.split_off(n_columns) {
-        let name = reader.field().name().strip_prefix(&prefix).unwrap_or_default().to_owned();
+        let name = reader
+            .field()
+            .name()
+            .strip_prefix(&prefix)
+            .unwrap_or_default()
+            .to_owned();
         varm.push((name, reader));
     }
     let columns = readers.split_off(2);
@@ -336,7 +367,8 @@ async fn rows_of(side: &Side<'_>, names: AxisNames) -> Result<RecordBatch> {
     let rows = RowSelection::all(side.frame.n_rows());
     let metrics = ReadMetrics::default();
     let positions: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(
-        rows.iter().map(|row| i64::try_from(row).unwrap_or(i64::MAX)),
+        rows.iter()
+            .map(|row| i64::try_from(row).unwrap_or(i64::MAX)),
     ));
     let index = side.frame.index();
     let mut fields = vec![
@@ -353,5 +385,8 @@ async fn rows_of(side: &Side<'_>, names: AxisNames) -> Result<RecordBatch> {
         fields.push(element.field().as_ref().clone().with_name(name));
         columns.push(element.read(&rows, &metrics).await?);
     }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
 }

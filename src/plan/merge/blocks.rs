@@ -76,7 +76,11 @@ impl BlockDiagonal {
             width: Some(n),
             ..FieldMeta::default()
         };
-        let field = Field::new(key.name(), matrix_type(data.clone(), DataType::Int32), false);
+        let field = Field::new(
+            key.name(),
+            matrix_type(data.clone(), DataType::Int32),
+            false,
+        );
         let ranges = starts.windows(2).zip(readers);
         let blocks = ranges.map(|(range, reader)| Block {
             start: range[0],
@@ -99,7 +103,10 @@ impl BlockDiagonal {
             if here.is_empty() {
                 continue;
             }
-            let own = here.ranges().iter().map(|r| r.start - block.start..r.end - block.start);
+            let own = here
+                .ranges()
+                .iter()
+                .map(|r| r.start - block.start..r.end - block.start);
             let own = RowSelection::from_ranges(own);
             parts.push(match &block.reader {
                 Some(reader) => {
@@ -132,7 +139,11 @@ impl BlockDiagonal {
         let parts = rows.values().as_struct();
         let indices = arrow::compute::cast(parts.column(0), &DataType::Int32)?;
         let indices = add(&indices, &Int32Array::new_scalar(first))?;
-        list(rows.offsets().clone(), indices, promote(parts.column(1), &self.data)?)
+        list(
+            rows.offsets().clone(),
+            indices,
+            promote(parts.column(1), &self.data)?,
+        )
     }
 
     fn empty(&self, n: usize) -> Result<ListArray> {

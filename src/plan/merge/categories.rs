@@ -78,7 +78,10 @@ pub(super) fn unite(sets: &[Categories]) -> Result<Option<UnitedCategories>> {
 }
 
 fn unite_ordered(sets: &[Categories], values: &[ArrayRef]) -> Result<Option<UnitedCategories>> {
-    let mut filled = sets.iter().zip(values).filter(|(_, values)| !values.is_empty());
+    let mut filled = sets
+        .iter()
+        .zip(values)
+        .filter(|(_, values)| !values.is_empty());
     let first = match filled.next() {
         Some((set, values)) if set.ordered => values,
         Some(_) => return Ok(None),
@@ -91,7 +94,9 @@ fn unite_ordered(sets: &[Categories], values: &[ArrayRef]) -> Result<Option<Unit
     if !filled.all(|(set, values)| set.ordered && values == first) {
         return Ok(None);
     }
-    let codes = values.iter().map(|values| (0..).take(values.len()).collect());
+    let codes = values
+        .iter()
+        .map(|values| (0..).take(values.len()).collect());
     let codes = codes.collect();
     let first = Arc::clone(first);
     Ok(Some(UnitedCategories::new(first, true, codes, false)))
@@ -117,13 +122,18 @@ impl UnitedCategories {
 fn one_type(sets: &[Categories]) -> Result<(Vec<ArrayRef>, bool)> {
     let filled = || sets.iter().filter(|set| !set.values.is_empty());
     let types: Vec<&DataType> = filled().map(|set| set.values.data_type()).collect();
-    let texts = types.iter().filter(|data_type| data_type.is_string()).count();
+    let texts = types
+        .iter()
+        .filter(|data_type| data_type.is_string())
+        .count();
     let common = match texts {
         0 => result_type(types.iter().copied()),
         n if n == types.len() => Some(DataType::Utf8),
         _ => None,
     };
-    let first = sets.first().map_or(DataType::Utf8, |set| set.values.data_type().clone());
+    let first = sets
+        .first()
+        .map_or(DataType::Utf8, |set| set.values.data_type().clone());
     let (to, forced) = match common {
         Some(common) => (common, false),
         None if types.is_empty() => (first, false),
@@ -138,7 +148,9 @@ fn one_type(sets: &[Categories]) -> Result<(Vec<ArrayRef>, bool)> {
 }
 
 fn type_of(values: &[ArrayRef]) -> DataType {
-    values.first().map_or(DataType::Utf8, |values| values.data_type().clone())
+    values
+        .first()
+        .map_or(DataType::Utf8, |values| values.data_type().clone())
 }
 
 fn code(at: usize) -> Result<i32> {
@@ -192,11 +204,21 @@ mod tests {
 
     #[test]
     fn ordered_sets_are_kept_if_they_are_the_same() {
-        let sets = [set(&["lo", "hi"], true), set(&["lo", "hi"], true), set(&[], true)];
+        let sets = [
+            set(&["lo", "hi"], true),
+            set(&["lo", "hi"], true),
+            set(&[], true),
+        ];
         let united_sets = unite(&sets).unwrap().unwrap();
         assert!(united_sets.ordered);
-        assert_eq!(united(&[set(&["lo"], true), set(&["lo", "hi"], true)]), None);
-        assert_eq!(united(&[set(&["lo", "hi"], true), set(&["hi", "lo"], true)]), None);
+        assert_eq!(
+            united(&[set(&["lo"], true), set(&["lo", "hi"], true)]),
+            None
+        );
+        assert_eq!(
+            united(&[set(&["lo", "hi"], true), set(&["hi", "lo"], true)]),
+            None
+        );
         assert_eq!(united(&[set(&["lo"], true), set(&["lo"], false)]), None);
     }
 

@@ -128,7 +128,11 @@ pub(super) fn stack(
             .iter()
             .map(|frame| frame.iter().position(|field| field.name() == name))
             .collect();
-        let lack: Vec<usize> = (0..).zip(&places).filter(|(_, at)| at.is_none()).map(|(i, _)| i).collect();
+        let lack: Vec<usize> = (0..)
+            .zip(&places)
+            .filter(|(_, at)| at.is_none())
+            .map(|(i, _)| i)
+            .collect();
         if join == Join::Inner && !lack.is_empty() {
             merged.dropped.push((name.to_owned(), lack));
             continue;
@@ -140,9 +144,9 @@ pub(super) fn stack(
         let kinds: Vec<Option<Kind>> = kinds.collect::<Result<_>>()?;
         let target = unify(name, &kinds)?;
         if target.conflict {
-            let found = (0..).zip(&kinds).filter_map(|(at, kind)| {
-                Some(format!("{} in {}", kind.as_ref()?, label(at)))
-            });
+            let found = (0..)
+                .zip(&kinds)
+                .filter_map(|(at, kind)| Some(format!("{} in {}", kind.as_ref()?, label(at))));
             let found: Vec<String> = found.collect();
             merged.conflicts.push(format!(
                 "{element}/{name}: {} have no type in common, so the column is written as {}",
@@ -167,16 +171,24 @@ pub(super) fn stack(
 /// What a column holds, as pandas sees it.
 #[derive(Debug, Clone)]
 enum Kind {
-    Number { data_type: DataType, nullable: bool },
+    Number {
+        data_type: DataType,
+        nullable: bool,
+    },
     /// Text, with the `na-value` where it may be missing.
-    Text { na_value: Option<String> },
+    Text {
+        na_value: Option<String>,
+    },
     Categories(Categories),
 }
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Number { data_type, nullable } => {
+            Self::Number {
+                data_type,
+                nullable,
+            } => {
                 let word = if *nullable { "nullable " } else { "" };
                 write!(f, "{word}{}", data_type.to_string().to_lowercase())
             }
@@ -221,7 +233,9 @@ fn kind_of(field: &FieldRef) -> Result<Kind> {
 }
 
 fn is_nullable(meta: &FieldMeta) -> bool {
-    meta.encoding.as_deref().is_some_and(|encoding| encoding.starts_with("nullable-"))
+    meta.encoding
+        .as_deref()
+        .is_some_and(|encoding| encoding.starts_with("nullable-"))
 }
 
 /// A column that holds several.
@@ -281,10 +295,18 @@ fn values(name: &str, kinds: &[Option<Kind>], missing: bool) -> Result<Target> {
     // A code may be missing; whether one is nobody has looked.
     let categories = present().any(|kind| matches!(kind, Kind::Categories(_)));
     let types: Vec<DataType> = present().map(value_type).collect();
-    let texts = types.iter().filter(|data_type| data_type.is_string()).count();
+    let texts = types
+        .iter()
+        .filter(|data_type| data_type.is_string())
+        .count();
     let common = (texts == 0).then(|| result_type(&types)).flatten();
     let Some(number) = common else {
-        return Ok(text(name, kinds, missing || categories, texts < types.len()));
+        return Ok(text(
+            name,
+            kinds,
+            missing || categories,
+            texts < types.len(),
+        ));
     };
     let nullable = present().any(|kind| matches!(kind, Kind::Number { nullable: true, .. }));
     let whole = number.is_integer() || number == DataType::Boolean;

@@ -85,18 +85,14 @@ impl MergeOutput {
 }
 
 /// What cells of an object have to satisfy, over the schema of all their columns.
-pub(super) type Conjuncts<'a> =
-    &'a dyn Fn(&SchemaRef) -> crate::Result<Vec<Arc<dyn PhysicalExpr>>>;
+pub(super) type Conjuncts<'a> = &'a dyn Fn(&SchemaRef) -> crate::Result<Vec<Arc<dyn PhysicalExpr>>>;
 
 impl MergeExec {
     /// The cells of a merge.
     ///
     /// # Errors
     /// Those of [`scan_cells`](crate::table::scan_cells).
-    pub fn try_new(
-        outline: &Arc<MergeOutline>,
-        output: MergeOutput,
-    ) -> crate::Result<Self> {
+    pub fn try_new(outline: &Arc<MergeOutline>, output: MergeOutput) -> crate::Result<Self> {
         Self::with_conjuncts(outline, output, &|_| Ok(Vec::new()))
     }
 
@@ -113,7 +109,10 @@ impl MergeExec {
         for (at, object) in outline.objects().iter().enumerate() {
             // Positions cost nothing, and who writes the rows may want to know them.
             let mut names = vec![POSITION.to_owned()];
-            let targets = output.columns.iter().filter_map(|at| below.targets.get(*at));
+            let targets = output
+                .columns
+                .iter()
+                .filter_map(|at| below.targets.get(*at));
             let sources = targets.filter_map(|target| target.sources.get(at));
             for name in sources.flat_map(Source::reads) {
                 if !names.iter().any(|other| other == name) {
@@ -133,8 +132,12 @@ impl MergeExec {
         inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Self {
         let of = outline.schema().fields();
-        let mut fields: Vec<FieldRef> =
-            output.columns.iter().filter_map(|at| of.get(*at)).map(Arc::clone).collect();
+        let mut fields: Vec<FieldRef> = output
+            .columns
+            .iter()
+            .filter_map(|at| of.get(*at))
+            .map(Arc::clone)
+            .collect();
         if output.provenance {
             fields.extend(outline.provenance_fields().map(Arc::new));
         }
@@ -202,7 +205,9 @@ async fn outline(
     cell: &OnceCell<Arc<MergeOutline>>,
     spec: &Arc<MergeSpec>,
 ) -> crate::Result<Arc<MergeOutline>> {
-    let outline = cell.get_or_try_init(|| MergeOutline::of(Arc::clone(spec))).await?;
+    let outline = cell
+        .get_or_try_init(|| MergeOutline::of(Arc::clone(spec)))
+        .await?;
     Ok(Arc::clone(outline))
 }
 
@@ -213,7 +218,10 @@ fn compute_properties(
 ) -> Arc<PlanProperties> {
     let partitions = match output.in_one || inputs.is_empty() {
         true => 1,
-        false => inputs.iter().map(|input| input.output_partitioning().partition_count()).sum(),
+        false => inputs
+            .iter()
+            .map(|input| input.output_partitioning().partition_count())
+            .sum(),
     };
     Arc::new(PlanProperties::new(
         EquivalenceProperties::new(Arc::clone(schema)),
@@ -225,7 +233,11 @@ fn compute_properties(
 
 impl DisplayAs for MergeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.schema.fields().iter().map(|field| field.name().as_str());
+        let names = self
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str());
         let names: Vec<&str> = names.collect();
         write!(
             f,
@@ -394,7 +406,11 @@ impl Lane {
                 "objects beside each other have no scans".to_owned(),
             ));
         };
-        let targets = self.output.columns.iter().filter_map(|at| below.targets.get(*at));
+        let targets = self
+            .output
+            .columns
+            .iter()
+            .filter_map(|at| below.targets.get(*at));
         let sources = targets.filter_map(|target| target.sources.get(self.at));
         let adapted = adapt(batch, &self.kept, sources)?;
         if !self.output.provenance {
@@ -407,7 +423,12 @@ impl Lane {
         let [_, field] = outline.provenance_fields();
         let row_schema = Arc::new(Schema::new(vec![field]));
         let rows = adapt(batch, &row_schema, std::iter::once(&row))?;
-        self.finish(outline, adapted.columns().to_vec(), rows.column(0), batch.num_rows())
+        self.finish(
+            outline,
+            adapted.columns().to_vec(),
+            rows.column(0),
+            batch.num_rows(),
+        )
     }
 
     /// A batch of these columns, and of provenance where that is asked for.
@@ -426,7 +447,9 @@ impl Lane {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(n));
         let schema = Arc::clone(&self.schema);
-        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
     }
 
     /// Rows of objects beside each other, block by block.
@@ -437,7 +460,9 @@ impl Lane {
     ) -> impl Stream<Item = Result<RecordBatch>> + Send {
         let step = self.block_rows(&outline);
         let n_obs = outline.n_obs();
-        let blocks = (0..n_obs).step_by(step).map(move |start| start..n_obs.min(start + step as u64));
+        let blocks = (0..n_obs)
+            .step_by(step)
+            .map(move |start| start..n_obs.min(start + step as u64));
         let lane = Arc::new(self);
         futures::stream::iter(blocks).then(move |rows| {
             let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
@@ -456,11 +481,19 @@ impl Lane {
             return 1;
         };
         // Positions come before the columns that are read.
-        let columns = self.output.columns.iter().filter_map(|at| at.checked_sub(1));
+        let columns = self
+            .output
+            .columns
+            .iter()
+            .filter_map(|at| at.checked_sub(1));
         let columns = columns.filter_map(|at| beside.columns.get(at));
-        let bytes = columns.map(|column| column.row_bytes()).fold(8, u64::saturating_add);
+        let bytes = columns
+            .map(|column| column.row_bytes())
+            .fold(8, u64::saturating_add);
         let rows = self.output.batch_bytes as u64 / bytes;
-        usize::try_from(rows).unwrap_or(usize::MAX).clamp(1, 1 << 14)
+        usize::try_from(rows)
+            .unwrap_or(usize::MAX)
+            .clamp(1, 1 << 14)
     }
 
     async fn block(&self, outline: &MergeOutline, rows: Range<u64>) -> crate::Result<RecordBatch> {

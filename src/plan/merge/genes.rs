@@ -25,11 +25,16 @@ pub(super) async fn names(
         let at = format!("{} of {}", frame.key(), object.location());
         Error::option("--align-on", format!("{at} {reason}"))
     };
-    let reader = frame.columns().iter().find(|c| stored_name(c.field()) == column);
+    let reader = frame
+        .columns()
+        .iter()
+        .find(|c| stored_name(c.field()) == column);
     let reader = reader.ok_or_else(|| refuse(format!("has no column '{column}'")))?;
     let names = as_text(&reader.read(&rows, &ReadMetrics::default()).await?)?;
     match names.null_count() {
         0 => Ok(names),
-        n => Err(refuse(format!("has {n} rows without a value in '{column}'"))),
+        n => Err(refuse(format!(
+            "has {n} rows without a value in '{column}'"
+        ))),
     }
 }

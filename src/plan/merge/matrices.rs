@@ -106,20 +106,23 @@ impl Stacking<'_> {
         });
         let n_cols = self.maps.first().map_or(0, |map| map.n_new());
         let blocks = inputs.iter().zip(self.maps);
-        let blocks: Vec<DataType> =
-            blocks.map(|(matrix, map)| self.block(matrix.as_ref(), map, kind, fill)).collect();
+        let blocks: Vec<DataType> = blocks
+            .map(|(matrix, map)| self.block(matrix.as_ref(), map, kind, fill))
+            .collect();
         let item = self.common(inputs, &blocks)?;
-        let needs_fill = inputs.iter().zip(self.maps).any(|(matrix, map)| {
-            map.has_empty() || (matrix.is_none() && n_cols > 0)
-        });
+        let needs_fill = inputs
+            .iter()
+            .zip(self.maps)
+            .any(|(matrix, map)| map.has_empty() || (matrix.is_none() && n_cols > 0));
         let fill = match needs_fill && self.join == Join::Outer {
             true if kind == MatrixKind::Sparse && fill.is_zero() => None,
             true => Some(fill.array(&item).map_err(|_| self.not_filled(&item))?),
             false => None,
         };
         let parts = inputs.iter().zip(self.maps);
-        let parts: Vec<Option<Arc<ColumnMap>>> =
-            parts.map(|(matrix, map)| matrix.as_ref().map(|_| Arc::clone(map))).collect();
+        let parts: Vec<Option<Arc<ColumnMap>>> = parts
+            .map(|(matrix, map)| matrix.as_ref().map(|_| Arc::clone(map)))
+            .collect();
         let keeps_entries = kind == MatrixKind::Sparse
             && fill.is_none()
             && present().all(|matrix| matrix.kind == MatrixKind::Sparse)
@@ -196,7 +199,11 @@ impl Stacking<'_> {
             }
             MatrixKind::Dense => {
                 let width = i32::try_from(n_cols).map_err(too_wide)?;
-                let encoding = if item.is_string() { "string-array" } else { "array" };
+                let encoding = if item.is_string() {
+                    "string-array"
+                } else {
+                    "array"
+                };
                 let item = Arc::new(Field::new("item", item.clone(), false));
                 (DataType::FixedSizeList(item, width), encoding)
             }
@@ -230,13 +237,23 @@ impl MergedMatrix {
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where rows are not what the plan says.
     pub(super) fn rows(&self, map: &ColumnMap, rows: &ArrayRef) -> Result<ArrayRef> {
-        match (self.kind, rows.as_list_opt::<i32>(), rows.as_fixed_size_list_opt()) {
-            (MatrixKind::Sparse, Some(rows), _) => {
-                Ok(Arc::new(map.sparse(rows, &self.item, self.fill.as_ref())?))
-            }
+        match (
+            self.kind,
+            rows.as_list_opt::<i32>(),
+            rows.as_fixed_size_list_opt(),
+        ) {
+            (MatrixKind::Sparse, Some(rows), _) => Ok(Arc::new(map.sparse(
+                rows,
+                &self.item,
+                self.fill.as_ref(),
+            )?)),
             (MatrixKind::Sparse, _, Some(rows)) => {
                 let rows = to_sparse(rows)?;
-                Ok(Arc::new(map.sparse(&rows, &self.item, self.fill.as_ref())?))
+                Ok(Arc::new(map.sparse(
+                    &rows,
+                    &self.item,
+                    self.fill.as_ref(),
+                )?))
             }
             (MatrixKind::Dense, _, Some(rows)) => {
                 Ok(Arc::new(map.dense(rows, &self.item, self.fill.as_ref())?))
@@ -270,7 +287,11 @@ impl MergedMatrix {
         let rows: ListArray = match &self.fill {
             None => {
                 let offsets = OffsetBuffer::new_zeroed(n);
-                list(offsets, Arc::new(Int32Array::from(Vec::<i32>::new())), values(0)?)?
+                list(
+                    offsets,
+                    Arc::new(Int32Array::from(Vec::<i32>::new())),
+                    values(0)?,
+                )?
             }
             Some(_) => {
                 let width = i32::try_from(self.n_cols).map_err(|_| self.too_many())?;
@@ -280,14 +301,21 @@ impl MergedMatrix {
                 let ends = ends.ok_or_else(|| self.too_many())?;
                 let indices: Vec<i32> = (0..n).flat_map(|_| 0..width).collect();
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
-                list(offsets, Arc::new(Int32Array::from(indices)), values(n * self.n_cols)?)?
+                list(
+                    offsets,
+                    Arc::new(Int32Array::from(indices)),
+                    values(n * self.n_cols)?,
+                )?
             }
         };
         Ok(Arc::new(rows))
     }
 
     fn too_many(&self) -> Error {
-        Error::IncompatibleSchemas(format!("{}: a batch of rows is too large", self.field.name()))
+        Error::IncompatibleSchemas(format!(
+            "{}: a batch of rows is too large",
+            self.field.name()
+        ))
     }
 }
 
@@ -326,9 +354,15 @@ mod tests {
         use MatrixKind::{Dense, Sparse};
         let zero = Some(FillValue::Int(0));
         let of = |inputs: &[Option<InputMatrix>], fill| stacked(inputs, 2, fill).unwrap().item;
-        let (small, wide) = (|kind| matrix(kind, Float32, 1), |kind| matrix(kind, Float32, 2));
+        let (small, wide) = (
+            |kind| matrix(kind, Float32, 1),
+            |kind| matrix(kind, Float32, 2),
+        );
         assert_eq!(of(&[wide(Sparse), small(Sparse)], None), Float32);
-        assert_eq!(of(&[wide(Sparse), small(Sparse)], Some(FillValue::Int(5))), Float64);
+        assert_eq!(
+            of(&[wide(Sparse), small(Sparse)], Some(FillValue::Int(5))),
+            Float64
+        );
         assert_eq!(of(&[wide(Dense), small(Dense)], None), Float64);
         assert_eq!(of(&[wide(Dense), small(Dense)], zero), Float64);
         assert_eq!(of(&[wide(Dense), wide(Dense)], None), Float32);
@@ -341,10 +375,21 @@ mod tests {
     #[test]
     fn entries_are_known_where_nothing_is_dropped_or_filled() {
         use MatrixKind::{Dense, Sparse};
-        let keeps = |inputs: &[Option<InputMatrix>]| stacked(inputs, 2, None).unwrap().keeps_entries;
-        assert!(keeps(&[matrix(Sparse, Float32, 1), matrix(Sparse, Float32, 2), None]));
-        assert!(!keeps(&[matrix(Sparse, Float32, 3), matrix(Sparse, Float32, 2)]));
-        assert!(!keeps(&[matrix(Sparse, Float32, 2), matrix(Dense, Float32, 2)]));
+        let keeps =
+            |inputs: &[Option<InputMatrix>]| stacked(inputs, 2, None).unwrap().keeps_entries;
+        assert!(keeps(&[
+            matrix(Sparse, Float32, 1),
+            matrix(Sparse, Float32, 2),
+            None
+        ]));
+        assert!(!keeps(&[
+            matrix(Sparse, Float32, 3),
+            matrix(Sparse, Float32, 2)
+        ]));
+        assert!(!keeps(&[
+            matrix(Sparse, Float32, 2),
+            matrix(Dense, Float32, 2)
+        ]));
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub(super) fn sorted(values: &ArrayRef) -> Result<ArrayRef> {
         return Ok(take(values, &order, None)?);
     };
     let texts = texts.iter().map(Option::unwrap_or_default);
-    let mut order: Vec<(Vec<Part>, &str, u32)> =
-        texts.zip(0..).map(|(text, at)| (parts(text), text, at)).collect();
+    let mut order: Vec<(Vec<Part>, &str, u32)> = texts
+        .zip(0..)
+        .map(|(text, at)| (parts(text), text, at))
+        .collect();
     // Texts that differ by leading zeros alone are equal to natsort, which is given a sorted union.
     order.sort_by(|a, b| compare_parts(&a.0, &b.0).then_with(|| a.1.cmp(b.1)));
     let order = UInt32Array::from_iter_values(order.into_iter().map(|(.., at)| at));
@@ -91,6 +93,9 @@ mod tests {
     fn numbers_are_sorted_by_value() {
         let values: ArrayRef = Arc::new(Int64Array::from(vec![10, 9, -1]));
         let sorted = sorted(&values).unwrap();
-        assert_eq!(sorted.as_primitive::<Int64Type>().values().to_vec(), [-1, 9, 10]);
+        assert_eq!(
+            sorted.as_primitive::<Int64Type>().values().to_vec(),
+            [-1, 9, 10]
+        );
     }
 }

@@ -64,7 +64,11 @@ pub(super) struct Genes {
 }
 
 impl Genes {
-    fn of(names: &[StringArray], spec: &MergeSpec, label: impl Fn(usize) -> String) -> Result<Self> {
+    fn of(
+        names: &[StringArray],
+        spec: &MergeSpec,
+        label: impl Fn(usize) -> String,
+    ) -> Result<Self> {
         let joined = JoinedAxis::try_new(names, spec.join, label)?;
         let axis = Arc::new(VarAxis::new(joined.names.clone(), None, None));
         AxisRegistry::global().register(Arc::clone(&axis));
@@ -150,7 +154,8 @@ impl MergeOutline {
             Rows::Beside(beside) => &beside.joined,
         };
         let maps = joined.maps.iter();
-        maps.map(|map| (map.n_kept() as u64, map.n_old() as u64)).collect()
+        maps.map(|map| (map.n_kept() as u64, map.n_old() as u64))
+            .collect()
     }
 
     /// The columns of merged cells.
@@ -168,7 +173,10 @@ impl MergeOutline {
         let Rows::Below(below) = &self.rows else {
             return false;
         };
-        let target = below.targets.iter().find(|target| target.field.name() == column);
+        let target = below
+            .targets
+            .iter()
+            .find(|target| target.field.name() == column);
         target.is_some_and(|target| {
             let sources = target.sources.iter().zip(&below.cells);
             sources.into_iter().all(|(source, cells)| {
@@ -185,7 +193,10 @@ impl MergeOutline {
         let Rows::Below(below) = &self.rows else {
             return false;
         };
-        let target = below.targets.iter().find(|target| target.field.name() == column);
+        let target = below
+            .targets
+            .iter()
+            .find(|target| target.field.name() == column);
         target.is_some_and(|target| {
             target.sources.iter().all(|source| match source {
                 Source::Matrix { matrix, .. } | Source::MissingMatrix { matrix } => {
@@ -238,7 +249,7 @@ async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> R
         starts.push(object.n_obs().saturating_add(end));
     }
     let label = |element: &'static str| {
-            move |at: usize| {
+        move |at: usize| {
             let location = objects.get(at).map(|object| object.location().to_string());
             format!("{element} of {}", location.unwrap_or_default())
         }
@@ -250,7 +261,9 @@ async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> R
     }
     let genes = Genes::of(&var_names, spec, label("var"))?;
     let raw = raw_names(spec, objects, &mut warnings).await?;
-    let raw = raw.map(|names| Genes::of(&names, spec, label("raw/var"))).transpose()?;
+    let raw = raw
+        .map(|names| Genes::of(&names, spec, label("raw/var")))
+        .transpose()?;
     let mut cells = Vec::with_capacity(objects.len());
     for object in objects {
         cells.push(scan_cells(whole(object, None, DEFAULT_BATCH_BYTES))?.schema());
@@ -270,7 +283,10 @@ async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> R
     }
     let (targets, said) = targets.finish();
     warnings.extend(said);
-    let fields: Vec<_> = targets.iter().map(|target| Arc::clone(&target.field)).collect();
+    let fields: Vec<_> = targets
+        .iter()
+        .map(|target| Arc::clone(&target.field))
+        .collect();
     let rows = Below {
         targets,
         starts,

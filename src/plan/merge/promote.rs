@@ -140,7 +140,10 @@ impl FillValue {
 
 #[cfg(test)]
 mod tests {
-    use DataType::{Boolean, Float16, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64};
+    use DataType::{
+        Boolean, Float16, Float32, Float64, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32,
+        UInt64,
+    };
 
     use super::*;
 

@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
 
 use super::aligned::{Aligned, Candidate, Placed, keep};
-use super::blocks::BlockDiagonal;
 use super::beside::{self, Beside};
+use super::blocks::BlockDiagonal;
 use super::outline::{Genes, MergeOutline, Rows};
 use super::spec::{Join, MergeSpec};
 use super::targets::{AxisNames, Side};
@@ -47,7 +47,12 @@ pub(super) async fn of(outline: &MergeOutline) -> Result<Rest> {
             };
             let varp = merge.aligned_pairs("varp", |object| object.varp()).await?;
             let obsp = merge.blocks("obsp", &below.starts, |object| object.obsp())?;
-            (var, below.raw.as_ref().map(|genes| merge.raw(genes)), obsp, varp)
+            (
+                var,
+                below.raw.as_ref().map(|genes| merge.raw(genes)),
+                obsp,
+                varp,
+            )
         }
         Rows::Beside(beside) => {
             let (var, raw) = merge.stacked(beside).await?;
@@ -188,7 +193,9 @@ impl RestMerge<'_> {
         let raws = || self.objects.iter().filter_map(|object| object.raw());
         let columns = raws().flat_map(|raw| raw.var().columns());
         let mut lost: Vec<String> = Vec::new();
-        let varm = raws().flat_map(|raw| raw.varm()).map(|(name, _)| format!("raw/varm/{name}"));
+        let varm = raws()
+            .flat_map(|raw| raw.varm())
+            .map(|(name, _)| format!("raw/varm/{name}"));
         let columns = columns.map(|column| format!("raw/var/{}", stored_name(column.field())));
         for element in columns.chain(varm) {
             if !lost.contains(&element) {
@@ -240,7 +247,9 @@ impl RestMerge<'_> {
         let mut merged: Vec<(String, Arc<dyn MatrixReader>)> = Vec::new();
         let elements = |object: &AnnData| {
             let pairs = elements(object).iter();
-            pairs.map(|(name, reader)| (name.clone(), Arc::clone(reader) as _)).collect()
+            pairs
+                .map(|(name, reader)| (name.clone(), Arc::clone(reader) as _))
+                .collect()
         };
         for (name, candidates) in self.candidates(elements, true) {
             let key = ElementKey::new(mapping).child(&name);

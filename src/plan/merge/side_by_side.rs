@@ -58,7 +58,11 @@ impl SideBySide {
         let (data_type, encoding) = match kind {
             MatrixKind::Sparse => (matrix_type(item.clone(), DataType::Int32), "csr_matrix"),
             MatrixKind::Dense => {
-                let encoding = if item.is_string() { "string-array" } else { "array" };
+                let encoding = if item.is_string() {
+                    "string-array"
+                } else {
+                    "array"
+                };
                 let item = Arc::new(Field::new("item", item.clone(), false));
                 (DataType::FixedSizeList(item, width), encoding)
             }
@@ -135,7 +139,9 @@ impl SideBySide {
             let mut first = 0usize;
             for (at, part) in self.parts.iter().enumerate() {
                 let offset = i32::try_from(first).map_err(|_| self.too_many())?;
-                let own = read[at].as_ref().and_then(|(_, places)| places.get(row).copied()?);
+                let own = read[at]
+                    .as_ref()
+                    .and_then(|(_, places)| places.get(row).copied()?);
                 match (own, &rows[at]) {
                     (Some(own), Some(values)) => {
                         let ends = values.value_offsets();
@@ -176,7 +182,9 @@ impl SideBySide {
         let mut order = Vec::new();
         for row in 0..n_rows {
             for (at, part) in self.parts.iter().enumerate() {
-                let own = read[at].as_ref().and_then(|(_, places)| places.get(row).copied()?);
+                let own = read[at]
+                    .as_ref()
+                    .and_then(|(_, places)| places.get(row).copied()?);
                 order.extend((0..part.n_cols).map(|column| match own {
                     Some(own) => (at, own * part.n_cols + column),
                     None => (filled, 0),

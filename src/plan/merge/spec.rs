@@ -111,7 +111,10 @@ impl MergeSpec {
             let reason = format!("{} keys for {n} objects", keys.len());
             return Err(Error::option("--keys", reason));
         }
-        let twice = keys.iter().enumerate().find(|(at, key)| keys[..*at].contains(key));
+        let twice = keys
+            .iter()
+            .enumerate()
+            .find(|(at, key)| keys[..*at].contains(key));
         match twice {
             Some((_, key)) => Err(Error::option("--keys", format!("'{key}' is there twice"))),
             None => Ok(keys.clone()),

@@ -133,13 +133,22 @@ impl<'a> Targets<'a> {
     /// Columns of the data frame. `rows[i]` are the columns that object i's rows come with: positions
     /// and names, then these.
     pub(super) fn columns(&mut self, rows: &[SchemaRef]) -> Result<()> {
-        let fields = |frame: &Frame| frame.columns().iter().map(|c| Arc::clone(c.field())).collect();
+        let fields = |frame: &Frame| {
+            frame
+                .columns()
+                .iter()
+                .map(|c| Arc::clone(c.field()))
+                .collect()
+        };
         let frames: Vec<Vec<FieldRef>> = self.sides.iter().map(|side| fields(side.frame)).collect();
         let element = self.axis.frame;
         let frame = stack(&frames, self.spec.join, element, &|at| self.label(at))?;
         self.say(element, &frame);
         for column in frame.columns {
-            if self.spec.is_dropped(&format!("{element}/{}", column.field.name())) {
+            if self
+                .spec
+                .is_dropped(&format!("{element}/{}", column.field.name()))
+            {
                 continue;
             }
             let parts = column.parts.into_iter().zip(rows);
@@ -184,7 +193,11 @@ impl<'a> Targets<'a> {
                 .collect(),
         };
         let name = target.field.name();
-        match self.targets.iter_mut().find(|other| other.field.name() == name) {
+        match self
+            .targets
+            .iter_mut()
+            .find(|other| other.field.name() == name)
+        {
             Some(taken) => {
                 self.warnings.push(format!(
                     "{}/{label}: replaced by --label, which gives its name to the objects' keys",
@@ -202,12 +215,19 @@ impl<'a> Targets<'a> {
             "X" => object.x(),
             name => {
                 let name = name.strip_prefix("layers_")?;
-                object.layers().iter().find(|(key, _)| key == name).map(|(_, layer)| layer)
+                object
+                    .layers()
+                    .iter()
+                    .find(|(key, _)| key == name)
+                    .map(|(_, layer)| layer)
             }
         };
         let mut names: Vec<String> = Vec::new();
         for object in self.sides.iter().map(|side| side.object) {
-            let layers = object.layers().iter().map(|(key, _)| format!("layers_{key}"));
+            let layers = object
+                .layers()
+                .iter()
+                .map(|(key, _)| format!("layers_{key}"));
             let x = object.x().map(|_| "X".to_owned());
             for name in x.into_iter().chain(layers) {
                 if !names.contains(&name) {
@@ -292,8 +312,11 @@ impl<'a> Targets<'a> {
         }
         for key in keys {
             let of = |side: &Side<'a>| side.elements.iter().find(|(name, _)| name == key);
-            let elements: Vec<Element<'a>> =
-                self.sides.iter().map(|side| of(side).map(|(_, element)| element)).collect();
+            let elements: Vec<Element<'a>> = self
+                .sides
+                .iter()
+                .map(|side| of(side).map(|(_, element)| element))
+                .collect();
             if !self.is_dropped(&format!("{}/{key}", self.axis.mapping), &elements) {
                 self.element(key, &elements)?;
             }
@@ -320,10 +343,17 @@ impl<'a> Targets<'a> {
             };
             let maps = inputs.iter().map(|matrix| {
                 let own = matrix.as_ref().map_or(0, |matrix| matrix.n_cols);
-                Ok(Arc::new(ColumnMap::resized(own, n_cols.unwrap_or_default())?))
+                Ok(Arc::new(ColumnMap::resized(
+                    own,
+                    n_cols.unwrap_or_default(),
+                )?))
             });
             let maps = maps.collect::<Result<Vec<_>>>()?;
-            if inputs.iter().flatten().any(|matrix| Some(matrix.n_cols) > n_cols) {
+            if inputs
+                .iter()
+                .flatten()
+                .any(|matrix| Some(matrix.n_cols) > n_cols)
+            {
                 self.warnings.push(format!(
                     "{element}: cut to its first {} columns, because not all objects have more; \
                      --join outer keeps them",
@@ -342,9 +372,11 @@ impl<'a> Targets<'a> {
                     && FieldMeta::of(first.field()) == FieldMeta::of(other.field())
             })
         };
-        if let (Some(first), true, true) =
-            (first, present().all(|e| same(&e)), present().count() == elements.len())
-        {
+        if let (Some(first), true, true) = (
+            first,
+            present().all(|e| same(&e)),
+            present().count() == elements.len(),
+        ) {
             self.targets.push(Target {
                 field: Arc::new(first.field().as_ref().clone().with_name(&name)),
                 sources: vec![
@@ -358,7 +390,11 @@ impl<'a> Targets<'a> {
             return Ok(());
         }
         let found = (0..).zip(elements).filter_map(|(at, e)| {
-            Some(format!("{} in {}", self.kind(e.as_ref()?.field()), self.label(at)))
+            Some(format!(
+                "{} in {}",
+                self.kind(e.as_ref()?.field()),
+                self.label(at)
+            ))
         });
         let found: Vec<String> = found.collect();
         Err(Error::IncompatibleSchemas(format!(
@@ -382,7 +418,11 @@ impl<'a> Targets<'a> {
         let fields: Fields = std::iter::once(index).chain(columns).collect();
         let sources = (0..).zip(elements).map(|(at, element)| Source::Frame {
             name: element.map(|_| name.to_owned()),
-            columns: frame.columns.iter().map(|c| c.parts.get(at).cloned().flatten()).collect(),
+            columns: frame
+                .columns
+                .iter()
+                .map(|c| c.parts.get(at).cloned().flatten())
+                .collect(),
             suffix: self.suffix(at),
         });
         let meta = FieldMeta {
@@ -404,8 +444,11 @@ impl<'a> Targets<'a> {
         if self.spec.is_dropped(element) {
             return true;
         }
-        let lack: Vec<usize> =
-            (0..).zip(inputs).filter(|(_, input)| input.is_none()).map(|(at, _)| at).collect();
+        let lack: Vec<usize> = (0..)
+            .zip(inputs)
+            .filter(|(_, input)| input.is_none())
+            .map(|(at, _)| at)
+            .collect();
         let dropped = self.spec.join == Join::Inner && !lack.is_empty();
         if dropped {
             self.warnings.push(self.lacking(element, &lack));
@@ -474,7 +517,9 @@ impl<'a> Targets<'a> {
     /// The columns of an element that is a data frame, without its index.
     fn frame_columns(&self, field: &Field) -> Option<Vec<FieldRef>> {
         match field.data_type() {
-            DataType::Struct(fields) if fields.first().is_some_and(|f| f.name() == self.axis.names) => {
+            DataType::Struct(fields)
+                if fields.first().is_some_and(|f| f.name() == self.axis.names) =>
+            {
                 Some(fields.iter().skip(1).map(Arc::clone).collect())
             }
             _ => None,

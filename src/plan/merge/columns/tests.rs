@@ -23,19 +23,30 @@ fn categories(names: &[&str], ordered: bool) -> FieldRef {
 
 /// The type and encoding of the merged column, and whether it is text for want of another.
 fn merged(fields: &[Option<FieldRef>]) -> (DataType, String, bool) {
-    let frames: Vec<Vec<FieldRef>> =
-        fields.iter().map(|field| field.iter().map(Arc::clone).collect()).collect();
+    let frames: Vec<Vec<FieldRef>> = fields
+        .iter()
+        .map(|field| field.iter().map(Arc::clone).collect())
+        .collect();
     let merged = stack(&frames, Join::Outer, "obs", &|at| at.to_string()).unwrap();
     let column = &merged.columns[0];
     let encoding = FieldMeta::of(&column.field).encoding.unwrap();
-    (column.field.data_type().clone(), encoding, !merged.conflicts.is_empty())
+    (
+        column.field.data_type().clone(),
+        encoding,
+        !merged.conflicts.is_empty(),
+    )
 }
 
 #[test]
 fn numbers_are_promoted_and_whole_ones_become_floats_where_some_are_missing() {
     use DataType::{Boolean, Float32, Float64, Int8, Int64};
     let plain = |data_type| (data_type, "array".to_owned(), false);
-    let of = |types: &[DataType]| types.iter().map(|t| Some(field(t.clone()))).collect::<Vec<_>>();
+    let of = |types: &[DataType]| {
+        types
+            .iter()
+            .map(|t| Some(field(t.clone())))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(merged(&of(&[Int8, Int64])), plain(Int64));
     assert_eq!(merged(&of(&[Int64, Float32])), plain(Float64));
     assert_eq!(merged(&of(&[Boolean, Int64])), plain(Int64));
@@ -44,18 +55,32 @@ fn numbers_are_promoted_and_whole_ones_become_floats_where_some_are_missing() {
     let boolean = (Boolean, "nullable-boolean".to_owned(), false);
     assert_eq!(merged(&[None, Some(field(Boolean))]), boolean);
     let integer = (Int64, "nullable-integer".to_owned(), false);
-    let fields = [Some(nullable(Int8, "nullable-integer")), Some(field(Int64)), None];
+    let fields = [
+        Some(nullable(Int8, "nullable-integer")),
+        Some(field(Int64)),
+        None,
+    ];
     assert_eq!(merged(&fields), integer);
 }
 
 #[test]
 fn what_has_no_type_in_common_is_text() {
     let fields = [Some(field(DataType::Float64)), Some(field(DataType::Utf8))];
-    assert_eq!(merged(&fields), (DataType::Utf8, "string-array".to_owned(), true));
-    let fields = [Some(categories(&["a", "b"], true)), Some(categories(&["b", "a"], true))];
+    assert_eq!(
+        merged(&fields),
+        (DataType::Utf8, "string-array".to_owned(), true)
+    );
+    let fields = [
+        Some(categories(&["a", "b"], true)),
+        Some(categories(&["b", "a"], true)),
+    ];
     let text = (DataType::Utf8, "nullable-string-array".to_owned(), true);
     assert_eq!(merged(&fields), text);
-    let fields = [Some(categories(&["a"], false)), Some(field(DataType::Utf8)), None];
+    let fields = [
+        Some(categories(&["a"], false)),
+        Some(field(DataType::Utf8)),
+        None,
+    ];
     assert!(!merged(&fields).2);
 }
 
@@ -70,7 +95,9 @@ fn an_inner_join_says_what_it_drops() {
 #[test]
 fn values_are_cast() {
     let numbers: ArrayRef = Arc::new(arrow::array::Int8Array::from(vec![Some(1), None]));
-    let wide = ColumnCast::Number(DataType::Float64).apply(&numbers).unwrap();
+    let wide = ColumnCast::Number(DataType::Float64)
+        .apply(&numbers)
+        .unwrap();
     assert_eq!(wide.as_primitive::<Float64Type>().value(0), 1.);
     assert!(wide.is_null(1));
     let text = ColumnCast::Text.apply(&numbers).unwrap();
@@ -78,8 +105,10 @@ fn values_are_cast() {
     assert!(text.is_null(1));
     let old: ArrayRef = Arc::new(StringArray::from(vec!["b", "a"]));
     let new: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
-    let column: ArrayRef =
-        Arc::new(DictionaryArray::new(Int32Array::from(vec![Some(0), None, Some(1)]), old));
+    let column: ArrayRef = Arc::new(DictionaryArray::new(
+        Int32Array::from(vec![Some(0), None, Some(1)]),
+        old,
+    ));
     let codes = ColumnCast::Codes {
         codes: Arc::new([1, 0]),
         values: new,
