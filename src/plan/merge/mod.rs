@@ -25,10 +25,12 @@ mod targets;
 mod adapt;
 mod outline;
 mod aligned;
+mod equality;
 mod blocks;
 mod side_by_side;
 mod beside;
 mod rest;
+mod lane;
 mod exec;
 mod table;
 
