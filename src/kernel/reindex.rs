@@ -340,10 +340,6 @@ fn key(new: i32, at: i32) -> u64 {
     u64::from(new as u32) << 32 | u64::from(at as u32)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the upper half of a key, an i32"
-)]
 fn high(key: u64) -> i32 {
     (key >> 32) as i32
 }

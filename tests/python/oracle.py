@@ -330,8 +330,11 @@ def _comparable(a, b):
             return a.astype(object).astype(TEXT), b.map(_as_text).astype(object).astype(TEXT)
         return a, b
     values = [v for v in b if not pd.isna(v)]
-    if b.dtype == object and any(isinstance(v, str) for v in values):
-        b = b.map(_as_text).astype(TEXT)
+    if b.dtype == object and not all(isinstance(v, str) for v in values) and isinstance(a.dtype, pd.StringDtype):
+        # Digits of numbers as text are those of their own type, pandas' those of a double.
+        return a.map(_as_text).astype(TEXT), b.map(_as_text).astype(TEXT)
+    if b.dtype == object and all(isinstance(v, str) for v in values):
+        b = b.astype(TEXT)
     elif b.dtype == object or str(b.dtype) in ("Float32", "Float64") or (str(a.dtype)[0] in "IU" and str(b.dtype)[0] in "iuf"):
         number = lambda v: np.nan if pd.isna(v) else float(v)
         return a.map(number).astype("float64"), b.map(number).astype("float64")
@@ -342,4 +345,9 @@ def _comparable(a, b):
 
 
 def _as_text(value):
-    return value if pd.isna(value) else str(value)
+    if pd.isna(value):
+        return np.nan
+    try:
+        return f"{float(str(value)):.6g}"
+    except ValueError:
+        return str(value)

@@ -193,7 +193,8 @@ class Case:
             a.varp["corr"] = self._matrix(m, m, self.pick("csr", "dense"))
         a.uns["same"], a.uns["differs"] = "text", i
         a.uns["nested"] = {"same": np.arange(3), "differs": np.arange(i), f"only{i}": 1.5}
-        if rng.random() < 0.5:
+        # anndata reads text in uns of a zarr store as another type, which equals none of h5ad.
+        if self.seed % 4 != 3 and rng.random() < 0.5:
             a.uns["sometimes"] = np.array(["x", "y"], dtype=object)
         if rng.random() < 0.3:
             a.uns["nan"] = float("nan")

@@ -11,7 +11,7 @@ use super::promote::result_type;
 use crate::error::Result;
 use crate::kernel::numbers::{canonical, promote};
 use crate::kernel::reindex::list;
-use crate::model::{FieldMeta, MatrixKind};
+use crate::model::{CategoryRegistry, FieldMeta, MatrixKind};
 
 /// Whether values of two fields can be equal at all: types, encodings and widths; sparse matrices are
 /// equal by value, whatever their types.
@@ -32,6 +32,9 @@ pub(super) fn comparable(a: &Field, b: &Field) -> bool {
                 };
                 names(p) == names(q) && p.iter().zip(q).skip(1).all(|(a, b)| comparable(a, b))
             }
+            (DataType::Dictionary(_, p), DataType::Dictionary(_, q)) => {
+                p == q && same_categories(a, b)
+            }
             (p, q) => p.equals_datatype(q) && is_nullable(a) == is_nullable(b),
         },
         _ => false,
@@ -49,8 +52,7 @@ fn is_nullable(field: &Field) -> bool {
     }
 }
 
-/// Whether rows of comparable fields are equal. Missing values are alike, and so is the order of
-/// categories that have none.
+/// Whether rows of comparable fields are equal. Missing values are alike.
 pub(super) fn equal(a: &Field, x: &ArrayRef, b: &Field, y: &ArrayRef) -> Result<bool> {
     if let (Some(x), Some(y)) = (x.as_list_opt::<i32>(), y.as_list_opt::<i32>()) {
         return equal_sparse(x, y);
@@ -66,9 +68,8 @@ pub(super) fn equal(a: &Field, x: &ArrayRef, b: &Field, y: &ArrayRef) -> Result<
             }
             Ok(true)
         }
-        (DataType::Dictionary(_, p), DataType::Dictionary(_, _)) => {
-            let ordered = |field: &Field| FieldMeta::of(field).ordered.unwrap_or(false);
-            Ok(ordered(a) == ordered(b) && equal_categories(x, y, p, ordered(a))?)
+        (DataType::Dictionary(_, of), DataType::Dictionary(_, _)) => {
+            Ok(cast(x, of)?.as_ref() == cast(y, of)?.as_ref())
         }
         (DataType::FixedSizeList(_, _), _) => {
             let (x, y) = (x.as_fixed_size_list(), y.as_fixed_size_list());
@@ -78,24 +79,22 @@ pub(super) fn equal(a: &Field, x: &ArrayRef, b: &Field, y: &ArrayRef) -> Result<
     }
 }
 
-fn equal_categories(a: &ArrayRef, b: &ArrayRef, of: &DataType, ordered: bool) -> Result<bool> {
-    let set = |values: &ArrayRef| {
-        values
-            .as_any_dictionary_opt()
-            .map(|d| Arc::clone(d.values()))
+/// Whether two columns have the same categories; where they have no order, in any.
+fn same_categories(a: &Field, b: &Field) -> bool {
+    let (a, b) = (FieldMeta::of(a), FieldMeta::of(b));
+    let ordered = a.ordered.unwrap_or(false);
+    if ordered != b.ordered.unwrap_or(false) {
+        return false;
+    }
+    let set = |id: Option<String>| id.and_then(|id| CategoryRegistry::global().get(&id));
+    let (Some(x), Some(y)) = (set(a.categories), set(b.categories)) else {
+        return false;
     };
-    let (Some(x), Some(y)) = (set(a), set(b)) else {
-        return Ok(false);
-    };
-    let same = x.as_ref() == y.as_ref();
-    if x.len() != y.len() || (ordered && !same) {
-        return Ok(false);
+    if ordered || x.as_ref() == y.as_ref() {
+        return x.as_ref() == y.as_ref();
     }
     let sorted = |values: &ArrayRef| arrow::compute::sort(values, None);
-    if !same && sorted(&x)?.as_ref() != sorted(&y)?.as_ref() {
-        return Ok(false);
-    }
-    Ok(cast(a, of)?.as_ref() == cast(b, of)?.as_ref())
+    matches!((sorted(&x), sorted(&y)), (Ok(x), Ok(y)) if x.as_ref() == y.as_ref())
 }
 
 fn equal_sparse(x: &ListArray, y: &ListArray) -> Result<bool> {
