@@ -75,6 +75,7 @@ class Case:
             "raw": self.pick("none", "none", "all", "some"),
             "x": self.pick("all", "all", "all", "all", "some"),
             "frames": self.pick(False, True),
+            "pairs": self.pick("csr", "dense"),
         }
 
     def _genes(self, i):
@@ -188,9 +189,9 @@ class Case:
         if rng.random() < 0.4:
             a.varm["sparse"] = self._matrix(m, 3, "csr")
         if rng.random() < 0.5:
-            a.obsp["near"] = self._matrix(n, n, self.pick("csr", "dense"))
+            a.obsp["near"] = self._matrix(n, n, self.plan["pairs"])
         if rng.random() < 0.4:
-            a.varp["corr"] = self._matrix(m, m, self.pick("csr", "dense"))
+            a.varp["corr"] = self._matrix(m, m, self.plan["pairs"])
         a.uns["same"], a.uns["differs"] = "text", i
         a.uns["nested"] = {"same": np.arange(3), "differs": np.arange(i), f"only{i}": 1.5}
         # anndata reads text in uns of a zarr store as another type, which equals none of h5ad.

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, StructArray, UInt64Array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float64Array, StringArray, StructArray,
+    UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, interleave, take};
@@ -54,13 +55,16 @@ pub(super) struct Placed {
     map: Arc<ColumnMap>,
     /// Old row by new one.
     sources: Arc<[Option<usize>]>,
+    /// Names of the merged axis.
+    names: StringArray,
 }
 
 impl Placed {
-    pub(super) fn new(map: &Arc<ColumnMap>) -> Self {
+    pub(super) fn new(map: &Arc<ColumnMap>, names: &StringArray) -> Self {
         Self {
             map: Arc::clone(map),
             sources: map.sources().into(),
+            names: names.clone(),
         }
     }
 
@@ -235,12 +239,26 @@ impl ColumnReader for Aligned {
     }
 
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
-        if self.place.map.is_identity() {
+        let frame = matches!(self.field.data_type(), DataType::Struct(m) if is_frame(m));
+        if self.place.map.is_identity() && !frame {
             return self.reader.read(rows, metrics).await;
         }
         let reader = self.reader.as_ref();
         let (values, places) = self.place.read(reader, rows, metrics).await?;
-        let values = gather(&self.field, self.reader.field(), &values, &places)?;
+        let (to, from) = (&self.field, self.reader.field());
+        if let (DataType::Struct(to), DataType::Struct(from)) = (to.data_type(), from.data_type())
+            && is_frame(to)
+        {
+            // A data frame beside an axis has the axis' names.
+            let rows = UInt64Array::from_iter_values(rows.iter());
+            let mut columns = vec![take(&self.place.names, &rows, None)?];
+            let own = to.iter().zip(from).zip(values.as_struct().columns());
+            for ((to, from), values) in own.skip(1) {
+                columns.push(gather(to, from, values, &places)?);
+            }
+            return Ok(Arc::new(StructArray::try_new(to.clone(), columns, None)?));
+        }
+        let values = gather(to, from, &values, &places)?;
         match self.square {
             true => columns_on(&self.place.map, &self.field, &values),
             false => Ok(values),
@@ -396,12 +414,8 @@ fn gather(
     values: &ArrayRef,
     places: &[Option<usize>],
 ) -> Result<ArrayRef> {
-    match (
-        MatrixKind::of(from.data_type()),
-        to.data_type(),
-        from.data_type(),
-    ) {
-        (Some(MatrixKind::Sparse), DataType::List(item), _) => {
+    match (MatrixKind::of(from.data_type()), to.data_type()) {
+        (Some(MatrixKind::Sparse), DataType::List(item)) => {
             let rows = values.as_list::<i32>();
             let entries = rows.values().as_struct();
             let data = match item.data_type() {
@@ -416,7 +430,7 @@ fn gather(
             let rows = list(rows.offsets().clone(), indices, data)?;
             Ok(interleave(&[&rows, &none], &or_none(places))?)
         }
-        (Some(MatrixKind::Dense), DataType::FixedSizeList(item, _), _) => {
+        (Some(MatrixKind::Dense), DataType::FixedSizeList(item, _)) => {
             let rows = values.as_fixed_size_list();
             let (width, data) = (rows.value_length(), item.data_type());
             let list_of = |values: ArrayRef, len: usize| {
@@ -434,14 +448,7 @@ fn gather(
             };
             Ok(interleave(&[&rows, &none], &or_none(places))?)
         }
-        (None, DataType::Struct(to), DataType::Struct(from)) if is_frame(to) => {
-            let columns = values.as_struct().columns().iter();
-            let columns = to.iter().zip(from).zip(columns);
-            let columns = columns.map(|((to, from), values)| gather(to, from, values, places));
-            let columns = columns.collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(StructArray::try_new(to.clone(), columns, None)?))
-        }
-        (_, to, _) => {
+        (_, to) => {
             let places = places.iter().map(|at| at.map(|at| at as u64));
             let values = take(values, &UInt64Array::from_iter(places), None)?;
             match values.data_type() == to {
@@ -511,7 +518,8 @@ mod tests {
         let field = Arc::new(Field::new("x", values.data_type().clone(), false));
         let reader: Arc<dyn ColumnReader> =
             Arc::new(MemoryColumn::new(field, ElementKey::new("var/x"), values));
-        let place = Placed::new(map);
+        let names = vec!["a"; map.n_new()].into();
+        let place = Placed::new(map, &names);
         Aligned::try_new(&candidate(reader, place)).unwrap()
     }
 

@@ -72,7 +72,10 @@ pub(super) async fn of(
     let mut builder = Builder {
         spec,
         objects,
-        places: joined.maps.iter().map(Placed::new).collect(),
+        places: {
+            let maps = joined.maps.iter();
+            maps.map(|map| Placed::new(map, &joined.names)).collect()
+        },
         joined,
         columns: Vec::new(),
         warnings,

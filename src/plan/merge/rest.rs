@@ -35,7 +35,10 @@ pub(super) async fn of(outline: &MergeOutline) -> Result<Rest> {
         outline,
         spec: outline.spec(),
         objects: outline.objects(),
-        places: joined.maps.iter().map(Placed::new).collect(),
+        places: {
+            let maps = joined.maps.iter();
+            maps.map(|map| Placed::new(map, &joined.names)).collect()
+        },
         warnings: Vec::new(),
     };
     let (var, raw, obsp, varp) = match outline.rows() {

@@ -374,7 +374,7 @@ impl<'a> Targets<'a> {
         };
         if let (Some(first), true, true) = (
             first,
-            present().all(|e| same(e)),
+            present().all(same),
             present().count() == elements.len(),
         ) {
             self.targets.push(Target {
