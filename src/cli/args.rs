@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::order::{ShuffleArgs, SliceOrderArgs};
 use super::size::parse_limit;
 use crate::element::Amount;
 use crate::model::parse_size;
@@ -48,6 +49,8 @@ pub(super) enum Command {
     Query(QueryArgs),
     /// Cut an object into shards of N cells, or into one file per category.
     Slice(SliceArgs),
+    /// Bring the cells of one or several objects into a random order, all of them, exactly.
+    Shuffle(ShuffleArgs),
     /// Keep the cells (and genes) that meet a condition.
     Filter(FilterArgs),
     /// Write an object in another format, layout or choice of elements.
@@ -213,12 +216,8 @@ pub(super) struct SliceArgs {
     /// A file with one output name a line, used in order instead of PREFIX_shard_<i>.
     #[arg(long, value_name = "FILE")]
     pub(super) output_names: Option<PathBuf>,
-    /// Assign cells to shards at random (not implemented yet).
-    #[arg(long)]
-    pub(super) shuffle: bool,
-    /// Seed of --shuffle.
-    #[arg(long, value_name = "N")]
-    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) order: SliceOrderArgs,
     #[command(flatten)]
     pub(super) write: WriteArgs,
 }

@@ -6,7 +6,7 @@ use super::args::{Global, SliceArgs};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, csv, finish, genes, run_options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, Cut, OutputNames, SliceOptions};
 use crate::store::Format;
@@ -24,11 +24,6 @@ pub(super) async fn run(
 }
 
 fn options(args: SliceArgs) -> Result<SliceOptions> {
-    if args.shuffle || args.seed.is_some() {
-        return Err(Error::NotImplemented(
-            "--shuffle and --seed; shards are cut in the order of the input".into(),
-        ));
-    }
     let format = match args.zarr {
         true => Format::ZARR,
         false => Format::H5ad,
@@ -47,6 +42,7 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         csv: csv(&args.write.csv),
         predicate: args.write.predicate.clone(),
         genes: genes(args.write.genes.as_deref())?,
+        shuffle: args.order.shuffle.then(|| args.order.how()),
         output_names: args.output_names.map(OutputNames),
         run: run_options(args.write.run, format)?,
     })

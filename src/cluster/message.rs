@@ -69,6 +69,15 @@ pub(super) struct TableMessage {
     pub(super) axis_len: u64,
 }
 
+/// Tables whose rows come in a seeded order.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ShuffleMessage {
+    #[prost(string, tag = "1")]
+    pub(super) shuffle: String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(super) inputs: Vec<Vec<u8>>,
+}
+
 /// Writes a tag and a message.
 pub(super) fn write(tag: &[u8], message: &impl Message, buf: &mut Vec<u8>) -> Result<()> {
     buf.extend_from_slice(tag);

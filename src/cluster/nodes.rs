@@ -10,9 +10,10 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cluster::message::external;
-use crate::plan::{AttachColumnExec, WriteExec};
+use crate::plan::{AttachColumnExec, ShuffleExec, WriteExec};
 
 const WRITE: &[u8] = b"annfusion.write.1:";
+const SHUFFLE: &[u8] = b"annfusion.shuffle.1:";
 const ATTACH: &[u8] = b"annfusion.attach.1:";
 
 /// Writes a node, tag first; false where it is not one of ours.
@@ -20,6 +21,11 @@ pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result
     if let Some(write) = node.downcast_ref::<WriteExec>() {
         buf.extend_from_slice(WRITE);
         serde_json::to_writer(buf, write.spec().as_ref()).map_err(external)?;
+        return Ok(true);
+    }
+    if let Some(shuffle) = node.downcast_ref::<ShuffleExec>() {
+        buf.extend_from_slice(SHUFFLE);
+        serde_json::to_writer(buf, shuffle.spec().as_ref()).map_err(external)?;
         return Ok(true);
     }
     if let Some(attach) = node.downcast_ref::<AttachColumnExec>() {
@@ -42,6 +48,11 @@ pub(super) fn decode(
     if let Some(bytes) = bytes.strip_prefix(WRITE) {
         let spec = serde_json::from_slice(bytes).map_err(external)?;
         let node = WriteExec::try_new(only(inputs)?, Arc::new(spec))?;
+        return Ok(Some(Arc::new(node)));
+    }
+    if let Some(bytes) = bytes.strip_prefix(SHUFFLE) {
+        let spec = serde_json::from_slice(bytes).map_err(external)?;
+        let node = ShuffleExec::new(only(inputs)?, Arc::new(spec));
         return Ok(Some(Arc::new(node)));
     }
     if let Some(bytes) = bytes.strip_prefix(ATTACH) {

@@ -30,13 +30,16 @@ mod uns;
 mod strays;
 mod json;
 mod scratch;
+mod held;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
 pub use frame::Frame;
+pub(crate) use held::HeldColumn;
 pub use info::inspect_elements;
 pub use object::{AnnData, Raw};
 pub use scratch::set_tmpdir;
+pub(crate) use scratch::{scratch_file, scratch_folder, scratch_space};
 pub use uns::{UnsLeaf, uns_leaves};
 pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};
 pub(crate) use write::{FrameWriter, Place, encoding, stored_name};

@@ -5,6 +5,12 @@
 
 pub(crate) mod sums;
 pub(crate) mod genes;
+mod gather;
+mod ranks;
+mod blocks;
 mod pairwise;
 
+pub use blocks::{BlockRanks, Blocks};
+pub use gather::{RowPlace, gather};
 pub use pairwise::{AxisMap, Positions};
+pub use ranks::{OrderCut, Ranks};

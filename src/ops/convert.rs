@@ -26,6 +26,7 @@ pub async fn convert(options: &ConvertOptions) -> Result<Prepared> {
         object,
         shards: vec![shard],
         genes,
+        order: None,
         attached: None,
         drop: options.drop.clone(),
         what: "convert".to_owned(),

@@ -50,6 +50,7 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
         object,
         shards: vec![shard],
         genes,
+        order: None,
         attached,
         drop: Vec::new(),
         what: "filter".to_owned(),

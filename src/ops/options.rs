@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::element::Storage;
 use crate::model::{ElementKey, Location};
+use crate::plan::Shuffle;
 
 /// Which resources an operation may use and how it writes; the same for all of them.
 #[derive(Debug, Clone, Default)]
@@ -70,8 +71,38 @@ pub struct SliceOptions {
     pub predicate: Option<String>,
     /// Genes to keep; all by default.
     pub genes: Option<GeneList>,
+    /// The order that cells come in; that of the input where absent.
+    pub shuffle: Option<Shuffle>,
     /// Other names for the outputs.
     pub output_names: Option<OutputNames>,
+    /// Resources and writing.
+    pub run: RunOptions,
+}
+
+/// How many outputs a shuffle has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shards {
+    /// One, under the output's name.
+    One,
+    /// So many, whose sizes differ by one at most: `{output}_shard_{i}.h5ad`.
+    Count(u64),
+    /// Of so many cells each; the last may be short.
+    Size(u64),
+}
+
+/// Options of `shuffle`.
+#[derive(Debug, Clone)]
+pub struct ShuffleOptions {
+    /// The objects, in the order that their cells are numbered in.
+    pub inputs: Vec<Location>,
+    /// The output; with shards, what their names begin with.
+    pub output: PathBuf,
+    /// How many outputs.
+    pub shards: Shards,
+    /// The order.
+    pub shuffle: Shuffle,
+    /// Genes to keep; all by default.
+    pub genes: Option<GeneList>,
     /// Resources and writing.
     pub run: RunOptions,
 }

@@ -13,7 +13,7 @@ use super::genes::Genes;
 use super::options::{OutputNames, RunOptions};
 
 /// Row lengths are summed in steps of so many rows, to bound memory.
-const STEP: u64 = 1 << 20;
+pub(super) const STEP: u64 = 1 << 20;
 
 /// An output and its cells.
 #[derive(Debug, Clone)]
@@ -64,7 +64,8 @@ pub(super) fn left_behind(prefix: &Path, n_shards: usize, format: Format) -> Opt
     ))
 }
 
-fn shard_path(prefix: &Path, i: impl std::fmt::Display, format: Format) -> PathBuf {
+/// The name of a shard.
+pub(super) fn shard_path(prefix: &Path, i: impl std::fmt::Display, format: Format) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(format!("_shard_{i}.{}", format.ending()));
     PathBuf::from(path)
@@ -112,8 +113,8 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
-pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
-    let inputs = Inputs::of([input]);
+pub(super) fn check(paths: &[&Path], inputs: &[&str], options: &RunOptions) -> Result<()> {
+    let inputs = Inputs::of(inputs.iter().copied());
     let mut seen = HashSet::new();
     for path in paths {
         if !seen.insert(place_of(path)) {
@@ -129,7 +130,7 @@ pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Resul
 }
 
 /// Sparse matrices that move with cells, under the names of their columns.
-fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
+pub(super) fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
     let mut matrices: Vec<(String, &dyn MatrixReader)> = Vec::new();
     if let Some(x) = object.x() {
         matrices.push(("X".to_owned(), x.as_ref()));

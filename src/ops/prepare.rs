@@ -8,24 +8,30 @@ use std::time::{Duration, Instant};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
 use super::genes::Genes;
 use super::options::RunOptions;
+use super::order::{self, Order};
 use super::outputs::{self, Shard};
 use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
-use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
+use crate::plan::{
+    AttachColumnExec, OutputSpec, Outputs, RoutedOutput, ShuffleMemory, WriteExec, WriteSpec,
+};
 use crate::session::Session;
 use crate::sink::element_of;
 use crate::store::{Compression, bytes_of};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
-const BASE_BYTES: u64 = 64 << 20;
+pub(super) const BASE_BYTES: u64 = 64 << 20;
 /// Memory of an output being written: batches read ahead, and the writers' buffers.
 const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
 /// Bytes of a batch where a lone output is written: its reading, decoding and encoding share the
@@ -61,12 +67,14 @@ pub(super) async fn open(
 }
 
 /// Outputs written at a time: what was asked for, or two more than there are cores, so that some
-/// read while others wait for the library's lock or for memory; as far as memory allows.
-fn jobs(options: &RunOptions) -> usize {
+/// read while others wait for the library's lock or for memory; as far as memory allows, of which a
+/// shuffle takes half.
+fn jobs(options: &RunOptions, shuffles: bool) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = options.jobs.unwrap_or(cores + 2).max(1);
     let fit = options.memory_limit.map_or(u64::MAX, |limit| {
-        (limit.saturating_sub(BASE_BYTES) / OUTPUT_BYTES).max(1)
+        let beside = limit.saturating_sub(BASE_BYTES) / if shuffles { 2 } else { 1 };
+        (beside / OUTPUT_BYTES).max(1)
     });
     wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
 }
@@ -91,6 +99,8 @@ pub(super) struct Work {
     pub(super) object: Arc<AnnData>,
     pub(super) shards: Vec<Shard>,
     pub(super) genes: Option<Genes>,
+    /// The order of cells; that of the object where absent.
+    pub(super) order: Option<Order>,
     pub(super) attached: Option<Attached>,
     /// Elements that are left out.
     pub(super) drop: Vec<ElementKey>,
@@ -98,16 +108,50 @@ pub(super) struct Work {
     pub(super) warnings: Vec<String>,
 }
 
+impl Work {
+    /// What is read.
+    fn locations(&self) -> impl Iterator<Item = &Location> {
+        let more = self.order.iter().flat_map(|order| &order.objects);
+        std::iter::once(&self.object)
+            .chain(more.map(|(object, _)| object))
+            .map(|object| object.location())
+    }
+
+    /// Bytes and cells of what is read.
+    fn input_size(&self) -> (u64, u64) {
+        let size = |object: &AnnData| (object.store().bytes().unwrap_or(0), object.n_obs());
+        match &self.order {
+            None => size(&self.object),
+            Some(order) => order
+                .objects
+                .iter()
+                .map(|(object, _)| size(object))
+                .fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)),
+        }
+    }
+
+    /// What is known of the outputs' sizes.
+    async fn sizes(&self) -> Result<Vec<OutputSpec>> {
+        if let Some(order) = self.order.as_ref().filter(|order| order.by_rank) {
+            return order.sizes(&self.shards, self.genes.as_ref()).await;
+        }
+        let mut sizes = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            sizes.push(outputs::size(&self.object, shard, self.genes.as_ref()).await?);
+        }
+        Ok(sizes)
+    }
+}
+
 impl Prepared {
     /// Plans the writing of `work`.
     pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
         let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
-        outputs::check(&paths, work.object.location().path(), options)?;
-        let mut sizes = Vec::with_capacity(work.shards.len());
-        for shard in &work.shards {
-            sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
-        }
-        let jobs = jobs(options);
+        let inputs: Vec<&str> = work.locations().map(Location::path).collect();
+        outputs::check(&paths, &inputs, options)?;
+        let sizes = work.sizes().await?;
+        let jobs = jobs(options, work.order.is_some());
+        let memory = order::memory(options, jobs);
         let spec = WriteSpec {
             outputs: Outputs::PerPartition(Vec::new()),
             storage: options.storage,
@@ -132,11 +176,13 @@ impl Prepared {
                 })
                 .collect(),
             warnings: work.warnings.clone(),
-            memory_bytes: BASE_BYTES + jobs as u64 * OUTPUT_BYTES,
+            memory_bytes: BASE_BYTES
+                + jobs as u64 * OUTPUT_BYTES
+                + work.order.as_ref().map_or(0, |_| memory.bytes),
             seconds: 0.0,
         };
         report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
-        let plan = plan(&work, sizes, spec).await?;
+        let plan = plan(&work, sizes, spec, memory).await?;
         Ok(Self {
             session: work.session,
             plan: Arc::new(plan),
@@ -195,8 +241,8 @@ fn estimate_bytes(work: &Work, shard: &Shard, n_vars: u64) -> u64 {
         let bytes = u128::from(of) * u128::from(part) / u128::from(whole.max(1));
         u64::try_from(bytes).unwrap_or(u64::MAX)
     };
-    let bytes = work.object.store().bytes().unwrap_or(0);
-    let bytes = share(shard.rows.len(), work.object.n_obs(), bytes);
+    let (bytes, n_obs) = work.input_size();
+    let bytes = share(shard.rows.len(), n_obs, bytes);
     share(n_vars, work.object.n_vars(), bytes)
 }
 
@@ -230,8 +276,16 @@ fn watch(plan: Arc<WriteExec>, progress: Arc<dyn Progress>) -> SpawnedTask<()> {
     })
 }
 
-async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Result<WriteExec> {
-    let one_pass = must_read_once(work).await?;
+async fn plan(
+    work: &Work,
+    sizes: Vec<OutputSpec>,
+    mut spec: WriteSpec,
+    memory: ShuffleMemory,
+) -> Result<WriteExec> {
+    let one_pass = match &work.order {
+        Some(order) => !order.by_rank,
+        None => must_read_once(work).await?,
+    };
     let (rows, partitions) = if one_pass {
         let rows = RowSelection::from_ranges(
             work.shards
@@ -256,10 +310,11 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
     } else {
         Outputs::PerPartition(sizes)
     };
-    let scan = CellsScan {
+    let mut scan = CellsScan {
         object: Arc::clone(&work.object),
         rows,
         partitions,
+        order: None,
         genes: work
             .genes
             .as_ref()
@@ -274,10 +329,14 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
     let mut input = scan_cells(scan.clone())?;
     if !work.drop.is_empty() {
         let columns = kept_columns(&input.schema(), &work.drop)?;
-        input = scan_cells(CellsScan {
-            columns: Some(columns),
-            ..scan
-        })?;
+        scan.columns = Some(columns);
+        input = scan_cells(scan.clone())?;
+    }
+    if let Some(order) = &work.order {
+        input = order.plan(scan.partitions.clone(), &scan, memory)?;
+        if order.objects.len() > 1 {
+            input = without_provenance(input)?;
+        }
     }
     if let Some((field, values)) = &work.attached {
         input = Arc::new(AttachColumnExec::try_new(
@@ -287,6 +346,20 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
         )?);
     }
     Ok(WriteExec::try_new(input, Arc::new(spec))?)
+}
+
+/// Cells of several objects, which have no rows of one: without the columns that would say so.
+fn without_provenance(input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let columns = schema.fields().iter().enumerate();
+    let columns =
+        columns.filter(|(_, field)| field.name() != OBJECT_COLUMN && field.name() != ROW_COLUMN);
+    let columns = columns.map(|(at, field)| {
+        let column = Arc::new(Column::new(field.name(), at));
+        ProjectionExpr::new(column, field.name().clone())
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
 }
 
 /// Columns of elements that are not left out.

@@ -1,10 +1,13 @@
 //! [`slice`]: an object cut into outputs.
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int32Type};
 
 use super::options::{Cut, SliceOptions};
+use super::order::Order;
 use super::outputs::{self, Shard};
 use super::prepare::{Prepared, Work};
 use super::{csv, genes, prepare, rows};
@@ -38,7 +41,14 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
     let mut attached = None;
     let mut shards = match &options.cut {
         Cut::Size(0) => return Err(Error::option("--size", "a shard needs at least one cell")),
-        Cut::Size(size) => outputs::by_size(&options.prefix, &kept, *size, format),
+        Cut::Size(size) => {
+            // Of a shuffle these are ranks in the order.
+            let cells = match options.shuffle {
+                Some(_) => RowSelection::all(kept.len()),
+                None => kept.clone(),
+            };
+            outputs::by_size(&options.prefix, &cells, *size, format)
+        }
         Cut::Column {
             column,
             always_include,
@@ -73,9 +83,15 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
         }
         (None, Cut::Column { .. }) => {}
     }
+    let order = options.shuffle.map(|shuffle| Order {
+        shuffle,
+        objects: vec![(Arc::clone(&object), kept)],
+        by_rank: matches!(options.cut, Cut::Size(_)),
+    });
     let work = Work {
         session,
         object,
+        order,
         shards,
         genes,
         attached,

@@ -1,6 +1,7 @@
 //! Plan nodes of our own: what writes, and what a write needs below it.
 //!
 //! [`WriteExec`] runs its input and writes objects, as its [`WriteSpec`] describes.
+//! [`ShuffleExec`] brings rows into a seeded order.
 //! [`AttachColumnExec`] gives cells a column that their object does not have.
 //! [`ObjectFormatFactory`] is how `COPY … STORED AS H5AD` (or `ZARR`) gets there.
 //!
@@ -16,6 +17,7 @@ mod write;
 mod run;
 mod unions;
 mod attach;
+mod shuffle;
 mod provenance;
 mod format;
 
@@ -23,5 +25,9 @@ pub use attach::AttachColumnExec;
 pub use format::ObjectFormatFactory;
 pub use names::{file_name, object_paths};
 pub use notices::Notices;
+pub use shuffle::{
+    DEFAULT_SHUFFLE_BYTES, Shuffle, ShuffleChoice, ShuffleExec, ShuffleInput, ShuffleMemory,
+    ShuffleRequest, ShuffleSpec, ShuffleTable, ShuffleWay, ShuffledObject, ShuffledScan, choose,
+};
 pub use spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 pub use write::{WriteExec, WrittenObject};

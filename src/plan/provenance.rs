@@ -16,6 +16,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::shuffle::ShuffleExec;
 use crate::model::{OBJECT_COLUMN, ROW_COLUMN};
 use crate::table::add_provenance;
 
@@ -55,6 +56,7 @@ async fn carry(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
         Some(filter) => filter.projection().is_none(),
         None => {
             plan.is::<SortExec>()
+                || plan.is::<ShuffleExec>()
                 || plan.is::<SortPreservingMergeExec>()
                 || plan.is::<CoalescePartitionsExec>()
                 || plan.is::<GlobalLimitExec>()

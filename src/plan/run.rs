@@ -393,26 +393,19 @@ fn select_rows(
     rows: &RowSelection,
 ) -> Result<Option<RecordBatch>> {
     let positions = positions.as_primitive::<Int64Type>().values();
-    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+    let (Some(first), Some(last)) = (positions.iter().min(), positions.iter().max()) else {
         return Ok(None);
     };
     let bounds = u64::try_from(*first).and_then(|lo| Ok((lo, u64::try_from(*last)?)));
     let (lo, hi) = bounds.map_err(|_| {
         Error::IncompatibleSchemas(format!("{ROW_COLUMN} runs from {first} to {last}"))
     })?;
-    let here = rows.clip(lo..hi + 1);
+    let here = rows.clip(lo..hi.saturating_add(1));
     if here.is_empty() {
         return Ok(None);
     }
-    let mut ranges = here.ranges().iter().peekable();
-    let mask: BooleanArray = positions
-        .iter()
-        .map(|row| {
-            let row = u64::try_from(*row).unwrap_or(u64::MAX);
-            while ranges.next_if(|range| range.end <= row).is_some() {}
-            Some(ranges.peek().is_some_and(|range| range.contains(&row)))
-        })
-        .collect();
+    let chosen = |row: &i64| u64::try_from(*row).is_ok_and(|row| here.contains(row));
+    let mask: BooleanArray = positions.iter().map(|row| Some(chosen(row))).collect();
     match mask.true_count() {
         0 => Ok(None),
         n if n == batch.num_rows() => Ok(Some(batch.clone())),

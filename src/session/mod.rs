@@ -9,6 +9,7 @@ mod open;
 mod register;
 mod external;
 mod read_anndata;
+mod shuffle;
 mod blocking;
 mod stream;
 mod guard;

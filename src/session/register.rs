@@ -9,8 +9,9 @@ use crate::functions;
 use crate::plan::ObjectFormatFactory;
 use crate::session::external::ObjectTableFactory;
 use crate::session::read_anndata::ReadAnnData;
+use crate::session::shuffle::ShuffleFunction;
 
-/// Gives a context the matrix functions, `read_anndata`, `STORED AS H5AD` and `STORED AS ZARR`.
+/// Gives a context the matrix functions, `read_anndata`, `shuffle`, `STORED AS H5AD` and `STORED AS ZARR`.
 ///
 /// # Errors
 /// [`Error::DataFusion`](crate::Error::DataFusion) if the context refuses a registration.
@@ -19,6 +20,7 @@ pub fn register(context: &SessionContext) -> Result<()> {
         context.register_udf(function.as_ref().clone());
     }
     context.register_udtf("read_anndata", Arc::new(ReadAnnData));
+    context.register_udtf("shuffle", Arc::new(ShuffleFunction));
     let state = context.state_ref();
     let mut state = state.write();
     let factories = state.table_factories_mut();

@@ -96,6 +96,16 @@ impl AnnDataTable {
         }
     }
 
+    /// Whether it has a row per cell or gene, and so a position for each.
+    pub(crate) fn has_positions(&self) -> bool {
+        let first = self
+            .schema
+            .fields()
+            .first()
+            .map(|field| field.name().as_str());
+        matches!(first, Some("obs_idx" | "var_idx")) && self.n_rows == Some(self.axis_len)
+    }
+
     /// The source of an unfiltered scan of all columns.
     fn source(&self) -> AnnDataSource {
         let schema = TableSchema::from(Arc::clone(&self.schema));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
@@ -186,11 +186,7 @@ impl<'a> Plan<'a> {
         let columns = self
             .projection
             .evaluate(values.collect::<Result<_>>()?, n_rows)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        let schema = Arc::clone(&scan.schema);
-        Ok(RecordBatch::try_new_with_options(
-            schema, columns, &options,
-        )?)
+        scan.batch(columns, n_rows)
     }
 }
 
