@@ -28,12 +28,13 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         true => Format::ZARR,
         false => Format::H5ad,
     };
+    let shuffle = args.order.shuffle.then(|| args.order.how());
     let cut = match args.obs_column {
         Some(column) => Cut::Column {
             column,
             always_include: args.always_include,
         },
-        None => Cut::Size(args.size),
+        None => args.order.cut(args.size),
     };
     Ok(SliceOptions {
         input: Location::parse(&args.input),
@@ -42,7 +43,7 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         csv: csv(&args.write.csv),
         predicate: args.write.predicate.clone(),
         genes: genes(args.write.genes.as_deref())?,
-        shuffle: args.order.shuffle.then(|| args.order.how()),
+        shuffle,
         output_names: args.output_names.map(OutputNames),
         run: run_options(args.write.run, format)?,
     })

@@ -55,9 +55,9 @@ impl BlockRanks {
         let mut starts = vec![0];
         let mut sum = 0;
         for window in sequence.chunks(step(blocks.per_window)) {
-            let sizes = window.iter().map(|block| {
-                len.min((block + 1) * blocks.rows) - block * blocks.rows
-            });
+            let sizes = window
+                .iter()
+                .map(|block| len.min((block + 1) * blocks.rows) - block * blocks.rows);
             sum += sizes.sum::<u64>();
             starts.push(sum);
         }
@@ -100,7 +100,10 @@ impl BlockRanks {
     /// The rank at which the window of a rank ends: what is read together.
     pub fn window_end(&self, rank: u64) -> u64 {
         let window = self.starts.partition_point(|start| *start <= rank);
-        self.starts.get(window).copied().unwrap_or_else(|| self.len())
+        self.starts
+            .get(window)
+            .copied()
+            .unwrap_or_else(|| self.len())
     }
 
     fn window(&self, window: usize) -> Arc<Vec<u64>> {
@@ -109,14 +112,20 @@ impl BlockRanks {
             return Arc::clone(&last.1);
         }
         let first = window * step(self.blocks.per_window);
-        let blocks = self.sequence.iter().skip(first).take(step(self.blocks.per_window));
+        let blocks = self
+            .sequence
+            .iter()
+            .skip(first)
+            .take(step(self.blocks.per_window));
         let mut rows: Vec<u64> = Vec::new();
         for block in blocks {
             let start = block * self.blocks.rows;
             rows.extend(self.rows.slice(start..start + self.blocks.rows).iter());
         }
         rows.sort_unstable();
-        let keys = self.order.keys_of(rows.iter().map(|row| self.order.base + row));
+        let keys = self
+            .order
+            .keys_of(rows.iter().map(|row| self.order.base + row));
         let mut keyed: Vec<(u64, u64)> = keys.zip(rows.iter().copied()).collect();
         keyed.sort_unstable();
         let rows: Arc<Vec<u64>> = Arc::new(keyed.into_iter().map(|(_, row)| row).collect());
@@ -158,6 +167,12 @@ mod tests {
         blocks.sort_unstable();
         blocks.dedup();
         assert_eq!(blocks.len(), 3);
-        assert_ne!(ranks_of.windows(2).filter(|pair| pair[0] != pair[1]).count(), 2);
+        assert_ne!(
+            ranks_of
+                .windows(2)
+                .filter(|pair| pair[0] != pair[1])
+                .count(),
+            2
+        );
     }
 }

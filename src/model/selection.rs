@@ -117,6 +117,20 @@ impl RowSelection {
         Self { ranges }
     }
 
+    /// These rows without the other selection's.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let ends = other.ranges.iter().map(|r| r.end);
+        let starts = other.ranges.iter().map(|r| r.start).chain([u64::MAX]);
+        let between = std::iter::once(0).chain(ends).zip(starts);
+        self.intersect(&Self {
+            ranges: between
+                .map(|(start, end)| start..end)
+                .filter(|r| !r.is_empty())
+                .collect(),
+        })
+    }
+
     /// Both selections' rows.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {

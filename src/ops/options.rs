@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::split::SplitParts;
 use crate::element::Storage;
 use crate::model::{ElementKey, Location};
 use crate::plan::Shuffle;
@@ -38,7 +39,7 @@ pub struct CsvColumn {
 pub struct GeneList(pub Vec<String>);
 
 /// Where the cuts between outputs lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Cut {
     /// Every so many cells: `{prefix}_shard_{i}.h5ad`.
     Size(u64),
@@ -48,6 +49,25 @@ pub enum Cut {
         column: String,
         /// Categories whose cells go into every output and that get none of their own.
         always_include: Vec<String>,
+    },
+    /// Shards of about so many cells that have each category of an obs column in proportion, to one
+    /// cell: `{prefix}_shard_{i}.h5ad`.
+    Stratify {
+        /// The categorical obs column.
+        column: String,
+        /// Cells of a shard at most.
+        size: u64,
+        /// Chooses which cells go where.
+        seed: u64,
+    },
+    /// Parts by fractions: `{prefix}_{name}.h5ad`.
+    Split {
+        /// Their names and fractions.
+        parts: SplitParts,
+        /// A categorical obs column whose categories are not divided.
+        by: Option<String>,
+        /// Chooses which cells or categories go where.
+        seed: u64,
     },
 }
 

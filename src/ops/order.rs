@@ -77,6 +77,19 @@ impl Order {
         shards: &[Shard],
         genes: Option<&Genes>,
     ) -> Result<Vec<OutputSpec>> {
+        let spec = |shard: &Shard, nnz| OutputSpec {
+            path: shard.path.clone(),
+            n_obs: Some(shard.rows.len()),
+            nnz,
+            axis: genes.map(|genes| genes.axis.clone()),
+        };
+        if self.shuffle.block.is_some() {
+            // Keys do not say which window a row is in, so arrays grow as rows come.
+            return Ok(shards
+                .iter()
+                .map(|shard| spec(shard, BTreeMap::new()))
+                .collect());
+        }
         let cuts = self.cuts(shards);
         let mut nnz: Vec<BTreeMap<String, u64>> = vec![BTreeMap::new(); shards.len()];
         let mut base = 0;
@@ -109,13 +122,11 @@ impl Order {
             }
             base += object.n_obs();
         }
-        let outputs = shards.iter().zip(nnz).map(|(shard, nnz)| OutputSpec {
-            path: shard.path.clone(),
-            n_obs: Some(shard.rows.len()),
-            nnz,
-            axis: genes.map(|genes| genes.axis.clone()),
-        });
-        Ok(outputs.collect())
+        Ok(shards
+            .iter()
+            .zip(nnz)
+            .map(|(shard, nnz)| spec(shard, nnz))
+            .collect())
     }
 
     /// Where outputs after the first begin.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{MatrixKind, RowSelection};
-use crate::plan::OutputSpec;
+use crate::plan::{OutputSpec, object_paths};
 use crate::store::{Format, Inputs, ReadMetrics, check_name, place_of, refuse};
 
 use super::genes::Genes;
@@ -46,6 +46,32 @@ pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64, format: For
             rows: rows.slice(i * size..(i + 1) * size),
         })
         .collect()
+}
+
+/// Shards of these cells.
+pub(super) fn of_cells(prefix: &Path, cells: Vec<RowSelection>, format: Format) -> Vec<Shard> {
+    let shards = cells.into_iter().enumerate().map(|(i, rows)| Shard {
+        label: i.to_string(),
+        path: shard_path(prefix, i, format),
+        rows,
+    });
+    shards.collect()
+}
+
+/// Outputs with names of their own: `{prefix}_{name}.h5ad`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where two would have one name.
+pub(super) fn named(
+    prefix: &Path,
+    names: Vec<String>,
+    cells: Vec<RowSelection>,
+    format: Format,
+) -> Result<Vec<Shard>> {
+    let paths = object_paths(prefix, "--split", &names, format)?;
+    let shards = names.into_iter().zip(paths).zip(cells);
+    let shards = shards.map(|((label, path), rows)| Shard { label, path, rows });
+    Ok(shards.collect())
 }
 
 /// What to say of shards of an earlier, finer cut that follow the last of `n_shards`: they look

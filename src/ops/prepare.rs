@@ -151,7 +151,11 @@ impl Prepared {
         outputs::check(&paths, &inputs, options)?;
         let sizes = work.sizes().await?;
         let jobs = jobs(options, work.order.is_some());
-        let memory = order::memory(options, jobs);
+        let at_a_time = match &work.order {
+            Some(order) if order.by_rank => jobs.min(work.shards.len()),
+            _ => 1,
+        };
+        let memory = order::memory(options, at_a_time);
         let spec = WriteSpec {
             outputs: Outputs::PerPartition(Vec::new()),
             storage: options.storage,

@@ -47,11 +47,14 @@ impl TableFunctionImpl for ShuffleFunction {
             for name in names {
                 inputs.push(input(&name, state.as_ref()).await?);
             }
-            let table = ShuffleTable::try_new(inputs, Shuffle {
-                seed,
-                way,
-                block: None,
-            })?;
+            let table = ShuffleTable::try_new(
+                inputs,
+                Shuffle {
+                    seed,
+                    way,
+                    block: None,
+                },
+            )?;
             Ok(Arc::new(table) as Arc<dyn TableProvider>)
         })
     }

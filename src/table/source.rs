@@ -345,7 +345,11 @@ impl FileSource for AnnDataSource {
             write!(f, ", rows={}", rows.len())?;
         }
         if let Some(by) = &self.description.order {
-            let kind = if by.blocks.is_some() { "blocks" } else { "shuffle" };
+            let kind = if by.blocks.is_some() {
+                "blocks"
+            } else {
+                "shuffle"
+            };
             write!(f, ", order={kind}({})", by.order.seed)?;
         }
         Ok(())

@@ -16,6 +16,7 @@ mod fuzz;
 mod memory;
 mod layering;
 mod ops;
+mod shuffle;
 mod sink;
 mod tables;
 mod zarr_write;

@@ -88,7 +88,7 @@ pub fn choose(
 
 /// The windows of a block shuffle: as many blocks as 16 MiB hold, and 16 at least. They depend on the
 /// rows alone, so that the order does.
-pub fn blocks(rows: u64, weight: RowWeight) -> Blocks {
+pub(super) fn blocks(rows: u64, weight: RowWeight) -> Blocks {
     const WINDOW: u64 = 16 << 20;
     let block = rows.saturating_mul(weight.bytes).max(1);
     Blocks {
@@ -102,7 +102,7 @@ pub fn blocks(rows: u64, weight: RowWeight) -> Blocks {
 /// # Errors
 /// [`Error::InvalidOption`] where a window does not fit, the rows are of several objects, or another
 /// way is asked for.
-pub fn in_blocks(
+pub(super) fn in_blocks(
     input: &ShuffleInput,
     blocks: Blocks,
     memory: ShuffleMemory,
@@ -111,13 +111,19 @@ pub fn in_blocks(
         let reason = "blocks of several objects are not shuffled together; merge them first";
         return Err(Error::option("mode", reason));
     }
-    let rows = blocks.rows.saturating_mul(blocks.per_window).min(input.rows);
+    let rows = blocks
+        .rows
+        .saturating_mul(blocks.per_window)
+        .min(input.rows);
     let window = rows.saturating_mul(input.weight.bytes);
     let least = window.saturating_mul(2 * memory.at_a_time.max(1));
     if least > memory.bytes {
         return Err(too_little("windows of blocks", least, memory.bytes));
     }
-    let reason = format!("blocks of {}, {} in a window", blocks.rows, blocks.per_window);
+    let reason = format!(
+        "blocks of {}, {} in a window",
+        blocks.rows, blocks.per_window
+    );
     Ok(ShuffleChoice {
         window_bytes: window,
         held_bytes: (memory.bytes - least).min(memory.bytes / 4),
