@@ -311,6 +311,7 @@ mod tests {
             "annfusion slice in.h5ad out --size 500 -j 2 --memory-limit 16GB --tmpdir /tmp",
             "annfusion slice in.h5ad out --obs-column g --always-include a b --compression gzip",
             "annfusion slice in.h5ad out --csv-file m.csv --join-column c --obs-column g",
+            "annfusion slice in.h5ad out --size 500 --shuffle --seed 3 --jobs 2",
             "annfusion filter in.h5ad out.h5ad --obs-column keep --csv-file m.csv",
             "annfusion --debug slice in.h5ad out",
         ] {
@@ -328,6 +329,9 @@ mod tests {
             "annfusion filter in.h5ad out.h5ad --genes a --csv-file m.csv",
             "annfusion filter in.h5ad out.h5ad",
             "annfusion query in.h5ad q --overwrite",
+            "annfusion slice in.h5ad out --by donor",
+            "annfusion slice in.h5ad out --split a=0.5,b=0.5 --stratify c",
+            "annfusion shuffle in.h5ad -o out.h5ad --shards 2 --size 3",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, StructArray,
-    make_array, new_empty_array,
+    Array, ArrayData, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch,
+    StructArray, make_array, new_empty_array,
 };
 use arrow::buffer::{Buffer, MutableBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::interleave;
@@ -182,6 +182,15 @@ fn shared_values(arrays: &[ArrayRef], places: &[RowPlace]) -> Result<Option<Arra
     let keys = Int32Array::try_new(Buffer::from_vec(keys).into(), nulls)?;
     let gathered = DictionaryArray::try_new(keys, Arc::clone(values))?;
     Ok(Some(Arc::new(gathered)))
+}
+
+/// Bytes that a batch holds alone: categories, which it shares with others, are left out.
+pub fn owned_bytes(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| match column.as_any_dictionary_opt() {
+        Some(codes) => codes.keys().get_array_memory_size(),
+        None => column.get_array_memory_size(),
+    };
+    batch.columns().iter().map(bytes).sum()
 }
 
 fn missing(array: usize, row: usize) -> ArrowError {

@@ -11,6 +11,6 @@ mod blocks;
 mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};
-pub use gather::{RowPlace, gather};
+pub use gather::{RowPlace, gather, owned_bytes};
 pub use pairwise::{AxisMap, Positions};
 pub use ranks::{OrderCut, Ranks};

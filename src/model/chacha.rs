@@ -8,7 +8,7 @@ const LANES: usize = 8;
 /// 64-bit words of a block.
 const WORDS: usize = 8;
 /// Words made together.
-pub(super) const BATCH: u64 = (LANES * WORDS) as u64;
+pub(super) const BATCH: usize = LANES * WORDS;
 
 /// The constant of 256-bit keys, "expand 32-byte k".
 const CONSTANT: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::chacha;
 
+/// Keys that are made together.
+const BATCH: u64 = chacha::BATCH as u64;
 /// What the rest of a key holds behind the seed, so that other uses of a seed give other streams.
 const DOMAIN: [u8; 24] = *b"annfusion row order 1\0\0\0";
 
@@ -56,14 +58,14 @@ impl RowOrder {
     pub fn keys_of(&self, numbers: impl IntoIterator<Item = u64>) -> impl Iterator<Item = u64> {
         let key = self.chacha_key();
         let mut batch = None;
-        let mut words = [0; chacha::BATCH as usize];
+        let mut words = [0; chacha::BATCH];
         numbers.into_iter().map(move |number| {
-            let wanted = number / chacha::BATCH;
+            let wanted = number / BATCH;
             if batch != Some(wanted) {
                 words = chacha::words(&key, wanted);
                 batch = Some(wanted);
             }
-            words[usize::try_from(number % chacha::BATCH).unwrap_or_default()]
+            words[usize::try_from(number % BATCH).unwrap_or_default()]
         })
     }
 

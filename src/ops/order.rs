@@ -157,5 +157,6 @@ pub(super) fn memory(options: &RunOptions, jobs: usize) -> ShuffleMemory {
     ShuffleMemory {
         bytes,
         at_a_time: u64::try_from(jobs).unwrap_or(1),
+        beside: BASE_BYTES,
     }
 }

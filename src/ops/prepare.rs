@@ -330,6 +330,12 @@ async fn plan(
             _ => DEFAULT_BATCH_BYTES,
         },
     };
+    let ranks = scan.partitions.clone();
+    if work.order.is_some() {
+        // Only what its columns are is asked of it; the order has scans of its own.
+        scan.rows = RowSelection::default();
+        scan.partitions = std::iter::once(0..0).collect();
+    }
     let mut input = scan_cells(scan.clone())?;
     if !work.drop.is_empty() {
         let columns = kept_columns(&input.schema(), &work.drop)?;
@@ -337,7 +343,7 @@ async fn plan(
         input = scan_cells(scan.clone())?;
     }
     if let Some(order) = &work.order {
-        input = order.plan(scan.partitions.clone(), &scan, memory)?;
+        input = order.plan(ranks, &scan, memory)?;
         if order.objects.len() > 1 {
             input = without_provenance(input)?;
         }

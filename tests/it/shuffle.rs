@@ -332,6 +332,7 @@ proptest! {
                         _ => 26_000 + rooms * 1_000,
                     },
                     at_a_time: 1,
+                    beside: 0,
                 },
             };
             let plan = request

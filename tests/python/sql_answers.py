@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from shuffle_order import order
 from test_query import tables_of
 
 # What SQL's tables and functions are.
@@ -317,6 +318,28 @@ ANSWERS = {
             lambda a: int((a.obs["cell_type"] == "B").sum()),
         "COPY (SELECT * FROM cells) TO '$OUT/by_type' STORED AS H5AD PARTITIONED BY (cell_type)":
             lambda a: a.n_obs,
+    },
+    "guide/05_shuffle": {
+        "SELECT obs_idx FROM shuffle('cells', 42) LIMIT 4":
+            lambda a: order(42, a.n_obs)[:4],
+        "SELECT obs_idx FROM shuffle('cells', 43) LIMIT 4":
+            lambda a: order(43, a.n_obs)[:4],
+        "SELECT count(*), count(DISTINCT obs_idx) FROM shuffle('cells', 42)":
+            lambda a: (a.n_obs, a.n_obs),
+        "SELECT obs_idx, total_counts(X) FROM shuffle('cells', 42) WHERE cell_type = 'B' LIMIT 3":
+            lambda a: [(i, total_counts(a.X)[i]) for i in order(42, a.n_obs) if a.obs["cell_type"].iloc[i] == "B"][:3],
+        "COPY (SELECT * FROM shuffle('cells', 42)) TO '$OUT/shuffled.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs,
+        "SELECT obs_names FROM read_anndata('$OUT/shuffled.h5ad', 'obs') LIMIT 2":
+            lambda a: list(a.obs_names[order(42, a.n_obs)[:2]]),
+        "COPY (SELECT * FROM cells WHERE obs_idx < 150) TO '$OUT/a.h5ad' STORED AS H5AD":
+            lambda a: 150,
+        "COPY (SELECT * FROM cells WHERE obs_idx >= 150) TO '$OUT/b.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs - 150,
+        "SELECT obs_names FROM shuffle('$OUT/a.h5ad', '$OUT/b.h5ad', 42) LIMIT 2":
+            lambda a: list(a.obs_names[order(42, a.n_obs)[:2]]),
+        "SELECT obs_idx FROM shuffle('b_cells', 42) LIMIT 3":
+            lambda a: [int(np.flatnonzero(a.obs["cell_type"] == "B")[i]) for i in order(42, int((a.obs["cell_type"] == "B").sum()))[:3]],
     },
     "element/encodings": {
         "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'cells' ORDER BY ordinal_position":

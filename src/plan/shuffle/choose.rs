@@ -29,6 +29,24 @@ pub struct ShuffleMemory {
     pub bytes: u64,
     /// Partitions that are read at a time.
     pub at_a_time: u64,
+    /// What of the limit is for the program itself; of the rest a shuffle may take half.
+    pub beside: u64,
+}
+
+impl ShuffleMemory {
+    /// A message that names the least limit that would do.
+    fn too_little(self, what: &str, needed: u64) -> Error {
+        let limit = needed.saturating_mul(2).saturating_add(self.beside);
+        Error::option(
+            "--memory-limit",
+            format!(
+                "{what} take {}, and a shuffle may hold {}; the least limit that will do is {}",
+                megabytes(needed),
+                megabytes(self.bytes),
+                megabytes(limit.div_ceil(100_000) * 100_000)
+            ),
+        )
+    }
 }
 
 /// A way, and how much it holds.
@@ -58,7 +76,7 @@ pub fn choose(
         .saturating_mul(input.weight.bytes)
         .saturating_mul(4 * memory.at_a_time.max(1));
     if least > memory.bytes {
-        return Err(too_little("64 rows at a time", least, memory.bytes));
+        return Err(memory.too_little("64 rows at a time", least));
     }
     if let Some(way) = asked {
         let cost = cost(way, input, memory);
@@ -118,7 +136,7 @@ pub(super) fn in_blocks(
     let window = rows.saturating_mul(input.weight.bytes);
     let least = window.saturating_mul(2 * memory.at_a_time.max(1));
     if least > memory.bytes {
-        return Err(too_little("windows of blocks", least, memory.bytes));
+        return Err(memory.too_little("windows of blocks", least));
     }
     let reason = format!(
         "blocks of {}, {} in a window",
@@ -165,9 +183,7 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
     let once = float(bytes) / if input.weight.random { READ } else { DECODE };
     let windows = bytes.div_ceil((memory.bytes / 2).max(1)).max(1);
     match way {
-        ShuffleWay::InMemory if bytes > memory.bytes => {
-            Err(too_little("all rows", bytes, memory.bytes))
-        }
+        ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
         ShuffleWay::InMemory => Ok(once + float(bytes) / TOUCH),
         ShuffleWay::Gather if !input.one_object => Err(Error::option(
             "way",
@@ -224,18 +240,6 @@ fn bytes(input: &ShuffleInput) -> u64 {
         .saturating_mul(input.weight.bytes.saturating_add(40))
 }
 
-fn too_little(what: &str, needed: u64, there: u64) -> Error {
-    Error::option(
-        "--memory-limit",
-        format!(
-            "{what} take {}, and a shuffle may hold {}; the least that will do is {} more",
-            megabytes(needed),
-            megabytes(there),
-            megabytes(needed - there.min(needed))
-        ),
-    )
-}
-
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;
     format!("{}.{} MB", tenths / 10, tenths % 10)
@@ -263,6 +267,7 @@ mod tests {
         let memory = ShuffleMemory {
             bytes: limit << 20,
             at_a_time: 2,
+            beside: 0,
         };
         choose(&input, memory, None).unwrap().way
     }
@@ -290,12 +295,14 @@ mod tests {
         let memory = ShuffleMemory {
             bytes: 100 << 20,
             at_a_time: 4,
+            beside: 64 << 20,
         };
         let error = choose(&input, memory, None).unwrap_err().to_string();
-        assert!(error.contains("968.8 MB more"), "{error}");
+        assert!(error.contains("limit that will do is 2214.6 MB"), "{error}");
         let memory = ShuffleMemory {
             bytes: 1 << 30,
             at_a_time: 1,
+            beside: 0,
         };
         assert!(choose(&input, memory, Some(ShuffleWay::Gather)).is_ok());
         let input = ShuffleInput {

@@ -22,7 +22,7 @@ use super::spec::ShuffleSpec;
 use super::window::{Collected, Window, batch_of};
 use crate::element::{scratch_file, scratch_folder};
 use crate::error::{Error, Result};
-use crate::kernel::{OrderCut, RowPlace, gather};
+use crate::kernel::{OrderCut, RowPlace, gather, owned_bytes};
 use crate::model::RowOrder;
 
 /// The column that carries a row's number; never seen outside.
@@ -80,7 +80,7 @@ impl Scatter {
 
     /// Takes a batch whose rows have these places.
     pub(super) async fn push(&mut self, batch: RecordBatch, places: Vec<OrderCut>) -> Result<()> {
-        let bytes = batch.get_array_memory_size() + size_of_val(&places[..]);
+        let bytes = owned_bytes(&batch) + size_of_val(&places[..]);
         if self.reservation.size() + bytes > self.stage_bytes
             || self.reservation.try_grow(bytes).is_err()
         {

@@ -117,7 +117,11 @@ impl ShuffleTable {
             shuffle: self.shuffle,
             objects,
             weight,
-            partitions: even_partitions(n_rows, target, LEAST_PARTITION),
+            // As many as may run: with fewer, nodes above would deal rows out in turn, and lose the order.
+            partitions: match n_rows < LEAST_PARTITION {
+                true => std::iter::once(0..n_rows).collect(),
+                false => even_partitions(n_rows, target, 1),
+            },
             memory: memory(state),
         };
         let shuffled = request.plan(|scan: ShuffledScan| {
@@ -192,6 +196,7 @@ fn memory(state: &dyn Session) -> ShuffleMemory {
     ShuffleMemory {
         bytes,
         at_a_time: 1,
+        beside: 0,
     }
 }
 

@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::spec::within;
 use crate::error::Result;
-use crate::kernel::{OrderCut, RowPlace, gather};
+use crate::kernel::{OrderCut, RowPlace, gather, owned_bytes};
 
 /// Batches in the making; rows come in any order.
 pub(super) struct Collected {
@@ -31,7 +31,7 @@ impl Collected {
     /// # Errors
     /// What the memory pool says where it has no more.
     pub(super) fn push(&mut self, batch: RecordBatch, places: &[OrderCut]) -> Result<()> {
-        let bytes = batch.get_array_memory_size() + size_of_val(places) + 8 * places.len();
+        let bytes = owned_bytes(&batch) + size_of_val(places) + 8 * places.len();
         self.reservation.try_grow(bytes)?;
         let at = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
         let rows = places.iter().zip(0..).map(|(place, row)| (*place, at, row));

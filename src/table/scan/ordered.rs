@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::element::{ColumnReader, HeldColumn};
 use crate::error::{Error, Result};
-use crate::kernel::{BlockRanks, Ranks, RowPlace, gather};
+use crate::kernel::{BlockRanks, Ranks, RowPlace, gather, owned_bytes};
 use crate::model::RowSelection;
 use crate::table::description::OrderedRows;
 use crate::table::layout::{AlignedColumn, AlignedLayout};
@@ -179,7 +179,7 @@ impl Window {
             remaining: None,
             batch_size: usize::MAX,
         };
-        let reading = aligned::run(&ordered.table, &inner, part);
+        let reading = Box::pin(aligned::run(&ordered.table, &inner, part));
         let (read, batches) = tokio::join!(reading, collect(receiver));
         read?;
         let batches = batches?;
@@ -206,11 +206,7 @@ impl Window {
     /// Hands the rows over in their order; false when nobody wants more.
     async fn emit(&self, scan: &Scan, output: &mut Output) -> Result<bool> {
         let n_columns = scan.schema.fields().len();
-        let bytes: usize = self
-            .batches
-            .iter()
-            .map(RecordBatch::get_array_memory_size)
-            .sum();
+        let bytes: usize = self.batches.iter().map(owned_bytes).sum();
         let row_bytes = bytes / self.places.len().max(1);
         let step = (scan.batch_bytes / row_bytes.max(1)).clamp(1, output.batch_size);
         let columns: Vec<Vec<ArrayRef>> = (0..n_columns)
