@@ -138,6 +138,17 @@ def large(annfusion, tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("way", ["gather", "scatter"])
+def test_more_than_the_limit_is_shuffled_within_it(annfusion, large, tmp_path, way):
+    args = ["--size", 5000, "--shuffle", "--shuffle-way", way, "--memory-limit", "192MiB"]
+    command = [annfusion.path, "slice", large, tmp_path / "s", *args]
+    running = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    errors = running.stderr.read()
+    _, status, usage = os.wait4(running.pid, 0)
+    assert status == 0, errors
+    assert usage.ru_maxrss * 1024 < (192 << 20) + 150e6
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("wait", [0.2, 0.6, 1.2])
 def test_a_stopped_shuffle_leaves_nothing(annfusion, large, tmp_path, sent, wait):

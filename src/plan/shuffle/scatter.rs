@@ -153,7 +153,7 @@ impl Scattered {
                         Error::IncompatibleSchemas("a block came back without numbers".to_owned())
                     })?;
                     let places = places(order, numbers.values().to_vec());
-                    collected.push(batch, &places)?;
+                    collected.push_sized(batch, &places, len)?;
                 }
             }
             Ok(collected.finish())

@@ -31,7 +31,19 @@ impl Collected {
     /// # Errors
     /// What the memory pool says where it has no more.
     pub(super) fn push(&mut self, batch: RecordBatch, places: &[OrderCut]) -> Result<()> {
-        let bytes = owned_bytes(&batch) + size_of_val(places) + 8 * places.len();
+        let bytes = owned_bytes(&batch);
+        self.push_sized(batch, places, bytes)
+    }
+
+    /// Takes a batch of so many bytes: columns that come from a file lie in one buffer, which each of
+    /// them would count as its own.
+    pub(super) fn push_sized(
+        &mut self,
+        batch: RecordBatch,
+        places: &[OrderCut],
+        bytes: usize,
+    ) -> Result<()> {
+        let bytes = bytes + size_of_val(places) + 8 * places.len();
         self.reservation.try_grow(bytes)?;
         let at = u32::try_from(self.batches.len()).unwrap_or(u32::MAX);
         let rows = places.iter().zip(0..).map(|(place, row)| (*place, at, row));
