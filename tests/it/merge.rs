@@ -193,6 +193,7 @@ async fn shards() -> tempfile::TempDir {
         csv: None,
         predicate: None,
         genes: None,
+        shuffle: None,
         output_names: None,
         run: RunOptions::default(),
     };

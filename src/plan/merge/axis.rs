@@ -108,7 +108,10 @@ fn union(axes: &[StringArray]) -> StringArray {
 mod tests {
     use super::*;
 
-    fn join(axes: &[&[&str]], join: Join) -> Result<(Vec<String>, Vec<Vec<Option<usize>>>)> {
+    /// Names, and where each axis has them.
+    type Joined = (Vec<String>, Vec<Vec<Option<usize>>>);
+
+    fn join(axes: &[&[&str]], join: Join) -> Result<Joined> {
         let axes: Vec<StringArray> = axes.iter().map(|a| StringArray::from(a.to_vec())).collect();
         let joined = JoinedAxis::try_new(&axes, join, |at| at.to_string())?;
         let names = joined.names.iter().flatten().map(str::to_owned).collect();
