@@ -372,7 +372,7 @@ fn scan_of(
         None => {
             let half = rows.len() / parts as u64;
             if parts == 1 {
-                vec![0..rows.len()]
+                std::iter::once(0..rows.len()).collect()
             } else {
                 vec![0..half, half..rows.len()]
             }
