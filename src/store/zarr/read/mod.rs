@@ -6,7 +6,8 @@
 //! codecs of `zarrs`, [`chunk`] does the same for whole chunks with less around it, [`text`] is what `zarrs` is not
 //! trusted with, and [`fill`] bounds what missing
 //! chunks cost. [`files`] is where keys lead to: folders, a [`zip`] archive, or [`objects`] of a store; [`storage`] shows
-//! one array of them to `zarrs`. [`consolidated`] compares what is said twice.
+//! one array of them to `zarrs`. [`missing`] counts chunks that are not
+//! there, [`consolidated`] compares what is said twice.
 //!
 //! # Invariants
 //! - A missing chunk is fill values; what is read of them is bounded by the chunks that are there.
@@ -26,6 +27,7 @@ mod blosc;
 mod shards;
 mod chunk;
 mod array;
+mod missing;
 mod open;
 mod tree;
 mod consolidated;
