@@ -116,6 +116,8 @@ impl Stacking<'_> {
             .any(|(matrix, map)| map.has_empty() || (matrix.is_none() && n_cols > 0));
         let fill = match needs_fill && self.join == Join::Outer {
             true if kind == MatrixKind::Sparse && fill.is_zero() => None,
+            // A cast would make the text "NaN" of it.
+            true if result_type([&item]).is_none() => return Err(self.not_filled(&item)),
             true => Some(fill.array(&item).map_err(|_| self.not_filled(&item))?),
             false => None,
         };
