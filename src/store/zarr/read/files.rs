@@ -113,6 +113,9 @@ impl Directory {
         if key.split('/').any(|part| part == "..") {
             return Err(leads_out(key));
         }
+        if key.is_empty() {
+            return Ok(self.root.clone());
+        }
         let path = self.root.join(key);
         let folder = path.parent().unwrap_or(&self.root);
         if folder != self.root && !self.is_inside(folder)? {
