@@ -138,12 +138,14 @@ impl ShuffleTable {
         Ok(Arc::new(ProjectionExec::try_new(visible, shuffled)?))
     }
 
-    /// Any other table, whose rows are counted.
+    /// Any other table, whose rows are counted. Under a limit it is one partition: DataFusion takes
+    /// the first rows of whichever partition has some.
     async fn of_rows(
         &self,
         input: &Arc<dyn TableProvider>,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = input.scan(state, projection, &[], None).await?;
         let way = match self.shuffle.way {
@@ -155,7 +157,10 @@ impl ShuffleTable {
             None => ShuffleWay::Scatter,
         };
         let bytes = memory(state).bytes;
-        let partitions = state.config().target_partitions().max(1) as u64;
+        let partitions = match limit {
+            Some(_) => 1,
+            None => state.config().target_partitions().max(1) as u64,
+        };
         let spec = ShuffleSpec {
             seed: self.shuffle.seed,
             way,
@@ -263,7 +268,7 @@ impl TableProvider for ShuffleTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let objects: Vec<&AnnDataTable> = self.inputs.iter().filter_map(shuffled).collect();
         if objects.len() < self.inputs.len() {
-            return self.of_rows(&self.inputs[0], state, projection).await;
+            return self.of_rows(&self.inputs[0], state, projection, limit).await;
         }
         let mut tables = Vec::with_capacity(objects.len());
         for table in objects {
