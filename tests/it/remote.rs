@@ -230,6 +230,7 @@ async fn made(folder: &FilePath, name: &str, format: Format) -> Location {
     // Several chunks in one shard.
     let choice = StorageChoice {
         chunk_size: (format != Format::H5ad).then(|| Amount::parse("64").unwrap()),
+        shard_size: (format != Format::H5ad).then(|| Amount::parse("320").unwrap()),
         ..StorageChoice::default()
     };
     let options = SynthOptions {
