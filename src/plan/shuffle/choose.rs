@@ -280,7 +280,8 @@ mod tests {
         assert_eq!(way(1_000_000, 5_200, true, 256), ShuffleWay::Gather);
         assert_eq!(way(200_000, 1_700, false, 448), ShuffleWay::InMemory);
         assert_eq!(way(1_000_000, 5_200, false, 256), ShuffleWay::Scatter);
-        assert_eq!(way(100_000, 1_700, false, 160), ShuffleWay::Passes);
+        // Three passes cost more than a file, where there is room for one.
+        assert_eq!(way(100_000, 1_700, false, 160), ShuffleWay::Scatter);
     }
 
     #[test]
