@@ -193,10 +193,11 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
             Ok(once + SEEK * float(input.rows.saturating_mul(input.weight.arrays)))
         }
         ShuffleWay::Gather => {
-            // What has to be decoded is decoded for each window, of which every partition has one.
+            // What has to be decoded is decoded for each window, of which every partition has one. Of
+            // one alone all rows would be held as well.
             let window = chosen(way, String::new(), memory).window_bytes;
             let windows = bytes.div_ceil(window.max(1)).max(memory.at_a_time);
-            Ok(once * float(windows.max(1)))
+            Ok(once * float(windows.max(2)))
         }
         ShuffleWay::Passes => {
             Ok(once * float(windows) + float(bytes.min(memory.bytes / 2)) / TOUCH)
