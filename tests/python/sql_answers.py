@@ -165,7 +165,8 @@ def column_type(series):
     if isinstance(dtype, pd.CategoricalDtype):
         return f"Dictionary(Int32, {column_type(dtype.categories)[0]})", "YES"
     if isinstance(dtype, np.dtype) and dtype.kind != "O":
-        return ARROW[dtype.name], "NO"
+        # Real numbers have a value that is missing: NaN.
+        return ARROW[dtype.name], "YES" if dtype.kind == "f" else "NO"
     return ARROW.get(str(dtype).lower().replace("boolean", "bool"), "Utf8"), "YES"
 
 
