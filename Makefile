@@ -1,10 +1,11 @@
 # make demo   what this is, in one command: builds, then runs everything once into demo/
 # make test   everything that must hold
+# make test-all  the same, with some thousands of random merges
 # make setup  what the build needs beside Rust (called by the other two)
 
 export CMAKE := $(CURDIR)/.tools/bin/cmake
 
-.PHONY: demo test setup test-rust test-python
+.PHONY: demo test test-all setup test-rust test-python
 
 # The tests' profile: the crates that do the work are optimised, the rest is built fast. A release
 # build takes twice as long.
@@ -13,6 +14,9 @@ demo: setup
 	@.ci/demo
 
 test: test-rust test-python
+
+test-all: export ANNFUSION_MERGE_CASES = 3000
+test-all: test
 
 test-rust: setup
 	cargo fmt --check

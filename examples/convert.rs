@@ -23,6 +23,8 @@ async fn main() -> annfusion::Result<()> {
         input: Location::parse(&args.next().unwrap_or("cells.h5ad".into())),
         output: args.next().unwrap_or("cells.zarr".into()).into(),
         drop: Vec::new(),
+        sparse: Vec::new(),
+        dense: Vec::new(),
         genes: None,
         run: RunOptions {
             storage: choice.in_format(Format::ZARR)?,

@@ -17,6 +17,7 @@ async fn main() -> annfusion::Result<()> {
         csv: None,
         predicate: None,
         genes: None,
+        shuffle: None,
         output_names: None,
         run: RunOptions::default(),
     };

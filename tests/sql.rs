@@ -142,6 +142,8 @@ fn as_zarr(found: &Path) -> Option<PathBuf> {
         input: Location::parse(found.to_str()?),
         output: output.clone(),
         drop: Vec::new(),
+        sparse: Vec::new(),
+        dense: Vec::new(),
         genes: None,
         run: RunOptions {
             storage: choice.in_format(Format::ZARR).unwrap(),

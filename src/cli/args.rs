@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::order::{ShuffleArgs, SliceOrderArgs};
 use super::size::parse_limit;
 use crate::element::Amount;
 use crate::model::parse_size;
+use crate::plan::merge::{FillValue, Join, MergeAxis};
 use crate::sink::StorageChoice;
 
 /// Cut, filter and query AnnData files that do not fit in memory.
@@ -47,9 +49,13 @@ pub(super) enum Command {
     /// Ask questions in SQL: `annfusion query pbmc.h5ad 'SELECT count(*) FROM obs'`.
     Query(QueryArgs),
     /// Cut an object into shards of N cells, or into one file per category.
-    Slice(SliceArgs),
+    Slice(Box<SliceArgs>),
+    /// Bring the cells of one or several objects into a random order, all of them, exactly.
+    Shuffle(ShuffleArgs),
     /// Keep the cells (and genes) that meet a condition.
     Filter(FilterArgs),
+    /// Put objects together as one, as anndata.concat does, out of core.
+    Merge(MergeArgs),
     /// Write an object in another format, layout or choice of elements.
     Convert(ConvertArgs),
     /// Make a synthetic object whose counts look like counts.
@@ -60,13 +66,15 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct QueryArgs {
-    /// Files (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`), then the SQL unless -f is given.
+    /// Files and URLs (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`, `s3://bucket/x.zarr`), then
+    /// the SQL unless -f is given.
     #[arg(value_name = "FILE|SQL", required_unless_present = "file")]
     pub(super) inputs: Vec<String>,
     /// Read the SQL from a file (- for standard input).
@@ -194,7 +202,8 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SliceArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
     /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad; .zarr with --zarr.
     pub(super) prefix: String,
@@ -213,12 +222,8 @@ pub(super) struct SliceArgs {
     /// A file with one output name a line, used in order instead of PREFIX_shard_<i>.
     #[arg(long, value_name = "FILE")]
     pub(super) output_names: Option<PathBuf>,
-    /// Assign cells to shards at random (not implemented yet).
-    #[arg(long)]
-    pub(super) shuffle: bool,
-    /// Seed of --shuffle.
-    #[arg(long, value_name = "N")]
-    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) order: SliceOrderArgs,
     #[command(flatten)]
     pub(super) write: WriteArgs,
 }
@@ -231,9 +236,10 @@ pub(super) struct SliceArgs {
         .required(true)
 ))]
 pub(super) struct FilterArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) input: String,
-    /// The .h5ad file or .zarr store to write.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
     /// Keep cells where this obs (or CSV) column is true: bool, number but 0, or the text true or 1.
     #[arg(long, value_name = "COLUMN")]
@@ -243,11 +249,73 @@ pub(super) struct FilterArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ConvertArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
-    pub(super) input: String,
+pub(super) struct MergeArgs {
+    /// The objects to merge, in order; quoted patterns such as 'parts/*.h5ad' expand by name. Without
+    /// --output, the first is the .h5ad file or .zarr store to write.
+    #[arg(value_name = "INPUT", required = true)]
+    pub(super) paths: Vec<String>,
     /// The .h5ad file or .zarr store to write.
+    #[arg(long, short, value_name = "OUTPUT")]
+    pub(super) output: Option<PathBuf>,
+    /// What to keep of genes, obs columns, layers and obsm that not all objects have: inner nothing,
+    /// outer all.
+    #[arg(long, value_name = "inner|outer", default_value = "outer")]
+    pub(super) join: Join,
+    /// Which columns of var, and elements of varm and varp, to keep: the first object's that has it,
+    /// one that is the same in all, or unique among those that have it, or only in one; or none.
+    #[arg(long, value_name = "STRATEGY", default_value = "first", value_parser = ["same", "unique", "first", "only", "none"])]
+    pub(super) merge: String,
+    /// The same for uns, dict by dict.
+    #[arg(long, value_name = "STRATEGY", default_value = "first", value_parser = ["same", "unique", "first", "only", "none"])]
+    pub(super) uns_merge: String,
+    /// Add an obs column that says which object a cell came from.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) label: Option<String>,
+    /// What the objects are called there, separated by commas (0,1,...).
+    #[arg(long, value_name = "LIST")]
+    pub(super) keys: Option<String>,
+    /// Put this and the object's key behind the names of cells.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(super) index_unique: Option<String>,
+    /// What stands in matrices where an object has no value (0 if sparse, NaN if dense).
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(super) fill_value: Option<FillValue>,
+    /// Keep obsp, as blocks on a diagonal.
+    #[arg(long)]
+    pub(super) pairwise: bool,
+    /// Put objects below each other (obs) or beside each other (var).
+    #[arg(long, value_name = "obs|var", default_value = "obs")]
+    pub(super) axis: MergeAxis,
+    /// Match genes by a column of var instead of var_names.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) align_on: Option<String>,
+    /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) drop: Vec<String>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConvertArgs {
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
+    pub(super) input: String,
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr. With --virtual
+    /// a .json.
     pub(super) output: PathBuf,
+    /// Write references to an h5ad instead of its data: a kerchunk JSON that fsspec and zarr-python
+    /// open over the file, which must stay where it is.
+    #[arg(long = "virtual", conflicts_with_all = [
+        "genes", "compression", "level", "zarr_version", "no_shards", "chunk_size", "shard_size",
+        "layout", "jobs", "memory_limit", "tmpdir", "explain", "dry_run", "sparse", "dense"])]
+    pub(super) references: bool,
+    /// Write a dense matrix as csr_matrix, as scipy makes one of it: X, layers/counts, raw/X or all.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) sparse: Vec<String>,
+    /// Write a sparse matrix with all its zeros: X, layers/counts, raw/X or all.
+    #[arg(long, value_name = "ELEMENT")]
+    pub(super) dense: Vec<String>,
     /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
     #[arg(long, value_name = "ELEMENT")]
     pub(super) drop: Vec<String>,
@@ -260,7 +328,7 @@ pub(super) struct ConvertArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SynthArgs {
-    /// The .h5ad file or .zarr store to write.
+    /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
     /// Cells.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -286,7 +354,8 @@ pub(super) struct SynthArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, or an object inside one: x.h5mu#mod/rna.
+    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
+    /// an object inside one: x.h5mu#mod/rna.
     pub(super) first: String,
     /// The object it should equal; without it, the first is checked by itself.
     pub(super) second: Option<String>,
@@ -312,8 +381,11 @@ mod tests {
             "annfusion slice in.h5ad out --size 500 -j 2 --memory-limit 16GB --tmpdir /tmp",
             "annfusion slice in.h5ad out --obs-column g --always-include a b --compression gzip",
             "annfusion slice in.h5ad out --csv-file m.csv --join-column c --obs-column g",
+            "annfusion slice in.h5ad out --size 500 --shuffle --seed 3 --jobs 2",
             "annfusion filter in.h5ad out.h5ad --obs-column keep --csv-file m.csv",
             "annfusion --debug slice in.h5ad out",
+            "annfusion merge out.h5ad a.h5ad b.h5ad",
+            "annfusion merge out.zarr parts/*.h5ad --join inner",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -329,6 +401,9 @@ mod tests {
             "annfusion filter in.h5ad out.h5ad --genes a --csv-file m.csv",
             "annfusion filter in.h5ad out.h5ad",
             "annfusion query in.h5ad q --overwrite",
+            "annfusion slice in.h5ad out --by donor",
+            "annfusion slice in.h5ad out --split a=0.5,b=0.5 --stratify c",
+            "annfusion shuffle in.h5ad -o out.h5ad --shards 2 --size 3",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::args::{ConvertArgs, Global};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
-use super::write::{Mode, finish, genes, run_options};
+use super::write::{Mode, done, finish, genes, run_options};
 use crate::error::Result;
 use crate::model::{ElementKey, Location};
-use crate::ops::{self, ConvertOptions};
+use crate::ops::{self, ConvertOptions, ReferenceOptions};
 use crate::store::format_of_name;
 
 /// Runs the command.
@@ -17,6 +17,18 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome, Failure> {
+    if args.references {
+        let options = ReferenceOptions {
+            input: Location::parse(&args.input),
+            output: args.output,
+            drop: args.drop.iter().map(ElementKey::new).collect(),
+            overwrite: args.run.overwrite,
+            fsync: args.run.fsync,
+        };
+        let progress = Arc::clone(&reporter);
+        let report = Box::pin(ops::references(&options, progress as _)).await?;
+        return Ok(done(&report, global, &reporter)?);
+    }
     let mode = Mode::of(&args.run);
     let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::convert(&options)).await?;
@@ -29,6 +41,8 @@ fn options(args: ConvertArgs) -> Result<ConvertOptions> {
         input: Location::parse(&args.input),
         output: args.output,
         drop: args.drop.iter().map(ElementKey::new).collect(),
+        sparse: args.sparse.iter().map(ElementKey::new).collect(),
+        dense: args.dense.iter().map(ElementKey::new).collect(),
         genes: genes(args.genes.as_deref())?,
         run: run_options(args.run, format)?,
     })

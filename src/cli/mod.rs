@@ -9,6 +9,8 @@
 mod args;
 mod size;
 mod genes;
+mod order;
+mod inputs;
 mod print;
 mod progress;
 mod write;
@@ -18,8 +20,10 @@ mod inspect;
 mod query;
 mod output;
 mod slice;
+mod shuffle;
 mod filter;
 mod convert;
+mod merge;
 mod synth;
 mod verify;
 

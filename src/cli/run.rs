@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::print::print_error;
 use super::progress::Reporter;
-use super::{convert, filter, inspect, query, slice, synth, verify};
+use super::{convert, filter, inspect, merge, query, shuffle, slice, synth, verify};
 use crate::error::Error;
 
 /// How a command ended, where it did not fail.
@@ -84,8 +84,10 @@ async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
     let global = cli.global;
     let reporter = std::sync::Arc::new(Reporter::new(global.quiet || global.json));
     match cli.command {
-        Command::Slice(args) => Box::pin(slice::run(args, global, reporter)).await,
+        Command::Slice(args) => Box::pin(slice::run(*args, global, reporter)).await,
+        Command::Shuffle(args) => Box::pin(shuffle::run(args, global, reporter)).await,
         Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
+        Command::Merge(args) => Box::pin(merge::run(args, global, reporter)).await,
         Command::Convert(args) => Box::pin(convert::run(args, global, reporter)).await,
         Command::Inspect(args) => Ok(inspect::run(args, global).await?),
         Command::Query(args) => Box::pin(query::run(args, global)).await,

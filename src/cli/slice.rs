@@ -6,7 +6,7 @@ use super::args::{Global, SliceArgs};
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, csv, finish, genes, run_options};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Location;
 use crate::ops::{self, Cut, OutputNames, SliceOptions};
 use crate::store::Format;
@@ -24,21 +24,17 @@ pub(super) async fn run(
 }
 
 fn options(args: SliceArgs) -> Result<SliceOptions> {
-    if args.shuffle || args.seed.is_some() {
-        return Err(Error::NotImplemented(
-            "--shuffle and --seed; shards are cut in the order of the input".into(),
-        ));
-    }
     let format = match args.zarr {
         true => Format::ZARR,
         false => Format::H5ad,
     };
+    let shuffle = args.order.shuffle.then(|| args.order.how());
     let cut = match args.obs_column {
         Some(column) => Cut::Column {
             column,
             always_include: args.always_include,
         },
-        None => Cut::Size(args.size),
+        None => args.order.cut(args.size),
     };
     Ok(SliceOptions {
         input: Location::parse(&args.input),
@@ -47,6 +43,7 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         csv: csv(&args.write.csv),
         predicate: args.write.predicate.clone(),
         genes: genes(args.write.genes.as_deref())?,
+        shuffle,
         output_names: args.output_names.map(OutputNames),
         run: run_options(args.write.run, format)?,
     })

@@ -80,15 +80,27 @@ pub(super) async fn finish(
 ) -> Result<Outcome> {
     match mode {
         Mode::Explain => print(prepared.explain().trim_end())?,
-        Mode::DryRun => print_report(prepared.estimate(), global, true)?,
-        Mode::Run => {
-            let report = prepared.run(Arc::clone(&reporter) as _).await?;
+        Mode::DryRun => {
+            let report = prepared.estimate();
             for warning in &report.warnings {
                 reporter.warn(warning);
             }
-            print_report(&report, global, false)?;
+            print_report(report, global, true)?;
+        }
+        Mode::Run => {
+            let report = prepared.run(Arc::clone(&reporter) as _).await?;
+            return done(&report, global, &reporter);
         }
     }
+    Ok(Outcome::Done)
+}
+
+/// Says what was done, warnings first.
+pub(super) fn done(report: &Report, global: Global, reporter: &Reporter) -> Result<Outcome> {
+    for warning in &report.warnings {
+        reporter.warn(warning);
+    }
+    print_report(report, global, false)?;
     Ok(Outcome::Done)
 }
 
@@ -98,6 +110,9 @@ pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Re
         return print_json(report);
     }
     if dry_run {
+        for line in &report.details {
+            print(line)?;
+        }
         for output in &report.outputs {
             print(&format!(
                 "{}  {} cells × {} genes{}",

@@ -12,15 +12,18 @@ use datafusion::logical_expr::{
 };
 use datafusion_proto::logical_plan::{DefaultLogicalExtensionCodec, LogicalExtensionCodec};
 
-use crate::cluster::message::{TableMessage, external, read, write};
+use crate::cluster::message::{ShuffleMessage, TableMessage, external, read, write};
 use crate::functions;
-use crate::plan::ObjectFormatFactory;
+use crate::plan::merge::MergeTable;
+use crate::plan::{ObjectFormatFactory, ShuffleTable};
 use crate::table::AnnDataTable;
 
 const TABLE: &[u8] = b"annfusion.table.1:";
+const SHUFFLE: &[u8] = b"annfusion.shuffled.1:";
+const MERGE: &[u8] = b"annfusion.merged.1:";
 const FORMAT: &[u8] = b"annfusion.format.1.";
 
-/// Sends tables of objects and the format that writes them.
+/// Sends tables of objects, merges of them, and the formats that write objects.
 #[derive(Debug)]
 pub struct AnnDataLogicalCodec {
     inner: Arc<dyn LogicalExtensionCodec>,
@@ -36,6 +39,38 @@ impl AnnDataLogicalCodec {
     /// Around a codec that gets what is not ours.
     pub fn wrap(inner: Arc<dyn LogicalExtensionCodec>) -> Self {
         Self { inner }
+    }
+
+    fn encode_shuffle(
+        &self,
+        shuffle: &ShuffleTable,
+        table_ref: &TableReference,
+    ) -> Result<ShuffleMessage> {
+        let inputs = shuffle.inputs().iter().map(|input| {
+            let mut bytes = Vec::new();
+            self.try_encode_table_provider(table_ref, Arc::clone(input), &mut bytes)?;
+            Ok(bytes)
+        });
+        Ok(ShuffleMessage {
+            shuffle: serde_json::to_string(&shuffle.shuffle()).map_err(external)?,
+            inputs: inputs.collect::<Result<_>>()?,
+        })
+    }
+
+    fn decode_shuffle(
+        &self,
+        message: &ShuffleMessage,
+        table_ref: &TableReference,
+        schema: &SchemaRef,
+        ctx: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let inputs = message
+            .inputs
+            .iter()
+            .map(|bytes| self.try_decode_table_provider(bytes, table_ref, Arc::clone(schema), ctx));
+        let shuffle = serde_json::from_str(&message.shuffle).map_err(external)?;
+        let table = ShuffleTable::try_new(inputs.collect::<Result<_>>()?, shuffle)?;
+        Ok(Arc::new(table))
     }
 }
 
@@ -60,6 +95,13 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         schema: SchemaRef,
         ctx: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
+        if let Some(bytes) = buf.strip_prefix(SHUFFLE) {
+            return self.decode_shuffle(&read(bytes)?, table_ref, &schema, ctx);
+        }
+        if let Some(bytes) = buf.strip_prefix(MERGE) {
+            let spec = serde_json::from_slice(bytes).map_err(external)?;
+            return Ok(Arc::new(MergeTable::unopened(Arc::new(spec), schema)));
+        }
         let Some(bytes) = buf.strip_prefix(TABLE) else {
             return self
                 .inner
@@ -81,6 +123,13 @@ impl LogicalExtensionCodec for AnnDataLogicalCodec {
         node: Arc<dyn TableProvider>,
         buf: &mut Vec<u8>,
     ) -> Result<()> {
+        if let Some(shuffle) = node.downcast_ref::<ShuffleTable>() {
+            return write(SHUFFLE, &self.encode_shuffle(shuffle, table_ref)?, buf);
+        }
+        if let Some(merge) = node.downcast_ref::<MergeTable>() {
+            buf.extend_from_slice(MERGE);
+            return serde_json::to_writer(buf, merge.spec().as_ref()).map_err(external);
+        }
         let Some(table) = node.downcast_ref::<AnnDataTable>() else {
             return self.inner.try_encode_table_provider(table_ref, node, buf);
         };

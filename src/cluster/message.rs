@@ -58,6 +58,17 @@ impl GroupMessage {
     }
 }
 
+/// A merge over scans of its objects.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MergeMessage {
+    #[prost(string, tag = "1")]
+    pub(super) spec: String,
+    #[prost(message, optional, tag = "2")]
+    pub(super) schema: Option<Schema>,
+    #[prost(string, tag = "3")]
+    pub(super) output: String,
+}
+
 /// A table.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TableMessage {
@@ -67,6 +78,15 @@ pub(super) struct TableMessage {
     pub(super) n_rows: Option<u64>,
     #[prost(uint64, tag = "3")]
     pub(super) axis_len: u64,
+}
+
+/// Tables whose rows come in a seeded order.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ShuffleMessage {
+    #[prost(string, tag = "1")]
+    pub(super) shuffle: String,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(super) inputs: Vec<Vec<u8>>,
 }
 
 /// Writes a tag and a message.

@@ -10,16 +10,27 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::cluster::message::external;
-use crate::plan::{AttachColumnExec, WriteExec};
+use crate::cluster::message::{MergeMessage, read, write};
+use crate::plan::merge::MergeExec;
+use crate::plan::{AttachColumnExec, InOrderExec, MatrixFormExec, ShuffleExec, WriteExec};
 
 const WRITE: &[u8] = b"annfusion.write.1:";
+const SHUFFLE: &[u8] = b"annfusion.shuffle.1:";
 const ATTACH: &[u8] = b"annfusion.attach.1:";
+const IN_ORDER: &[u8] = b"annfusion.in_order.1:";
+const FORM: &[u8] = b"annfusion.form.1:";
+const MERGE: &[u8] = b"annfusion.merge.1:";
 
 /// Writes a node, tag first; false where it is not one of ours.
 pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result<bool> {
     if let Some(write) = node.downcast_ref::<WriteExec>() {
         buf.extend_from_slice(WRITE);
         serde_json::to_writer(buf, write.spec().as_ref()).map_err(external)?;
+        return Ok(true);
+    }
+    if let Some(shuffle) = node.downcast_ref::<ShuffleExec>() {
+        buf.extend_from_slice(SHUFFLE);
+        serde_json::to_writer(buf, shuffle.spec().as_ref()).map_err(external)?;
         return Ok(true);
     }
     if let Some(attach) = node.downcast_ref::<AttachColumnExec>() {
@@ -29,6 +40,24 @@ pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result
         let mut stream = StreamWriter::try_new(buf, &schema)?;
         stream.write(&batch)?;
         stream.finish()?;
+        return Ok(true);
+    }
+    if let Some(form) = node.downcast_ref::<MatrixFormExec>() {
+        buf.extend_from_slice(FORM);
+        serde_json::to_writer(buf, form.columns()).map_err(external)?;
+        return Ok(true);
+    }
+    if node.is::<InOrderExec>() {
+        buf.extend_from_slice(IN_ORDER);
+        return Ok(true);
+    }
+    if let Some(merge) = node.downcast_ref::<MergeExec>() {
+        let message = MergeMessage {
+            spec: serde_json::to_string(merge.spec().as_ref()).map_err(external)?,
+            schema: Some(merge.schema().as_ref().try_into()?),
+            output: serde_json::to_string(merge.output()).map_err(external)?,
+        };
+        write(MERGE, &message, buf)?;
         return Ok(true);
     }
     Ok(false)
@@ -44,6 +73,11 @@ pub(super) fn decode(
         let node = WriteExec::try_new(only(inputs)?, Arc::new(spec))?;
         return Ok(Some(Arc::new(node)));
     }
+    if let Some(bytes) = bytes.strip_prefix(SHUFFLE) {
+        let spec = serde_json::from_slice(bytes).map_err(external)?;
+        let node = ShuffleExec::new(only(inputs)?, Arc::new(spec));
+        return Ok(Some(Arc::new(node)));
+    }
     if let Some(bytes) = bytes.strip_prefix(ATTACH) {
         let batch = StreamReader::try_new(bytes, None)?
             .next()
@@ -51,6 +85,24 @@ pub(super) fn decode(
         let schema = batch.schema();
         let field = Arc::clone(&schema.fields()[0]);
         let node = AttachColumnExec::try_new(only(inputs)?, field, Arc::clone(batch.column(0)))?;
+        return Ok(Some(Arc::new(node)));
+    }
+    if let Some(bytes) = bytes.strip_prefix(FORM) {
+        let columns = serde_json::from_slice(bytes).map_err(external)?;
+        let node = MatrixFormExec::try_new(only(inputs)?, columns)?;
+        return Ok(Some(Arc::new(node)));
+    }
+    if bytes.starts_with(IN_ORDER) {
+        return Ok(Some(Arc::new(InOrderExec::new(only(inputs)?))));
+    }
+    if let Some(bytes) = bytes.strip_prefix(MERGE) {
+        let message: MergeMessage = read(bytes)?;
+        let missing = || exec_datafusion_err!("a merge came without its schema");
+        let schema = Schema::try_from(message.schema.as_ref().ok_or_else(missing)?)?;
+        let spec = serde_json::from_str(&message.spec).map_err(external)?;
+        let output = serde_json::from_str(&message.output).map_err(external)?;
+        let schema = Arc::new(schema);
+        let node = MergeExec::described(Arc::new(spec), output, schema, inputs.to_vec());
         return Ok(Some(Arc::new(node)));
     }
     Ok(None)

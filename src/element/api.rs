@@ -83,6 +83,17 @@ pub trait MatrixReader: ColumnReader {
     /// `n_cols`. Reads only `indptr`.
     async fn offsets(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Vec<u64>>;
 
+    /// Whether reading a row decodes what stands around it, because values are compressed on disk.
+    fn is_compressed(&self) -> bool {
+        false
+    }
+
+    /// The same matrix with its row lengths read once and kept, 8 bytes a row, for who reads rows out
+    /// of order; [`None`] where that would spare nothing.
+    fn with_held_lengths(&self) -> Option<Arc<dyn MatrixReader>> {
+        None
+    }
+
     /// Reads the wanted parts of the selected sparse rows' entries, concatenated: indices as Int32
     /// (Int64 from 2^31 columns on), data in its type. A dense matrix gives its values as data.
     async fn entries(

@@ -1,4 +1,5 @@
-//! Objects this process has open, held weakly, by what identifies a file and its version.
+//! Objects this process has open, held weakly, by what identifies a file, or an object of a store,
+//! and its version.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use crate::element::AnnData;
 use crate::error::Result;
 use crate::model::Location;
-use crate::store::ZARR_DOCUMENTS;
+use crate::store::{self, ZARR_DOCUMENTS};
 
 /// A version of a file, as far as the system tells.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,6 +30,9 @@ pub(super) async fn open<F>(location: &Location, open: impl FnOnce() -> F) -> Re
 where
     F: Future<Output = Result<AnnData>>,
 {
+    if location.is_url() {
+        return open_url(location, open).await;
+    }
     let Some(key) = key_of(location) else {
         return Ok(Arc::new(open().await?));
     };
@@ -41,6 +45,34 @@ where
         let mut cache = lock();
         cache.retain(|_, object| object.strong_count() > 0);
         cache.insert(key, Arc::downgrade(&object));
+    }
+    Ok(object)
+}
+
+/// Objects of URLs, with the version that was opened.
+type Opened = HashMap<Location, (String, Weak<AnnData>)>;
+
+static OPEN_URLS: LazyLock<Mutex<Opened>> = LazyLock::new(Mutex::default);
+
+/// The same for a URL: one that is open costs a request that says whether it still is what it was.
+async fn open_url<F>(location: &Location, open: impl FnOnce() -> F) -> Result<Arc<AnnData>>
+where
+    F: Future<Output = Result<AnnData>>,
+{
+    let urls = || OPEN_URLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = urls().get(location).cloned();
+    if let Some((version, object)) = held
+        && let Some(object) = object.upgrade()
+        && store::version(location).await? == Some(version)
+    {
+        return Ok(object);
+    }
+    let object = Arc::new(open().await?);
+    if let Some(version) = object.store().version() {
+        let entry = (version.to_owned(), Arc::downgrade(&object));
+        let mut urls = urls();
+        urls.retain(|_, (_, object)| object.strong_count() > 0);
+        urls.insert(location.clone(), entry);
     }
     Ok(object)
 }

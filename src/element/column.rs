@@ -133,6 +133,11 @@ impl Values {
         Ok(values)
     }
 
+    /// Whether they are compressed on disk.
+    pub(crate) fn is_compressed(&self) -> bool {
+        !self.array.info().filters.is_empty()
+    }
+
     /// Bytes one row takes in memory on the average.
     pub(crate) fn row_bytes(&self) -> u64 {
         let width = self

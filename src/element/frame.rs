@@ -125,6 +125,22 @@ impl Frame {
         })
     }
 
+    /// A frame of an index, called `index_name` on disk, and columns of its length.
+    pub(crate) fn of_columns(
+        key: ElementKey,
+        index_name: &str,
+        index: Arc<dyn ColumnReader>,
+        columns: Vec<Arc<dyn ColumnReader>>,
+    ) -> Self {
+        Self {
+            key,
+            n_rows: index.len(),
+            index_name: index_name.to_owned(),
+            index,
+            columns,
+        }
+    }
+
     /// The frame's path in its store.
     pub fn key(&self) -> &ElementKey {
         &self.key

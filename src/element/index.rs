@@ -67,24 +67,31 @@ impl ColumnReader for IndexColumn {
 
 /// Values as text without nulls; a missing name is `nan`, as in a pandas index.
 pub(crate) fn as_names(values: ArrayRef) -> Result<ArrayRef> {
-    let values = match values.data_type() {
-        DataType::Dictionary(_, categories) => cast(&values, &categories.as_ref().clone())?,
-        _ => values,
-    };
     if *values.data_type() == DataType::Utf8 && values.null_count() == 0 {
         return Ok(values);
     }
     let mut names = StringBuilder::with_capacity(values.len(), values.len().saturating_mul(8));
-    let text = match values.data_type() {
-        DataType::Boolean => boolean_names(&values),
-        DataType::Float16 => float_names(&cast(&values, &DataType::Float32)?),
-        DataType::Float32 | DataType::Float64 => float_names(&values),
-        _ => cast(&values, &DataType::Utf8)?.as_string::<i32>().clone(),
-    };
-    for name in &text {
+    for name in &as_text(&values)? {
         names.append_value(name.unwrap_or("nan"));
     }
     Ok(Arc::new(names.finish()))
+}
+
+/// Values as text, spelled as Python spells them; missing ones stay missing.
+///
+/// # Errors
+/// [`Error::Arrow`](crate::Error::Arrow) for a type that has no text.
+pub(crate) fn as_text(values: &ArrayRef) -> Result<StringArray> {
+    let values = match values.data_type() {
+        DataType::Dictionary(_, categories) => &cast(values, categories)?,
+        _ => values,
+    };
+    Ok(match values.data_type() {
+        DataType::Boolean => boolean_names(values),
+        DataType::Float16 => float_names(&cast(values, &DataType::Float32)?),
+        DataType::Float32 | DataType::Float64 => float_names(values),
+        _ => cast(values, &DataType::Utf8)?.as_string::<i32>().clone(),
+    })
 }
 
 fn boolean_names(values: &ArrayRef) -> StringArray {

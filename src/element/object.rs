@@ -39,6 +39,20 @@ pub struct AnnData {
     strays: OnceCell<Vec<ElementKey>>,
 }
 
+/// Matrices by name.
+type Matrices = Vec<(String, Arc<dyn MatrixReader>)>;
+
+/// Elements of an axis by name.
+type Columns = Vec<(String, Arc<dyn ColumnReader>)>;
+
+/// `obsp` and `varp`.
+struct Graphs {
+    obsp: Matrices,
+    varp: Matrices,
+    /// What of `uns` is in `obsp`.
+    of_uns: Vec<ElementKey>,
+}
+
 /// `raw`: a matrix over the same cells and its own genes.
 #[derive(Debug)]
 pub struct Raw {
@@ -95,20 +109,25 @@ impl AnnData {
     /// As [`AnnData::open`].
     pub async fn open_in(store: Arc<dyn Store>, location: Location) -> Result<Self> {
         let root = open_root(&store, &location).await?;
-        let uns_node = root.find_child("uns").await?;
+        // What does not depend on each other is asked for together: a store may be far away.
+        let (uns_node, obs_node, var_node) = futures::try_join!(
+            root.find_child("uns"),
+            root.child("obs", ""),
+            root.child("var", "")
+        )?;
         let uns_node = uns_node.filter(|node| node.kind == NodeKind::Group);
-        let obs_node = root.child("obs", "").await?;
-        let var_node = root.child("var", "").await?;
         let records = [&obs_node, &var_node].map(|node| node.kind == NodeKind::Array);
         let categories = match records.contains(&true) {
             true => UnsCategories::read(uns_node.as_ref()).await?,
             false => UnsCategories::default(),
         };
-        let (obs, var) = futures::try_join!(
-            open_frame(&obs_node, "obs_names", &categories),
-            open_frame(&var_node, "var_names", &categories)
-        )?;
-        let var_axis = read_axis(&var, &location, "var").await?;
+        let var = async {
+            let var = open_frame(&var_node, "var_names", &categories).await?;
+            let axis = read_axis(&var, &location, "var").await?;
+            Ok((var, axis))
+        };
+        let obs = open_frame(&obs_node, "obs_names", &categories);
+        let (obs, (var, var_axis)) = futures::try_join!(obs, var)?;
         let mut object = Self {
             location,
             root: root.key.clone(),
@@ -127,46 +146,56 @@ impl AnnData {
             strays: OnceCell::new(),
             store,
         };
-        object.open_matrices(&root).await?;
-        object.open_aligned(&root).await?;
-        object.open_graphs(&root, uns_node.as_ref()).await?;
-        object.raw = object.open_raw(&root).await?;
+        let (x, layers, [obsm, varm], graphs, raw) = futures::try_join!(
+            object.open_x(&root),
+            object.open_layers(&root),
+            object.open_aligned(&root),
+            object.open_graphs(&root, uns_node.as_ref()),
+            object.open_raw(&root)
+        )?;
+        (object.x, object.layers, object.raw) = (x, layers, raw);
+        (object.obsm, object.varm) = (obsm, varm);
+        (object.obsp, object.varp) = (graphs.obsp, graphs.varp);
+        object.uns_skip.extend(graphs.of_uns);
         Ok(object)
     }
 
-    async fn open_matrices(&mut self, root: &Node) -> Result<()> {
-        let axis = Some(&self.var_axis);
-        if let Some(node) = present(root.find_child("X").await?).await? {
-            let x = matrix::open(&node, "X", axis).await?;
-            self.check_shape(&x, [self.n_obs(), self.n_vars()], ["obs", "var"])?;
-            self.x = Some(x);
-        }
-        let layers = open_mapping(root.find_child("layers").await?, axis).await?;
+    async fn open_x(&self, root: &Node) -> Result<Option<Arc<dyn MatrixReader>>> {
+        let Some(node) = present(root.find_child("X").await?).await? else {
+            return Ok(None);
+        };
+        let x = matrix::open(&node, "X", Some(&self.var_axis)).await?;
+        self.check_shape(&x, [self.n_obs(), self.n_vars()], ["obs", "var"])?;
+        Ok(Some(x))
+    }
+
+    async fn open_layers(&self, root: &Node) -> Result<Matrices> {
+        let layers = open_mapping(root.find_child("layers").await?, Some(&self.var_axis)).await?;
         for (_, layer) in &layers {
             self.check_shape(layer, [self.n_obs(), self.n_vars()], ["obs", "var"])?;
         }
-        self.layers = layers;
-        Ok(())
+        Ok(layers)
     }
 
-    async fn open_aligned(&mut self, root: &Node) -> Result<()> {
-        let (obsm, varm) = (
-            root.find_child("obsm").await?,
-            root.find_child("varm").await?,
-        );
-        self.obsm = aligned::open_all(obsm, "obs_names", "obs", self.n_obs()).await?;
-        self.varm = aligned::open_all(varm, "var_names", "var", self.n_vars()).await?;
-        Ok(())
+    /// `obsm` and `varm`.
+    async fn open_aligned(&self, root: &Node) -> Result<[Columns; 2]> {
+        let (obsm, varm) = futures::try_join!(root.find_child("obsm"), root.find_child("varm"))?;
+        let (obsm, varm) = futures::try_join!(
+            aligned::open_all(obsm, "obs_names", "obs", self.n_obs()),
+            aligned::open_all(varm, "var_names", "var", self.n_vars())
+        )?;
+        Ok([obsm, varm])
     }
 
-    async fn open_graphs(&mut self, root: &Node, uns: Option<&Node>) -> Result<()> {
+    async fn open_graphs(&self, root: &Node, uns: Option<&Node>) -> Result<Graphs> {
         let mut obsp = open_mapping(root.find_child("obsp").await?, None).await?;
+        let mut of_uns = Vec::new();
         for node in legacy::neighbor_graphs(uns).await? {
             let name = node.key.name().to_owned();
             let graph = matrix::open(&node, &name, None).await?;
             obsp.retain(|(other, _)| *other != name);
             obsp.push((name, graph));
-            self.uns_skip.push(node.key);
+            of_uns.push(node.key);
         }
         obsp.sort_by(|a, b| a.0.cmp(&b.0));
         let varp = open_mapping(root.find_child("varp").await?, None).await?;
@@ -176,8 +205,7 @@ impl AnnData {
         for (_, graph) in &varp {
             self.check_shape(graph, [self.n_vars(); 2], ["var", "var"])?;
         }
-        (self.obsp, self.varp) = (obsp, varp);
-        Ok(())
+        Ok(Graphs { obsp, varp, of_uns })
     }
 
     /// `raw`, or the `raw.X`, `raw.var`, `raw.varm` of files before 0.7.
@@ -395,7 +423,13 @@ async fn open_root(store: &Arc<dyn Store>, location: &Location) -> Result<Node> 
             };
             let names: Vec<_> = modalities
                 .iter()
-                .map(|name| format!("{}#{}", location.path(), root.child("mod").child(name)))
+                .map(|name| {
+                    format!(
+                        "{}#{}",
+                        location.shown_path(),
+                        root.child("mod").child(name)
+                    )
+                })
                 .collect();
             let names = names.join(" or ");
             return Err(refuse(format!(

@@ -5,6 +5,15 @@
 
 pub(crate) mod sums;
 pub(crate) mod genes;
+pub(crate) mod form;
+mod gather;
+mod ranks;
+mod blocks;
+pub(crate) mod numbers;
+pub(crate) mod reindex;
 mod pairwise;
 
+pub use blocks::{BlockRanks, Blocks};
+pub use gather::{RowPlace, gather, owned_bytes};
 pub use pairwise::{AxisMap, Positions};
+pub use ranks::{OrderCut, Ranks};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields};
+use serde::{Deserialize, Serialize};
 
 /// Hidden column with the location of the object a row came from (`Dictionary<Int32, Utf8>`).
 pub const OBJECT_COLUMN: &str = "__object";
@@ -17,6 +18,9 @@ pub const ROW_COLUMN: &str = "__row";
 pub struct FieldMeta {
     /// Id of the var axis of a matrix column, see [`crate::model::AxisRegistry`].
     pub axis: Option<String>,
+    /// Id of the data frame of those genes, where no object has it, see
+    /// [`crate::model::FrameRegistry`].
+    pub var: Option<String>,
     /// `encoding-type` on disk, such as `nullable-string-array` or `csr_matrix`.
     pub encoding: Option<String>,
     /// The element's own name where the column had to be renamed (an obs column called `X`).
@@ -48,6 +52,7 @@ impl FieldMeta {
         let get = |key: &str| field.metadata().get(&format!("{PREFIX}{key}")).cloned();
         Self {
             axis: get("axis"),
+            var: get("var"),
             encoding: get("encoding"),
             name: get("name"),
             ordered: get("ordered").map(|v| v == "true"),
@@ -71,6 +76,7 @@ impl FieldMeta {
             .collect();
         let pairs = [
             ("axis", self.axis),
+            ("var", self.var),
             ("encoding", self.encoding),
             ("name", self.name),
             ("ordered", self.ordered.map(|v| v.to_string())),
@@ -92,7 +98,7 @@ impl FieldMeta {
 }
 
 /// How a matrix row is held in Arrow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MatrixKind {
     /// `List<Struct<indices: Int32 | Int64, data>>`: the stored entries of a sparse row.
     Sparse,

@@ -6,8 +6,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-/// A path or URL and the group inside it, written `path#group`: `x.h5mu#mod/rna`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+use super::url::{is_url, shown};
+
+/// A path or URL and the group inside it, written `path#group`: `x.h5mu#mod/rna`,
+/// `s3://bucket/collection.zarr#dataset_0`.
+///
+/// What is shown of it (by `Display` and `Debug`) is without the password and the query of a URL,
+/// which may be secrets; [`path`](Self::path) and [`text`](Self::text) have them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Location {
     path: String,
     group: String,
@@ -30,8 +36,15 @@ pub(crate) fn file_path(text: &str) -> Cow<'_, str> {
 
 impl Location {
     /// Splits `path#group`. Names of files and of groups may hold `#`: the path is the longest that
-    /// exists, and where none does, what stands before the first `#`.
+    /// exists, and where none does, what stands before the first `#`. A URL ends at its first `#`.
     pub fn parse(text: &str) -> Self {
+        if is_url(text) {
+            let (path, group) = text.split_once('#').unwrap_or((text, ""));
+            return Self {
+                path: path.to_owned(),
+                group: group.trim_matches('/').to_owned(),
+            };
+        }
         let text = text.strip_prefix("file://").unwrap_or(text);
         let exists = |path: &str| std::path::Path::new(path).exists();
         let splits = text.rmatch_indices('#').map(|(at, _)| text.split_at(at));
@@ -50,9 +63,27 @@ impl Location {
         }
     }
 
-    /// The file or URL, without the fragment.
+    /// The file or URL, without the fragment; to open it, not to show it.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The file or URL as messages show it, without the fragment.
+    pub fn shown_path(&self) -> Cow<'_, str> {
+        shown(&self.path)
+    }
+
+    /// All of it, as [`parse`](Self::parse) takes it; to be kept, not to be shown.
+    pub fn text(&self) -> String {
+        match self.group.as_str() {
+            "" => self.path.clone(),
+            group => format!("{}#{group}", self.path),
+        }
+    }
+
+    /// Whether it is in an object store or on a web server.
+    pub fn is_url(&self) -> bool {
+        is_url(&self.path)
     }
 
     /// The group inside the file, empty for the root.
@@ -62,8 +93,9 @@ impl Location {
 
     /// The file's stem, or the group's last name: what its SQL schema is called.
     pub fn stem(&self) -> String {
+        let path = self.shown_path();
         let base = if self.group.is_empty() {
-            &self.path
+            path.as_ref()
         } else {
             &self.group
         };
@@ -80,9 +112,15 @@ impl Location {
     }
 }
 
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({self})")
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
+        f.write_str(&self.shown_path())?;
         if !self.group.is_empty() {
             write!(f, "#{}", self.group)?;
         }
@@ -109,5 +147,19 @@ mod tests {
             assert_eq!(found, (file.clone(), group.to_owned()));
         }
         assert_eq!(split("no#such#file"), ("no".into(), "such#file".into()));
+    }
+
+    #[test]
+    fn a_url_keeps_its_query_and_shows_none() {
+        let text = "https://host/a%23b/x.h5mu?sig=s3cret#mod/rna";
+        let location = Location::parse(text);
+        assert_eq!(location.text(), text);
+        assert_eq!(location.group(), "mod/rna");
+        assert_eq!(location.stem(), "rna");
+        for shown in [location.to_string(), format!("{location:?}")] {
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+        let stem = Location::parse("s3://bucket/pbmc.zarr/?x=y.z").stem();
+        assert_eq!(stem, "pbmc");
     }
 }

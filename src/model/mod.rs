@@ -1,21 +1,32 @@
 //! The nouns everything else is written in: element keys, locations, types on disk, row selections,
 //! the metadata that Arrow fields carry, and the registry of var axes. No I/O.
 
+mod url;
 mod location;
+mod pattern;
 mod key;
 mod dtype;
 mod selection;
+mod chacha;
+mod order;
 mod field;
 mod axis;
 mod categories;
+mod frames;
 mod size;
+mod strategy;
 
+pub(crate) use self::url::{is_url, shown};
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
+pub use frames::FrameRegistry;
 pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;
+pub use order::RowOrder;
+pub(crate) use pattern::expand;
 pub use selection::RowSelection;
 pub(crate) use size::parse_size;
+pub use strategy::MergeStrategy;

@@ -69,6 +69,12 @@ impl RowSelection {
         self.ranges.is_empty()
     }
 
+    /// Whether a row is selected. Costs a binary search.
+    pub fn contains(&self, row: u64) -> bool {
+        let after = self.ranges.partition_point(|r| r.end <= row);
+        self.ranges.get(after).is_some_and(|r| r.start <= row)
+    }
+
     /// One past the last row, 0 for an empty selection.
     pub fn end(&self) -> u64 {
         self.ranges.last().map_or(0, |r| r.end)
@@ -109,6 +115,20 @@ impl RowSelection {
             }
         }
         Self { ranges }
+    }
+
+    /// These rows without the other selection's.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let ends = other.ranges.iter().map(|r| r.end);
+        let starts = other.ranges.iter().map(|r| r.start).chain([u64::MAX]);
+        let between = std::iter::once(0).chain(ends).zip(starts);
+        self.intersect(&Self {
+            ranges: between
+                .map(|(start, end)| start..end)
+                .filter(|r| !r.is_empty())
+                .collect(),
+        })
     }
 
     /// Both selections' rows.

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::split::SplitParts;
 use crate::element::Storage;
 use crate::model::{ElementKey, Location};
+use crate::plan::Shuffle;
 
 /// Which resources an operation may use and how it writes; the same for all of them.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +39,7 @@ pub struct CsvColumn {
 pub struct GeneList(pub Vec<String>);
 
 /// Where the cuts between outputs lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Cut {
     /// Every so many cells: `{prefix}_shard_{i}.h5ad`.
     Size(u64),
@@ -47,6 +49,25 @@ pub enum Cut {
         column: String,
         /// Categories whose cells go into every output and that get none of their own.
         always_include: Vec<String>,
+    },
+    /// Shards of about so many cells that have each category of an obs column in proportion, to one
+    /// cell: `{prefix}_shard_{i}.h5ad`.
+    Stratify {
+        /// The categorical obs column.
+        column: String,
+        /// Cells of a shard at most.
+        size: u64,
+        /// Chooses which cells go where.
+        seed: u64,
+    },
+    /// Parts by fractions: `{prefix}_{name}.h5ad`.
+    Split {
+        /// Their names and fractions.
+        parts: SplitParts,
+        /// A categorical obs column whose categories are not divided.
+        by: Option<String>,
+        /// Chooses which cells or categories go where.
+        seed: u64,
     },
 }
 
@@ -70,8 +91,38 @@ pub struct SliceOptions {
     pub predicate: Option<String>,
     /// Genes to keep; all by default.
     pub genes: Option<GeneList>,
+    /// The order that cells come in; that of the input where absent.
+    pub shuffle: Option<Shuffle>,
     /// Other names for the outputs.
     pub output_names: Option<OutputNames>,
+    /// Resources and writing.
+    pub run: RunOptions,
+}
+
+/// How many outputs a shuffle has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shards {
+    /// One, under the output's name.
+    One,
+    /// So many, whose sizes differ by one at most: `{output}_shard_{i}.h5ad`.
+    Count(u64),
+    /// Of so many cells each; the last may be short.
+    Size(u64),
+}
+
+/// Options of `shuffle`.
+#[derive(Debug, Clone)]
+pub struct ShuffleOptions {
+    /// The objects, in the order that their cells are numbered in.
+    pub inputs: Vec<Location>,
+    /// The output; with shards, what their names begin with.
+    pub output: PathBuf,
+    /// How many outputs.
+    pub shards: Shards,
+    /// The order.
+    pub shuffle: Shuffle,
+    /// Genes to keep; all by default.
+    pub genes: Option<GeneList>,
     /// Resources and writing.
     pub run: RunOptions,
 }
@@ -105,6 +156,10 @@ pub struct ConvertOptions {
     pub output: PathBuf,
     /// Elements to leave out, with all below them: `layers/counts`, `obs/score`, `uns`.
     pub drop: Vec<ElementKey>,
+    /// Matrices over genes (`X`, `layers/counts`, `raw/X`, or `all`) that are written sparse, by row.
+    pub sparse: Vec<ElementKey>,
+    /// Those that are written dense.
+    pub dense: Vec<ElementKey>,
     /// Genes to keep; all by default.
     pub genes: Option<GeneList>,
     /// Resources and writing.

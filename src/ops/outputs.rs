@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{MatrixKind, RowSelection};
-use crate::plan::OutputSpec;
-use crate::store::{Format, Inputs, ReadMetrics, check_name, place_of, refuse};
+use crate::plan::{OutputSpec, object_paths};
+use crate::store::{
+    Format, Inputs, ReadMetrics, check_name, check_place, is_taken, place_of, refuse,
+};
 
 use super::genes::Genes;
 use super::options::{OutputNames, RunOptions};
 
 /// Row lengths are summed in steps of so many rows, to bound memory.
-const STEP: u64 = 1 << 20;
+pub(super) const STEP: u64 = 1 << 20;
 
 /// An output and its cells.
 #[derive(Debug, Clone)]
@@ -48,6 +50,32 @@ pub(super) fn by_size(prefix: &Path, rows: &RowSelection, size: u64, format: For
         .collect()
 }
 
+/// Shards of these cells.
+pub(super) fn of_cells(prefix: &Path, cells: Vec<RowSelection>, format: Format) -> Vec<Shard> {
+    let shards = cells.into_iter().enumerate().map(|(i, rows)| Shard {
+        label: i.to_string(),
+        path: shard_path(prefix, i, format),
+        rows,
+    });
+    shards.collect()
+}
+
+/// Outputs with names of their own: `{prefix}_{name}.h5ad`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where two would have one name.
+pub(super) fn named(
+    prefix: &Path,
+    names: Vec<String>,
+    cells: Vec<RowSelection>,
+    format: Format,
+) -> Result<Vec<Shard>> {
+    let paths = object_paths(prefix, "--split", &names, format)?;
+    let shards = names.into_iter().zip(paths).zip(cells);
+    let shards = shards.map(|((label, path), rows)| Shard { label, path, rows });
+    Ok(shards.collect())
+}
+
 /// What to say of shards of an earlier, finer cut that follow the last of `n_shards`: they look
 /// like part of this one.
 pub(super) fn left_behind(prefix: &Path, n_shards: usize, format: Format) -> Option<String> {
@@ -64,7 +92,8 @@ pub(super) fn left_behind(prefix: &Path, n_shards: usize, format: Format) -> Opt
     ))
 }
 
-fn shard_path(prefix: &Path, i: impl std::fmt::Display, format: Format) -> PathBuf {
+/// The name of a shard.
+pub(super) fn shard_path(prefix: &Path, i: impl std::fmt::Display, format: Format) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(format!("_shard_{i}.{}", format.ending()));
     PathBuf::from(path)
@@ -112,16 +141,17 @@ pub(super) fn rename(shards: &mut [Shard], names: &OutputNames) -> Result<()> {
 
 /// Checks names before work begins: all different, none an input, none there unless it may be
 /// replaced.
-pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Result<()> {
-    let inputs = Inputs::of([input]);
+pub(super) async fn check(paths: &[&Path], inputs: &[&str], options: &RunOptions) -> Result<()> {
+    let inputs = Inputs::of(inputs.iter().copied());
     let mut seen = HashSet::new();
     for path in paths {
         if !seen.insert(place_of(path)) {
             return Err(refuse(path, "two outputs have this name"));
         }
         check_name(path, options.storage.format)?;
+        check_place(path, options.storage.format)?;
         inputs.check(path)?;
-        if !options.overwrite && path.exists() {
+        if !options.overwrite && is_taken(path).await? {
             return Err(refuse(path, "it exists; --overwrite replaces it"));
         }
     }
@@ -129,7 +159,7 @@ pub(super) fn check(paths: &[&Path], input: &str, options: &RunOptions) -> Resul
 }
 
 /// Sparse matrices that move with cells, under the names of their columns.
-fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
+pub(super) fn sparse(object: &AnnData) -> Vec<(String, &dyn MatrixReader)> {
     let mut matrices: Vec<(String, &dyn MatrixReader)> = Vec::new();
     if let Some(x) = object.x() {
         matrices.push(("X".to_owned(), x.as_ref()));
@@ -156,25 +186,12 @@ pub(super) async fn size(
     shard: &Shard,
     genes: Option<&Genes>,
 ) -> Result<OutputSpec> {
-    let metrics = ReadMetrics::default();
     let mut nnz = BTreeMap::new();
     for (name, matrix) in sparse(object) {
         if genes.is_some() && (name == "X" || name.starts_with("layers_")) {
             continue;
         }
-        let mut entries = 0;
-        let mut start = 0;
-        while start < shard.rows.len() {
-            let rows = shard.rows.slice(start..start + STEP);
-            entries += matrix
-                .offsets(&rows, &metrics)
-                .await?
-                .last()
-                .copied()
-                .unwrap_or(0);
-            start += STEP;
-        }
-        nnz.insert(name, entries);
+        nnz.insert(name, entries(matrix, &shard.rows).await?);
     }
     Ok(OutputSpec {
         path: shard.path.clone(),
@@ -182,4 +199,18 @@ pub(super) async fn size(
         nnz,
         axis: genes.map(|genes| genes.axis.clone()),
     })
+}
+
+/// Stored entries of some rows of a matrix, from `indptr` alone.
+pub(super) async fn entries(matrix: &dyn MatrixReader, rows: &RowSelection) -> Result<u64> {
+    let metrics = ReadMetrics::default();
+    let mut entries = 0;
+    let mut start = 0;
+    while start < rows.len() {
+        let step = rows.slice(start..start + STEP);
+        let offsets = matrix.offsets(&step, &metrics).await?;
+        entries += offsets.last().copied().unwrap_or(0);
+        start += STEP;
+    }
+    Ok(entries)
 }

@@ -8,29 +8,36 @@ use std::time::{Duration, Instant};
 use arrow::array::ArrayRef;
 use arrow::datatypes::{FieldRef, Schema};
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 
 use super::genes::Genes;
 use super::options::RunOptions;
+use super::order::{self, Order};
 use super::outputs::{self, Shard};
 use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{ElementKey, Location, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
-use crate::plan::{AttachColumnExec, OutputSpec, Outputs, RoutedOutput, WriteExec, WriteSpec};
+use crate::model::{ElementKey, Location, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
+use crate::plan::{
+    AttachColumnExec, MatrixFormExec, OutputSpec, Outputs, RoutedOutput, ShuffleMemory, WriteExec,
+    WriteSpec,
+};
 use crate::session::Session;
 use crate::sink::element_of;
-use crate::store::{Compression, bytes_of};
+use crate::store::{Compression, bytes_at};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
-const BASE_BYTES: u64 = 64 << 20;
+pub(super) const BASE_BYTES: u64 = 64 << 20;
 /// Memory of an output being written: batches read ahead, and the writers' buffers.
 const OUTPUT_BYTES: u64 = 24 * DEFAULT_BATCH_BYTES as u64;
 /// Bytes of a batch where a lone output is written: its reading, decoding and encoding share the
 /// cores batch by batch, which takes several chunks of work for each.
-const LONE_BATCH_BYTES: usize = 8 << 20;
+pub(super) const LONE_BATCH_BYTES: usize = 8 << 20;
 /// The least memory limit, in bytes, that every operation can work in.
 pub const LEAST_MEMORY_LIMIT: u64 = 192 << 20;
 
@@ -39,6 +46,14 @@ pub(super) async fn open(
     input: &Location,
     options: &RunOptions,
 ) -> Result<(Session, Arc<AnnData>)> {
+    let session = session(options)?;
+    let object = AnnData::open(input).await?;
+    session.add(Some("input"), Arc::clone(&object))?;
+    Ok((session, object))
+}
+
+/// A session with the resources an operation may use.
+pub(super) fn session(options: &RunOptions) -> Result<Session> {
     let mut session = Session::builder();
     if let Some(limit) = options.memory_limit {
         if limit < LEAST_MEMORY_LIMIT {
@@ -54,19 +69,23 @@ pub(super) async fn open(
     if let Some(tmpdir) = &options.tmpdir {
         session = session.tmpdir(tmpdir);
     }
-    let session = session.build()?;
-    let object = AnnData::open(input).await?;
-    session.add(Some("input"), Arc::clone(&object))?;
-    Ok((session, object))
+    session.build()
+}
+
+/// Memory of an operation that writes so many outputs at a time.
+pub(super) fn memory(jobs: usize) -> u64 {
+    BASE_BYTES + jobs as u64 * OUTPUT_BYTES
 }
 
 /// Outputs written at a time: what was asked for, or two more than there are cores, so that some
-/// read while others wait for the library's lock or for memory; as far as memory allows.
-fn jobs(options: &RunOptions) -> usize {
+/// read while others wait for the library's lock or for memory; as far as memory allows, of which a
+/// shuffle takes half.
+fn jobs(options: &RunOptions, shuffles: bool) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = options.jobs.unwrap_or(cores + 2).max(1);
     let fit = options.memory_limit.map_or(u64::MAX, |limit| {
-        (limit.saturating_sub(BASE_BYTES) / OUTPUT_BYTES).max(1)
+        let beside = limit.saturating_sub(BASE_BYTES) / if shuffles { 2 } else { 1 };
+        (beside / OUTPUT_BYTES).max(1)
     });
     wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
 }
@@ -77,7 +96,6 @@ pub struct Prepared {
     session: Session,
     plan: Arc<WriteExec>,
     /// Names without folders are made when it runs, not when it is planned.
-    shards: Vec<Shard>,
     report: Report,
     what: String,
 }
@@ -91,23 +109,68 @@ pub(super) struct Work {
     pub(super) object: Arc<AnnData>,
     pub(super) shards: Vec<Shard>,
     pub(super) genes: Option<Genes>,
+    /// The order of cells; that of the object where absent.
+    pub(super) order: Option<Order>,
     pub(super) attached: Option<Attached>,
+    /// Matrix columns that get another form.
+    pub(super) forms: Vec<(String, MatrixKind)>,
     /// Elements that are left out.
     pub(super) drop: Vec<ElementKey>,
     pub(super) what: String,
     pub(super) warnings: Vec<String>,
 }
 
+impl Work {
+    /// What is read.
+    fn locations(&self) -> impl Iterator<Item = &Location> {
+        let more = self.order.iter().flat_map(|order| &order.objects);
+        std::iter::once(&self.object)
+            .chain(more.map(|(object, _)| object))
+            .map(|object| object.location())
+    }
+
+    /// Bytes and cells of what is read.
+    fn input_size(&self) -> (u64, u64) {
+        let size = |object: &AnnData| (object.store().bytes().unwrap_or(0), object.n_obs());
+        match &self.order {
+            None => size(&self.object),
+            Some(order) => order
+                .objects
+                .iter()
+                .map(|(object, _)| size(object))
+                .fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)),
+        }
+    }
+
+    /// What is known of the outputs' sizes.
+    async fn sizes(&self) -> Result<Vec<OutputSpec>> {
+        if let Some(order) = self.order.as_ref().filter(|order| order.by_rank) {
+            return order.sizes(&self.shards, self.genes.as_ref()).await;
+        }
+        let mut sizes = Vec::with_capacity(self.shards.len());
+        for shard in &self.shards {
+            let mut size = outputs::size(&self.object, shard, self.genes.as_ref()).await?;
+            let changes = |name: &String| self.forms.iter().any(|(other, _)| other == name);
+            size.nnz.retain(|name, _| !changes(name));
+            sizes.push(size);
+        }
+        Ok(sizes)
+    }
+}
+
 impl Prepared {
     /// Plans the writing of `work`.
     pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
         let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
-        outputs::check(&paths, work.object.location().path(), options)?;
-        let mut sizes = Vec::with_capacity(work.shards.len());
-        for shard in &work.shards {
-            sizes.push(outputs::size(&work.object, shard, work.genes.as_ref()).await?);
-        }
-        let jobs = jobs(options);
+        let inputs: Vec<&str> = work.locations().map(Location::path).collect();
+        outputs::check(&paths, &inputs, options).await?;
+        let sizes = work.sizes().await?;
+        let jobs = jobs(options, work.order.is_some());
+        let at_a_time = match &work.order {
+            Some(order) if order.by_rank => jobs.min(work.shards.len()),
+            _ => 1,
+        };
+        let memory = order::memory(options, at_a_time);
         let spec = WriteSpec {
             outputs: Outputs::PerPartition(Vec::new()),
             storage: options.storage,
@@ -120,7 +183,7 @@ impl Prepared {
             Some(genes) => u64::try_from(genes.positions.len()).unwrap_or(u64::MAX),
             None => work.object.n_vars(),
         };
-        let mut report = Report {
+        let report = Report {
             outputs: work
                 .shards
                 .iter()
@@ -132,18 +195,36 @@ impl Prepared {
                 })
                 .collect(),
             warnings: work.warnings.clone(),
-            memory_bytes: BASE_BYTES + jobs as u64 * OUTPUT_BYTES,
+            details: Vec::new(),
+            memory_bytes: self::memory(jobs) + work.order.as_ref().map_or(0, |_| memory.bytes),
             seconds: 0.0,
         };
-        report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
-        let plan = plan(&work, sizes, spec).await?;
-        Ok(Self {
-            session: work.session,
-            plan: Arc::new(plan),
-            shards: work.shards,
+        let plan = plan(&work, sizes, spec, memory).await?;
+        Ok(Self::of_plan(
+            work.session,
+            plan,
             report,
-            what: work.what,
-        })
+            work.what,
+            options,
+        ))
+    }
+
+    /// A plan that is made already; the report says what it will do, but for the time.
+    pub(super) fn of_plan(
+        session: Session,
+        plan: WriteExec,
+        mut report: Report,
+        what: impl Into<String>,
+        options: &RunOptions,
+    ) -> Self {
+        let jobs = plan.spec().jobs;
+        report.seconds = estimate_seconds(&report, options.storage.compression, jobs);
+        Self {
+            session,
+            plan: Arc::new(plan),
+            report,
+            what: what.into(),
+        }
     }
 
     /// The physical plan, as EXPLAIN shows it.
@@ -168,7 +249,7 @@ impl Prepared {
     /// Whatever reading or writing meets; no output has its final name then.
     pub async fn run(self, progress: Arc<dyn Progress>) -> Result<Report> {
         let begun = Instant::now();
-        let total = self.shards.iter().map(|s| s.rows.len()).sum();
+        let total = self.report.outputs.iter().map(|output| output.n_obs).sum();
         progress.start(&self.what, total);
         let ticker = watch(Arc::clone(&self.plan), Arc::clone(&progress));
         let plan: Arc<dyn ExecutionPlan> = Arc::clone(&self.plan) as _;
@@ -181,9 +262,14 @@ impl Prepared {
         let mut report = self.report;
         for (output, object) in report.outputs.iter_mut().zip(objects) {
             output.n_obs = object.n_obs;
-            output.bytes = bytes_of(&object.path);
+            output.bytes = bytes_at(&object.path).await;
         }
-        report.warnings.extend(warnings);
+        for warning in warnings {
+            // What the plan said already.
+            if !report.warnings.contains(&warning) {
+                report.warnings.push(warning);
+            }
+        }
         report.seconds = begun.elapsed().as_secs_f64();
         Ok(report)
     }
@@ -195,8 +281,8 @@ fn estimate_bytes(work: &Work, shard: &Shard, n_vars: u64) -> u64 {
         let bytes = u128::from(of) * u128::from(part) / u128::from(whole.max(1));
         u64::try_from(bytes).unwrap_or(u64::MAX)
     };
-    let bytes = work.object.store().bytes().unwrap_or(0);
-    let bytes = share(shard.rows.len(), work.object.n_obs(), bytes);
+    let (bytes, n_obs) = work.input_size();
+    let bytes = share(shard.rows.len(), n_obs, bytes);
     share(n_vars, work.object.n_vars(), bytes)
 }
 
@@ -230,8 +316,16 @@ fn watch(plan: Arc<WriteExec>, progress: Arc<dyn Progress>) -> SpawnedTask<()> {
     })
 }
 
-async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Result<WriteExec> {
-    let one_pass = must_read_once(work).await?;
+async fn plan(
+    work: &Work,
+    sizes: Vec<OutputSpec>,
+    mut spec: WriteSpec,
+    memory: ShuffleMemory,
+) -> Result<WriteExec> {
+    let one_pass = match &work.order {
+        Some(order) => !order.by_rank,
+        None => must_read_once(work).await?,
+    };
     let (rows, partitions) = if one_pass {
         let rows = RowSelection::from_ranges(
             work.shards
@@ -256,10 +350,11 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
     } else {
         Outputs::PerPartition(sizes)
     };
-    let scan = CellsScan {
+    let mut scan = CellsScan {
         object: Arc::clone(&work.object),
         rows,
         partitions,
+        order: None,
         genes: work
             .genes
             .as_ref()
@@ -271,13 +366,23 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
             _ => DEFAULT_BATCH_BYTES,
         },
     };
+    let ranks = scan.partitions.clone();
+    if work.order.is_some() {
+        // Only what its columns are is asked of it; the order has scans of its own.
+        scan.rows = RowSelection::default();
+        scan.partitions = std::iter::once(0..0).collect();
+    }
     let mut input = scan_cells(scan.clone())?;
     if !work.drop.is_empty() {
         let columns = kept_columns(&input.schema(), &work.drop)?;
-        input = scan_cells(CellsScan {
-            columns: Some(columns),
-            ..scan
-        })?;
+        scan.columns = Some(columns);
+        input = scan_cells(scan.clone())?;
+    }
+    if let Some(order) = &work.order {
+        input = order.plan(ranks, &scan, memory)?;
+        if order.objects.len() > 1 {
+            input = without_provenance(input)?;
+        }
     }
     if let Some((field, values)) = &work.attached {
         input = Arc::new(AttachColumnExec::try_new(
@@ -286,7 +391,24 @@ async fn plan(work: &Work, sizes: Vec<OutputSpec>, mut spec: WriteSpec) -> Resul
             Arc::clone(values),
         )?);
     }
+    if !work.forms.is_empty() {
+        input = Arc::new(MatrixFormExec::try_new(input, work.forms.clone())?);
+    }
     Ok(WriteExec::try_new(input, Arc::new(spec))?)
+}
+
+/// Cells of several objects, which have no rows of one: without the columns that would say so.
+fn without_provenance(input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let columns = schema.fields().iter().enumerate();
+    let columns =
+        columns.filter(|(_, field)| field.name() != OBJECT_COLUMN && field.name() != ROW_COLUMN);
+    let columns = columns.map(|(at, field)| {
+        let column = Arc::new(Column::new(field.name(), at));
+        ProjectionExpr::new(column, field.name().clone())
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(Arc::new(ProjectionExec::try_new(columns, input)?))
 }
 
 /// Columns of elements that are not left out.

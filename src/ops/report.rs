@@ -24,6 +24,9 @@ pub struct Report {
     pub outputs: Vec<OutputReport>,
     /// What the user should know although nothing failed.
     pub warnings: Vec<String>,
+    /// What is to be done, in words, where outputs do not say it; a line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
     /// Bytes of memory the plan needs at most, by estimate.
     pub memory_bytes: u64,
     /// Seconds it took.

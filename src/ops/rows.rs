@@ -122,7 +122,7 @@ pub(super) fn positions(mask: &BooleanArray, start: u64) -> RowSelection {
 
 /// The cells for which an obs column is true, see [`truthy`]; read in blocks.
 pub(super) async fn truthy_cells(object: &AnnData, column: &str) -> Result<RowSelection> {
-    let reader = obs_column(object, column)?;
+    let reader = obs_column("--obs-column", object, column)?;
     let metrics = ReadMetrics::default();
     let mut ranges = Vec::new();
     let mut start = 0;
@@ -143,6 +143,7 @@ pub(super) async fn truthy_cells(object: &AnnData, column: &str) -> Result<RowSe
 /// # Errors
 /// [`Error::InvalidOption`] that suggests the nearest name.
 pub(super) fn obs_column<'a>(
+    option: &str,
     object: &'a AnnData,
     column: &str,
 ) -> Result<&'a Arc<dyn ColumnReader>> {
@@ -166,7 +167,7 @@ pub(super) fn obs_column<'a>(
         None => String::new(),
     };
     Err(Error::option(
-        "--obs-column",
+        option,
         format!(
             "obs of {} has no column '{column}'{hint}",
             object.location()

@@ -1,21 +1,16 @@
 //! [`slice`]: an object cut into outputs.
 
-use arrow::array::{ArrayRef, AsArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type};
+use std::sync::Arc;
 
+use super::categories::Categories;
 use super::options::{Cut, SliceOptions};
+use super::order::Order;
 use super::outputs::{self, Shard};
 use super::prepare::{Prepared, Work};
-use super::{csv, genes, prepare, rows};
-use crate::element::AnnData;
+use super::{csv, genes, prepare, rows, split, stratify};
 use crate::error::{Error, Result};
-use crate::model::RowSelection;
+use crate::model::{RowOrder, RowSelection};
 use crate::plan::object_paths;
-use crate::store::ReadMetrics;
-
-/// Rows per step when codes are read.
-const BLOCK: u64 = 1 << 20;
 
 /// Plans the cutting of an object into outputs: every so many cells, or by an obs column. Every
 /// element goes along; `obsp` is re-indexed, every category is kept.
@@ -38,7 +33,14 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
     let mut attached = None;
     let mut shards = match &options.cut {
         Cut::Size(0) => return Err(Error::option("--size", "a shard needs at least one cell")),
-        Cut::Size(size) => outputs::by_size(&options.prefix, &kept, *size, format),
+        Cut::Size(size) => {
+            // Of a shuffle these are ranks in the order.
+            let cells = match options.shuffle {
+                Some(_) => RowSelection::all(kept.len()),
+                None => kept.clone(),
+            };
+            outputs::by_size(&options.prefix, &cells, *size, format)
+        }
         Cut::Column {
             column,
             always_include,
@@ -51,7 +53,7 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
                     attached = Some((field, values));
                     categories
                 }
-                None => Categories::read(&object, column).await?,
+                None => Categories::read("--obs-column", &object, column).await?,
             };
             by_column(
                 options,
@@ -62,134 +64,55 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
                 &mut warnings,
             )?
         }
+        Cut::Stratify { column, size, seed } => {
+            let categories = Categories::read("--stratify", &object, column).await?;
+            let n_shards = kept.len().div_ceil((*size).max(1)).max(1);
+            let order = RowOrder::new(*seed);
+            let cells = stratify::deal(&categories.cells, &kept, n_shards, order)?;
+            outputs::of_cells(&options.prefix, cells, format)
+        }
+        Cut::Split { parts, by, seed } => {
+            let order = RowOrder::new(*seed);
+            let groups = match by {
+                Some(column) => Some(Categories::read("--by", &object, column).await?),
+                None => None,
+            };
+            let cells = match &groups {
+                Some(groups) => split::groups(parts, &groups.cells, &kept, order),
+                None => split::cells(parts, &kept, order),
+            };
+            warnings.extend(split::empty(parts, &cells));
+            outputs::named(&options.prefix, parts.names(), cells, format)?
+        }
     };
     if kept.is_empty() && options.predicate.is_some() {
         warnings.push("no cell meets --where".to_owned());
     }
     match (&options.output_names, &options.cut) {
         (Some(names), _) => outputs::rename(&mut shards, names)?,
-        (None, Cut::Size(_)) => {
+        (None, Cut::Size(_) | Cut::Stratify { .. }) => {
             warnings.extend(outputs::left_behind(&options.prefix, shards.len(), format));
         }
-        (None, Cut::Column { .. }) => {}
+        (None, Cut::Column { .. } | Cut::Split { .. }) => {}
     }
+    let order = options.shuffle.map(|shuffle| Order {
+        shuffle,
+        objects: vec![(Arc::clone(&object), kept)],
+        by_rank: matches!(options.cut, Cut::Size(_)),
+    });
     let work = Work {
         session,
         object,
+        order,
         shards,
         genes,
         attached,
+        forms: Vec::new(),
         drop: Vec::new(),
         what: "slice".to_owned(),
         warnings,
     };
     Prepared::try_new(work, &options.run).await
-}
-
-/// The categories of a column and the cells of each.
-struct Categories {
-    names: Vec<String>,
-    cells: Vec<RowSelection>,
-}
-
-impl Categories {
-    /// Reads the codes of a categorical obs column, in blocks.
-    async fn read(object: &AnnData, column: &str) -> Result<Self> {
-        let reader = rows::obs_column(object, column)?;
-        let field = reader.field();
-        if !matches!(field.data_type(), DataType::Dictionary(_, _)) {
-            return Err(Error::option(
-                "--obs-column",
-                format!(
-                    "{column} is {}, not a categorical; give it as a CSV, or use query with \
-                     COPY … PARTITIONED BY",
-                    field.data_type()
-                ),
-            ));
-        }
-        let metrics = ReadMetrics::default();
-        let mut collected: Option<Collector> = None;
-        let mut start = 0;
-        loop {
-            let end = reader.len().min(start + BLOCK);
-            let values = reader
-                .read(&RowSelection::range(start..end), &metrics)
-                .await?;
-            match &mut collected {
-                Some(collector) => collector.add(&values, start),
-                None => {
-                    let mut collector = Collector::try_new(&values)?;
-                    collector.add(&values, start);
-                    collected = Some(collector);
-                }
-            }
-            start = end;
-            if start >= reader.len() {
-                break;
-            }
-        }
-        Ok(collected.map_or_else(
-            || Self {
-                names: Vec::new(),
-                cells: Vec::new(),
-            },
-            Collector::finish,
-        ))
-    }
-
-    fn of(values: &ArrayRef) -> Result<Self> {
-        let mut collector = Collector::try_new(values)?;
-        collector.add(values, 0);
-        Ok(collector.finish())
-    }
-}
-
-struct Collector {
-    names: Vec<String>,
-    ranges: Vec<Vec<std::ops::Range<u64>>>,
-}
-
-impl Collector {
-    fn try_new(values: &ArrayRef) -> Result<Self> {
-        let categories = values.as_dictionary::<Int32Type>().values();
-        let text = cast(categories, &DataType::Utf8)?;
-        let names: Vec<String> = text
-            .as_string::<i32>()
-            .iter()
-            .map(|name| name.unwrap_or_default().to_owned())
-            .collect();
-        Ok(Self {
-            ranges: vec![Vec::new(); names.len()],
-            names,
-        })
-    }
-
-    fn add(&mut self, values: &ArrayRef, start: u64) {
-        let codes = values.as_dictionary::<Int32Type>().keys();
-        for (row, code) in (start..).zip(codes) {
-            let Some(ranges) = code
-                .and_then(|code| usize::try_from(code).ok())
-                .and_then(|code| self.ranges.get_mut(code))
-            else {
-                continue;
-            };
-            match ranges.last_mut() {
-                Some(last) if last.end == row => last.end = row + 1,
-                _ => ranges.push(row..row + 1),
-            }
-        }
-    }
-
-    fn finish(self) -> Categories {
-        Categories {
-            names: self.names,
-            cells: self
-                .ranges
-                .into_iter()
-                .map(RowSelection::from_ranges)
-                .collect(),
-        }
-    }
 }
 
 fn by_column(

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::store::Format;
+use crate::store::{Format, url_of};
 
 /// A category as part of a file name: characters outside letters, digits, `_`, `.` and `-` become
 /// `_`. The rule is annslicer's, so that scripts find the same names.
@@ -62,8 +62,11 @@ pub(super) fn object_path(prefix: &Path, name: &str, format: Format) -> PathBuf 
     PathBuf::from(path)
 }
 
-/// Makes the folder that an output lies in.
+/// Makes the folder that an output lies in; object stores have none.
 pub(super) fn make_folder(path: &Path) -> Result<()> {
+    if url_of(path).is_some() {
+        return Ok(());
+    }
     match path.parent().filter(|p| !p.as_os_str().is_empty()) {
         Some(folder) => std::fs::create_dir_all(folder)
             .map_err(|e| Error::store("file system", folder.display().to_string(), e)),

@@ -16,11 +16,13 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::merge::MergeExec;
+use super::shuffle::ShuffleExec;
 use crate::model::{OBJECT_COLUMN, ROW_COLUMN};
 use crate::table::add_provenance;
 
 /// The plan with the two hidden columns behind its own; [`None`] where its rows are no longer rows
-/// of one scan (aggregates, joins), whose pairwise elements have no meaning.
+/// of one scan or merge (aggregates, joins), whose pairwise elements have no meaning.
 pub(super) fn with_provenance(
     plan: &Arc<dyn ExecutionPlan>,
 ) -> BoxFuture<'_, Result<Option<Arc<dyn ExecutionPlan>>>> {
@@ -30,6 +32,9 @@ pub(super) fn with_provenance(
 async fn carry(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = add_provenance(plan).await? {
         return Ok(Some(scan));
+    }
+    if let Some(merge) = plan.downcast_ref::<MergeExec>() {
+        return Ok(Some(Arc::new(merge.with_provenance().await?)));
     }
     let children = plan.children();
     let [child] = children.as_slice() else {
@@ -55,6 +60,7 @@ async fn carry(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
         Some(filter) => filter.projection().is_none(),
         None => {
             plan.is::<SortExec>()
+                || plan.is::<ShuffleExec>()
                 || plan.is::<SortPreservingMergeExec>()
                 || plan.is::<CoalescePartitionsExec>()
                 || plan.is::<GlobalLimitExec>()

@@ -23,7 +23,7 @@ use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
-use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions};
+use crate::sink::{FinishedObject, ObjectSink, ObjectSize, Origin, SinkOptions};
 use crate::store::{Compression, Format, Inputs};
 use crate::table::locations;
 
@@ -45,8 +45,23 @@ pub(super) async fn write(
     counters: Counters,
 ) -> Result<Written> {
     unions::check(&input).await?;
-    let sources = locations(&input);
+    let mut sources = locations(&input);
+    let mut origins = Vec::new();
+    let mut warnings = Vec::new();
+    for merge in unions::merges(&input) {
+        let outline = merge.outline().await?;
+        origins.push(outline.origin().await?);
+        warnings.extend(outline.warnings().iter().cloned());
+        warnings.extend(outline.rest_warnings().await?);
+        // Objects beside each other are read by the merge, not by scans of their own.
+        let objects = outline
+            .objects()
+            .iter()
+            .map(|object| object.location().clone());
+        sources.extend(objects.filter(|object| !locations(&input).contains(object)));
+    }
     let job = Job {
+        merges: origins,
         schema: input.schema(),
         inputs: Inputs::of(sources.iter().map(Location::path)),
         input,
@@ -55,7 +70,6 @@ pub(super) async fn write(
         context: Arc::clone(&context),
         counters,
     };
-    let mut warnings = Vec::new();
     let objects = match &spec.outputs {
         Outputs::PerPartition(outputs) => job.per_partition(outputs).await?,
         Outputs::Single(output) => vec![job.single(output).await?],
@@ -96,6 +110,8 @@ pub(super) async fn write(
 #[derive(Clone)]
 struct Job {
     input: Arc<dyn ExecutionPlan>,
+    /// Merges that rows may come from.
+    merges: Vec<Arc<Origin>>,
     inputs: Inputs,
     schema: SchemaRef,
     /// Bytes of all outputs, as far as the plan knows them.
@@ -328,7 +344,8 @@ impl Job {
             fsync: self.spec.fsync,
             run_bytes: self.run_bytes,
         };
-        ObjectSink::create(&output.path, &self.schema, &size, &options).await
+        let sink = ObjectSink::create(&output.path, &self.schema, &size, &options).await?;
+        Ok(sink.with_merges(self.merges.iter().map(Arc::clone).collect()))
     }
 
     async fn drain(
@@ -393,26 +410,19 @@ fn select_rows(
     rows: &RowSelection,
 ) -> Result<Option<RecordBatch>> {
     let positions = positions.as_primitive::<Int64Type>().values();
-    let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
+    let (Some(first), Some(last)) = (positions.iter().min(), positions.iter().max()) else {
         return Ok(None);
     };
     let bounds = u64::try_from(*first).and_then(|lo| Ok((lo, u64::try_from(*last)?)));
     let (lo, hi) = bounds.map_err(|_| {
         Error::IncompatibleSchemas(format!("{ROW_COLUMN} runs from {first} to {last}"))
     })?;
-    let here = rows.clip(lo..hi + 1);
+    let here = rows.clip(lo..hi.saturating_add(1));
     if here.is_empty() {
         return Ok(None);
     }
-    let mut ranges = here.ranges().iter().peekable();
-    let mask: BooleanArray = positions
-        .iter()
-        .map(|row| {
-            let row = u64::try_from(*row).unwrap_or(u64::MAX);
-            while ranges.next_if(|range| range.end <= row).is_some() {}
-            Some(ranges.peek().is_some_and(|range| range.contains(&row)))
-        })
-        .collect();
+    let chosen = |row: &i64| u64::try_from(*row).is_ok_and(|row| here.contains(row));
+    let mask: BooleanArray = positions.iter().map(|row| Some(chosen(row))).collect();
     match mask.true_count() {
         0 => Ok(None),
         n if n == batch.num_rows() => Ok(Some(batch.clone())),

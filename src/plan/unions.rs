@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
 
+use super::merge::MergeExec;
 use crate::element::AnnData;
 use crate::error::{Error, Result};
 use crate::table::locations;
@@ -41,7 +42,18 @@ async fn check_parts(column: &str, raw: bool, parts: &[&Arc<dyn ExecutionPlan>])
     let mut before: Option<(BTreeSet<String>, String)> = None;
     for part in parts {
         let (mut axes, mut names) = (BTreeSet::new(), Vec::new());
-        for location in locations(part) {
+        // Rows of a merge are over its own genes, whatever those of its objects are.
+        let merges = merges(part);
+        for merge in &merges {
+            let outline = merge.outline().await?;
+            let axis = match raw {
+                true => outline.raw_axis().map(|axis| axis.id().to_owned()),
+                false => Some(outline.axis().id().to_owned()),
+            };
+            axes.extend(axis);
+            names.push(format!("a merge of {} objects", outline.objects().len()));
+        }
+        for location in locations(part).into_iter().filter(|_| merges.is_empty()) {
             let object = AnnData::open(&location).await?;
             let axis = match raw {
                 true => object.raw_axis().await?,
@@ -62,4 +74,17 @@ async fn check_parts(column: &str, raw: bool, parts: &[&Arc<dyn ExecutionPlan>])
         }
     }
     Ok(())
+}
+
+/// The merges of a plan.
+pub(super) fn merges(plan: &Arc<dyn ExecutionPlan>) -> Vec<&MergeExec> {
+    let mut found = Vec::new();
+    let mut todo = vec![plan];
+    while let Some(node) = todo.pop() {
+        match node.downcast_ref::<MergeExec>() {
+            Some(merge) => found.push(merge),
+            None => todo.extend(node.children()),
+        }
+    }
+    found
 }

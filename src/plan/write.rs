@@ -19,6 +19,7 @@ use datafusion::physical_plan::{
 
 use super::run::{self, Counters};
 use super::spec::{Outputs, WriteSpec};
+use crate::model::shown;
 
 /// An object that a [`WriteExec`] has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,13 +113,19 @@ impl DisplayAs for WriteExec {
             Outputs::PerPartition(outputs) => {
                 write!(f, "outputs={}, jobs={}", outputs.len(), self.spec.jobs)?;
                 if let Some(first) = outputs.first() {
-                    write!(f, ", first={}", first.path.display())?;
+                    write!(f, ", first={}", shown(&first.path.to_string_lossy()))?;
                 }
             }
-            Outputs::Single(output) => write!(f, "output={}", output.path.display())?,
+            Outputs::Single(output) => {
+                write!(f, "output={}", shown(&output.path.to_string_lossy()))?
+            }
             Outputs::Routed(outputs) => write!(f, "outputs={}, routed by row", outputs.len())?,
             Outputs::ByColumn { column, prefix } => {
-                write!(f, "by={column}, prefix={}", prefix.display())?;
+                write!(
+                    f,
+                    "by={column}, prefix={}",
+                    shown(&prefix.to_string_lossy())
+                )?;
             }
         }
         write!(

@@ -9,6 +9,8 @@ mod open;
 mod register;
 mod external;
 mod read_anndata;
+mod shuffle;
+mod merge;
 mod blocking;
 mod stream;
 mod guard;

@@ -12,6 +12,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 use crate::model::MatrixKind;
+use crate::plan::ShuffleExec;
+use crate::plan::merge::MergeExec;
 use crate::table::AnnDataSource;
 
 /// Bytes of matrix rows that other nodes may gather into one batch.
@@ -41,11 +43,13 @@ pub(super) async fn run(frame: DataFrame) -> Result<SendableRecordBatchStream> {
 fn in_order(plan: &Arc<dyn ExecutionPlan>) -> bool {
     match plan.children().as_slice() {
         [] => true,
+        _ if plan.is::<ShuffleExec>() => true,
         [child] => {
             !plan.is::<RepartitionExec>()
                 && plan.maintains_input_order().iter().all(|kept| *kept)
                 && in_order(child)
         }
+        children if plan.is::<MergeExec>() => children.iter().all(|child| in_order(child)),
         _ => false,
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
 use crate::element::{
     ColumnReader, ColumnWriter, Frame, FrameWriter, MatrixReader, Place, stored_name,
@@ -20,7 +20,7 @@ const BLOCK_BYTES: u64 = 4 << 20;
 const BLOCK_ROWS: u64 = 1 << 16;
 
 /// Writes a data frame's selected rows, and the columns that `keep` says, to the element at `place`.
-pub(super) async fn write_frame(
+pub(crate) async fn write_frame(
     frame: &Frame,
     positions: &Positions,
     mut place: Place,
@@ -44,8 +44,46 @@ pub(super) async fn write_frame(
     writer.finish().await
 }
 
+/// Reads a data frame's selected rows whole, the index first.
+pub(super) async fn read_frame(frame: &Frame, positions: &Positions) -> Result<RecordBatch> {
+    let mut fields = vec![Arc::clone(frame.index().field())];
+    let mut columns = vec![read(frame.index().as_ref(), positions, 0..positions.len()).await?];
+    for column in frame.columns() {
+        fields.push(Arc::clone(column.field()));
+        columns.push(read(column.as_ref(), positions, 0..positions.len()).await?);
+    }
+    Ok(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
+/// Writes a data frame that is in memory, index first, and the columns that `keep` says.
+pub(super) async fn write_batch(
+    frame: &RecordBatch,
+    mut place: Place,
+    keep: impl Fn(&Place) -> bool,
+) -> Result<()> {
+    place.size.rows = Some(frame.num_rows() as u64);
+    let schema = frame.schema();
+    let columns: Vec<usize> = (1..frame.num_columns())
+        .filter(|i| keep(&place.child(&stored_name(schema.field(*i)))))
+        .collect();
+    let fields: Vec<FieldRef> = columns
+        .iter()
+        .map(|i| Arc::clone(&schema.fields()[*i]))
+        .collect();
+    let mut writer = FrameWriter::create(place, schema.field(0), &fields).await?;
+    let values: Vec<ArrayRef> = columns
+        .iter()
+        .map(|i| Arc::clone(frame.column(*i)))
+        .collect();
+    writer.append(frame.column(0), &values).await?;
+    writer.finish().await
+}
+
 /// Writes an element's selected rows (`varm`) to `place`.
-pub(super) async fn write_column(
+pub(crate) async fn write_column(
     reader: &Arc<dyn ColumnReader>,
     positions: &Positions,
     mut place: Place,

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field};
 
-use crate::element::{AnnData, CopyOptions, FrameWriter, Place, copy_tree, encoding};
+use crate::element::{AnnData, FrameWriter, Place, UnsNode, encoding, write_uns};
 use crate::error::Result;
 use crate::kernel::{AxisMap, Positions};
 use crate::model::{ElementKey, Location, RowSelection, VarAxis};
-use crate::sink::aligned::{write_column, write_frame, write_pairwise};
-use crate::sink::genes::{Genes, Side};
+use crate::sink::aligned::{write_batch, write_column, write_frame, write_pairwise};
+use crate::sink::genes::{Genes, Side, kept};
 use crate::sink::layout::Layout;
+use crate::sink::origin::{GeneSide, Origin};
 use crate::sink::provenance::Provenance;
 
 /// What there is to say of the rest of an object.
@@ -38,36 +39,49 @@ impl Parts<'_> {
     }
 }
 
-/// Writes the rest of an object whose rows are written.
+/// Writes the rest of an object whose rows are written. `merges` are what some may come from that is
+/// no object.
 pub(super) async fn write_rest(
     root: &Place,
     parts: Parts<'_>,
     provenance: Provenance,
+    merges: &[Arc<Origin>],
     rows: u64,
 ) -> Result<Rest> {
     let layout = parts.layout;
     let mut warnings = Vec::new();
-    let (source, positions) = source(layout, provenance, rows).await?;
+    let (source, positions) = source(layout, provenance, merges, rows).await?;
+    let kept = match source {
+        Some(_) => None,
+        None => kept(layout.frame.as_deref(), layout.axis.as_deref()),
+    };
+    if let Some(frame) = &kept {
+        write_batch(frame, root.child("var"), |p| parts.keep(p)).await?;
+    }
+    let mut origins: Vec<Arc<Origin>> = source.iter().map(Arc::clone).collect();
+    origins.extend(merges.iter().map(Arc::clone));
     let genes = match &layout.axis {
-        Some(axis) => Genes::of(axis, Side::Var, source.as_ref()).await?,
+        Some(axis) => Genes::of(axis, Side::Var, &origins).await?,
         None => source
             .as_ref()
-            .filter(|object| layout.n_vars.is_none_or(|n| n == object.n_vars()))
+            .filter(|origin| layout.n_vars.is_none_or(|n| n == origin.var.frame.n_rows()))
             .map(Genes::all),
     };
-    write_var(root, parts, genes.as_ref(), &mut warnings).await?;
-    write_raw(root, parts, source.as_ref(), &mut warnings).await?;
+    if kept.is_none() {
+        write_var(root, parts, genes.as_ref(), &mut warnings).await?;
+    }
+    write_raw(root, parts, source.as_ref(), &origins, &mut warnings).await?;
     match source.as_ref().zip(positions) {
-        Some((object, positions)) => {
-            write_obsp(root, parts, object, positions).await?;
-            write_uns(root, parts, Some(object)).await?;
-            for key in object.strays().await? {
+        Some((origin, positions)) => {
+            write_obsp(root, parts, origin, positions).await?;
+            write_unstructured(root, parts, origin.uns.as_ref()).await?;
+            for key in &origin.strays {
                 warnings.push(format!(
                     "{key}: not written, because it is no part of AnnData"
                 ));
             }
         }
-        None => write_uns(root, parts, None).await?,
+        None => write_unstructured(root, parts, None).await?,
     }
     Ok(Rest {
         warnings,
@@ -75,26 +89,33 @@ pub(super) async fn write_rest(
     })
 }
 
-/// The object that the rows came from, and which of its rows they are.
+/// What the rows came from, and which of its rows they are.
 async fn source(
     layout: &Layout,
     provenance: Provenance,
+    merges: &[Arc<Origin>],
     rows: u64,
-) -> Result<(Option<Arc<AnnData>>, Option<Positions>)> {
+) -> Result<(Option<Arc<Origin>>, Option<Positions>)> {
     if let Some((object, positions)) = provenance.finish() {
-        let object = AnnData::open(&Location::parse(&object)).await?;
-        return Ok((Some(object), Some(positions)));
+        return Ok((Some(origin(&object, merges).await?), Some(positions)));
     }
     // No row, so no row said where it came from; the schema may.
     if rows == 0
         && layout.provenance.is_some()
         && let Some(object) = &layout.object
     {
-        let object = AnnData::open(&Location::parse(object)).await?;
         let none = Positions::Sorted(RowSelection::default());
-        return Ok((Some(object), Some(none)));
+        return Ok((Some(origin(object, merges).await?), Some(none)));
     }
     Ok((None, None))
+}
+
+async fn origin(id: &str, merges: &[Arc<Origin>]) -> Result<Arc<Origin>> {
+    if let Some(merge) = merges.iter().find(|merge| merge.id == id) {
+        return Ok(Arc::clone(merge));
+    }
+    let object = AnnData::open(&Location::parse(id)).await?;
+    Ok(Arc::new(Origin::of_object(&object).await?))
 }
 
 async fn write_var(
@@ -114,12 +135,12 @@ async fn write_var(
         return write_names(place, layout.axis.as_deref(), layout.n_vars).await;
     };
     write_frame(genes.frame(), &genes.positions, place, |p| parts.keep(p)).await?;
-    write_varm(root, parts, genes).await?;
+    write_varm(root, parts, genes.side(), &genes.positions).await?;
     if genes.raw {
         return Ok(());
     }
-    let map = AxisMap::new(genes.positions.clone(), genes.object.n_vars())?;
-    for (name, reader) in genes.object.varp() {
+    let map = AxisMap::new(genes.positions.clone(), genes.frame().n_rows())?;
+    for (name, reader) in &genes.origin.varp {
         let place = root.child("varp").child(name);
         if parts.keep(&place) {
             write_pairwise(reader, &map, place).await?;
@@ -128,15 +149,16 @@ async fn write_var(
     Ok(())
 }
 
-async fn write_varm(at: &Place, parts: Parts<'_>, genes: &Genes) -> Result<()> {
-    let varm = match genes.object.raw() {
-        Some(raw) if genes.raw => raw.varm(),
-        _ => genes.object.varm(),
-    };
-    for (name, reader) in varm {
+async fn write_varm(
+    at: &Place,
+    parts: Parts<'_>,
+    side: &GeneSide,
+    positions: &Positions,
+) -> Result<()> {
+    for (name, reader) in &side.varm {
         let place = at.child("varm").child(name);
         if parts.keep(&place) {
-            write_column(reader, &genes.positions, place).await?;
+            write_column(reader, positions, place).await?;
         }
     }
     Ok(())
@@ -146,7 +168,8 @@ async fn write_varm(at: &Place, parts: Parts<'_>, genes: &Genes) -> Result<()> {
 async fn write_raw(
     root: &Place,
     parts: Parts<'_>,
-    source: Option<&Arc<AnnData>>,
+    source: Option<&Arc<Origin>>,
+    origins: &[Arc<Origin>],
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let layout = parts.layout;
@@ -154,18 +177,27 @@ async fn write_raw(
     if !parts.keep(&place) {
         return write_no_raw(&place).await;
     }
+    let came = match (&layout.raw, source) {
+        (Some(raw), None) => kept(raw.frame.as_deref(), raw.axis.as_deref()),
+        _ => None,
+    };
+    if let Some(frame) = came {
+        let varm = place.child("varm");
+        varm.group(&encoding("dict", "0.1.0")).await?;
+        return write_batch(&frame, place.child("var"), |p| parts.keep(p)).await;
+    }
     let genes = match (&layout.raw, source) {
         (Some(raw), _) => match &raw.axis {
-            Some(axis) => Genes::of(axis, Side::Raw, source).await?,
+            Some(axis) => Genes::of(axis, Side::Raw, origins).await?,
             None => None,
         },
-        (None, Some(object)) => match object.raw() {
-            Some(raw) if raw.x().is_none() => {
+        (None, Some(origin)) => match &origin.raw {
+            Some(side) if !origin.raw_has_x => {
                 place.group(&encoding("raw", "0.1.0")).await?;
                 Some(Genes {
-                    object: Arc::clone(object),
+                    positions: side.all(),
+                    origin: Arc::clone(origin),
                     raw: true,
-                    positions: Positions::Sorted(RowSelection::all(raw.var().n_rows())),
                 })
             }
             _ => return write_no_raw(&place).await,
@@ -180,7 +212,7 @@ async fn write_raw(
         Some(genes) => {
             let var = place.child("var");
             write_frame(genes.frame(), &genes.positions, var, |p| parts.keep(p)).await?;
-            write_varm(&place, parts, &genes).await
+            write_varm(&place, parts, genes.side(), &genes.positions).await
         }
         None => {
             let (axis, n_vars) = match &layout.raw {
@@ -223,14 +255,14 @@ async fn write_names(mut place: Place, axis: Option<&VarAxis>, n_vars: Option<u6
 async fn write_obsp(
     root: &Place,
     parts: Parts<'_>,
-    object: &Arc<AnnData>,
+    origin: &Origin,
     positions: Positions,
 ) -> Result<()> {
-    if object.obsp().is_empty() {
+    if origin.obsp.is_empty() {
         return Ok(());
     }
-    let map = AxisMap::new(positions, object.n_obs())?;
-    for (name, reader) in object.obsp() {
+    let map = AxisMap::new(positions, origin.n_obs)?;
+    for (name, reader) in &origin.obsp {
         let place = root.child("obsp").child(name);
         if parts.keep(&place) {
             write_pairwise(reader, &map, place).await?;
@@ -239,22 +271,12 @@ async fn write_obsp(
     Ok(())
 }
 
-async fn write_uns(root: &Place, parts: Parts<'_>, object: Option<&Arc<AnnData>>) -> Result<()> {
+async fn write_unstructured(root: &Place, parts: Parts<'_>, uns: Option<&UnsNode>) -> Result<()> {
     let place = root.child("uns");
-    let uns = object.and_then(|object| Some((object, object.uns()?)));
-    let Some((object, uns)) = uns.filter(|_| parts.keep(&place)) else {
+    let Some(uns) = uns.filter(|_| parts.keep(&place)) else {
         return place.group(&encoding("dict", "0.1.0")).await;
     };
-    let mut skip = object.uns_skip().to_vec();
-    // The object may be inside of another; what is dropped is named from its own root.
-    for dropped in parts.drop {
-        if let Some(below) = dropped.as_str().strip_prefix("uns/") {
-            skip.push(ElementKey::new(format!("{}/{below}", uns.as_str())));
-        }
-    }
-    let options = CopyOptions {
-        storage: root.storage,
-        skip,
-    };
-    copy_tree(object.store(), &uns, &place.writer, &place.key, &options).await
+    let below = |dropped: &ElementKey| dropped.as_str().strip_prefix("uns/").map(str::to_owned);
+    let drop: Vec<String> = parts.drop.iter().filter_map(below).collect();
+    write_uns(uns, &place, &drop).await
 }

@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::DataType;
+
 use crate::element::{AnnData, Frame};
 use crate::error::Result;
 use crate::kernel::Positions;
 use crate::model::VarAxis;
+use crate::sink::aligned::read_frame;
+use crate::sink::origin::{GeneSide, Origin};
 
-/// A `var` or `raw/var` of an object and the genes of it that are wanted.
+/// A `var` or `raw/var` of an origin and the genes of it that are wanted.
 #[derive(Debug)]
 pub(super) struct Genes {
-    pub(super) object: Arc<AnnData>,
+    pub(super) origin: Arc<Origin>,
     /// Whether they are `raw`'s.
     pub(super) raw: bool,
     pub(super) positions: Positions,
 }
 
-/// Which of an object's two axes of genes is looked at first; both may have the same names.
+/// Which of the two axes of genes is looked at first; both may have the same names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Var,
@@ -24,80 +30,110 @@ pub(super) enum Side {
 }
 
 impl Genes {
-    /// All genes of the object's `var`.
-    pub(super) fn all(object: &Arc<AnnData>) -> Self {
+    /// All genes of `var`.
+    pub(super) fn all(origin: &Arc<Origin>) -> Self {
         Self {
-            positions: all(object.n_vars()),
-            object: Arc::clone(object),
+            positions: origin.var.all(),
+            origin: Arc::clone(origin),
             raw: false,
         }
     }
 
-    /// Where the genes of `axis` are described: in the rows' own object if it has them, else in
-    /// the object that the axis was read from. [`None`] where nothing describes them.
+    /// Where the genes of `axis` are described: in one of the origins at hand, else in the object
+    /// that the axis was read from. [`None`] where nothing describes them.
     ///
-    /// The rows' object comes first because axes are known by their names alone: another file with
-    /// the same genes may have been opened before.
+    /// Origins come first because axes are known by their names alone: another file with the same
+    /// genes may have been opened before.
     pub(super) async fn of(
         axis: &VarAxis,
         first: Side,
-        source: Option<&Arc<AnnData>>,
+        origins: &[Arc<Origin>],
     ) -> Result<Option<Self>> {
-        if let Some(object) = source
-            && let Some(found) = Self::in_object(axis, first, object).await?
-        {
-            return Ok(Some(found));
+        let found = origins
+            .iter()
+            .find_map(|origin| Self::in_origin(axis, first, origin));
+        if found.is_some() {
+            return Ok(found);
         }
         let Some((location, _)) = axis.source() else {
             return Ok(None);
         };
         let object = AnnData::open(location).await?;
-        Self::in_object(axis, first, &object).await
+        let origin = Arc::new(Origin::of_object(&object).await?);
+        Ok(Self::in_origin(axis, first, &origin))
     }
 
-    async fn in_object(axis: &VarAxis, first: Side, object: &Arc<AnnData>) -> Result<Option<Self>> {
-        let var = object.var_axis().await?;
-        let raw = object.raw_axis().await?;
-        let mut sides = [(Some(var), false), (raw, true)];
+    fn in_origin(axis: &VarAxis, first: Side, origin: &Arc<Origin>) -> Option<Self> {
+        let mut sides = [(Some(&origin.var), false), (origin.raw.as_ref(), true)];
         if first == Side::Raw {
             sides.reverse();
         }
-        for (side, raw) in &sides {
-            if let Some(side) = side
-                && side.id() == axis.id()
-            {
-                let positions = all(side.len() as u64);
-                return Ok(Some(Self::at(object, *raw, positions)));
+        for (side, raw) in sides {
+            let Some(side) = side else {
+                continue;
+            };
+            if side.axis.id() == axis.id() {
+                return Some(Self::at(origin, raw, side.all()));
             }
             // Before the other side is asked: a selection of var's genes may have raw's names.
-            if let Some(side) = side
-                && let Some(positions) = subset(axis, side)
-            {
-                return Ok(Some(Self::at(object, *raw, Positions::new(positions))));
+            if let Some(positions) = subset(axis, &side.axis) {
+                return Some(Self::at(origin, raw, Positions::new(positions)));
             }
         }
-        Ok(None)
+        None
     }
 
-    fn at(object: &Arc<AnnData>, raw: bool, positions: Positions) -> Self {
+    fn at(origin: &Arc<Origin>, raw: bool, positions: Positions) -> Self {
         Self {
-            object: Arc::clone(object),
+            origin: Arc::clone(origin),
             raw,
             positions,
         }
     }
 
+    /// The side of the origin that describes them.
+    pub(super) fn side(&self) -> &GeneSide {
+        self.origin.side(self.raw)
+    }
+
     /// The data frame that describes them.
     pub(super) fn frame(&self) -> &Frame {
-        match self.object.raw() {
-            Some(raw) if self.raw => raw.var(),
-            _ => self.object.var(),
-        }
+        &self.side().frame
     }
 }
 
-fn all(len: u64) -> Positions {
-    Positions::Sorted(crate::model::RowSelection::all(len))
+/// The data frame that describes the genes of an axis, as a batch whose first column is their
+/// names; [`None`] where no object describes them.
+///
+/// # Errors
+/// Those of opening an object and reading its `var`.
+pub(crate) async fn frame_of_genes(
+    axis: &VarAxis,
+    raw: bool,
+    source: Option<&Arc<AnnData>>,
+) -> Result<Option<RecordBatch>> {
+    let side = if raw { Side::Raw } else { Side::Var };
+    let origin = match source {
+        Some(object) => vec![Arc::new(Origin::of_object(object).await?)],
+        None => Vec::new(),
+    };
+    match Genes::of(axis, side, &origin).await? {
+        Some(genes) => Ok(Some(read_frame(genes.frame(), &genes.positions).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The rows of a frame that came with rows of cells, for the genes of an axis: all of them, or those
+/// that were chosen. [`None`] where the frame does not describe the axis.
+pub(super) fn kept(frame: Option<&RecordBatch>, axis: Option<&VarAxis>) -> Option<RecordBatch> {
+    let (frame, axis) = frame.zip(axis)?;
+    let names = cast(frame.column(0), &DataType::Utf8).ok()?;
+    let names = names.as_string::<i32>();
+    if names == axis.names() {
+        return Some(frame.clone());
+    }
+    let positions = subset(axis, &VarAxis::new(names.clone(), None, None))?;
+    take_record_batch(frame, &UInt64Array::from(positions)).ok()
 }
 
 /// Where an axis' genes stand on another one: where the axis says, if the names there are the

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
 use crate::element::stored_name;
 use crate::error::{Error, Result};
 use crate::model::{
-    AxisRegistry, ElementKey, FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, VarAxis,
+    AxisRegistry, ElementKey, FieldMeta, FrameRegistry, MatrixKind, OBJECT_COLUMN, ROW_COLUMN,
+    VarAxis,
 };
 
 /// The places of a batch's columns, by position in the schema.
@@ -27,15 +29,18 @@ pub(super) struct Layout {
     pub(super) axis: Option<Arc<VarAxis>>,
     /// How many genes, where a column says.
     pub(super) n_vars: Option<u64>,
+    /// The frame of those genes that came with the rows.
+    pub(super) frame: Option<Arc<RecordBatch>>,
     /// The genes of `raw/X`, where it is there.
     pub(super) raw: Option<Raw>,
 }
 
-/// What the schema says of `raw/X`.
+/// What the schema says of the genes of a matrix.
 #[derive(Debug, Clone)]
 pub(super) struct Raw {
     pub(super) axis: Option<Arc<VarAxis>>,
     pub(super) n_vars: Option<u64>,
+    pub(super) frame: Option<Arc<RecordBatch>>,
 }
 
 impl Layout {
@@ -53,6 +58,7 @@ impl Layout {
             object: None,
             axis: None,
             n_vars: None,
+            frame: None,
             raw: None,
         };
         let (mut object, mut row) = (None, None);
@@ -72,6 +78,7 @@ impl Layout {
                         let genes = Raw {
                             axis: axis(field),
                             n_vars: width(field),
+                            frame: frame(field),
                         };
                         if key.as_str() == "raw/X" {
                             layout.raw = Some(genes);
@@ -115,6 +122,7 @@ impl Layout {
         }
         self.axis = self.axis.take().or_else(|| genes.axis.clone());
         self.n_vars = self.n_vars.or(genes.n_vars);
+        self.frame = self.frame.take().or_else(|| genes.frame.clone());
         Ok(())
     }
 }
@@ -159,6 +167,11 @@ fn is_frame(data_type: &DataType) -> bool {
 fn axis(field: &Field) -> Option<Arc<VarAxis>> {
     let id = FieldMeta::of(field).axis?;
     AxisRegistry::global().get(&id)
+}
+
+fn frame(field: &Field) -> Option<Arc<RecordBatch>> {
+    let id = FieldMeta::of(field).var?;
+    FrameRegistry::global().get(&id)
 }
 
 /// Number of columns of a matrix column.

@@ -2,8 +2,8 @@
 //!
 //! [`ObjectSink`] writes what batches hold, row after row (`obs`, `X`, `layers`, `obsm`, `raw/X`),
 //! and at the end what is aligned to genes or to nothing (`var`, `varm`, `varp`, `raw/var`,
-//! `raw/varm`, `uns`), which it takes from the object the rows came from, and `obsp`, re-indexed
-//! by the rows' positions there.
+//! `raw/varm`, `uns`), which it takes from the object, or the merge of objects, that the rows came
+//! from, and `obsp`, re-indexed by the rows' positions there.
 //!
 //! # Invariants
 //! - Rows are written in the order they come.
@@ -14,12 +14,16 @@ mod choice;
 mod options;
 mod layout;
 mod provenance;
+mod origin;
 mod object;
 mod finish;
 mod genes;
 mod aligned;
 
+pub(crate) use aligned::{write_column, write_frame};
 pub use choice::StorageChoice;
+pub(crate) use genes::frame_of_genes;
 pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};
 pub use options::{ObjectSize, SinkOptions};
+pub(crate) use origin::{GeneSide, Origin};

@@ -14,6 +14,7 @@ use crate::model::{AxisRegistry, ElementKey};
 use crate::sink::finish::{Parts, Rest, write_rest};
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
+use crate::sink::origin::Origin;
 use crate::sink::provenance::Provenance;
 use crate::store::{self, StoreWriter, WriteTarget};
 
@@ -34,6 +35,7 @@ pub struct ObjectSink {
     /// In the order of `layout.elements`.
     elements: Vec<ColumnWriter>,
     provenance: Provenance,
+    merges: Vec<Arc<Origin>>,
     rows: u64,
 }
 
@@ -103,12 +105,20 @@ impl ObjectSink {
             storage: options.storage,
             drop: options.drop.clone(),
             provenance: Provenance::default(),
+            merges: Vec::new(),
             rows: 0,
             writer,
             layout,
             obs,
             elements,
         })
+    }
+
+    /// Makes merges known that rows may come from; objects are opened by their names.
+    #[must_use]
+    pub(crate) fn with_merges(mut self, merges: Vec<Arc<Origin>>) -> Self {
+        self.merges = merges;
+        self
     }
 
     /// Appends rows.
@@ -175,7 +185,8 @@ impl ObjectSink {
             layout: &self.layout,
             drop: &self.drop,
         };
-        let mut rest = Box::pin(write_rest(&place, parts, self.provenance, self.rows)).await?;
+        let rest = write_rest(&place, parts, self.provenance, &self.merges, self.rows);
+        let mut rest = Box::pin(rest).await?;
         if self.layout.index.is_none() && self.rows > 0 {
             let lost = "obs_names: the query does not give them, so the cells are numbered";
             rest.warnings.push(lost.to_owned());

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type};
 
 use crate::error::{Error, Result};
 use crate::kernel::Positions;
-use crate::model::RowSelection;
+use crate::model::{RowSelection, shown};
 
 /// Collects the hidden columns. Rows in ascending order take 16 bytes per run, others 8 per row.
 #[derive(Debug, Default)]
@@ -79,7 +79,9 @@ impl Provenance {
         match &self.object {
             Some(object) if object == name => Ok(()),
             Some(object) => Err(Error::IncompatibleSchemas(format!(
-                "rows come from two objects, {object} and {name}: use merge(...) to write them as one"
+                "rows come from two objects, {} and {}: use merge(...) to write them as one",
+                shown(object),
+                shown(name)
             ))),
             None => {
                 self.object = Some(name.to_owned());

@@ -9,8 +9,9 @@ use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::references::Located;
 use crate::error::{Error, Result};
-use crate::model::{DType, ElementKey, RowSelection};
+use crate::model::{DType, ElementKey, RowSelection, is_url};
 
 /// Attributes of a node as JSON, in name order of the file. HDF5 booleans (h5py's enum) are JSON
 /// booleans, one-dimensional arrays are JSON lists, object references are their target's path.
@@ -37,6 +38,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Bytes of the whole store where that is known without a walk.
     fn bytes(&self) -> Option<u64>;
 
+    /// What tells the content that was opened from a later one, where a server says so.
+    fn version(&self) -> Option<&str> {
+        None
+    }
+
     /// What stands at `key`, [`None`] where there is nothing.
     async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>>;
 
@@ -45,6 +51,12 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Attributes of the node at `key`.
     async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>>;
+
+    /// What the store says of its nodes in a second place and does not hold, by node; nothing where
+    /// it says everything once.
+    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
+        Ok(Vec::new())
+    }
 
     /// The array at `key`.
     ///
@@ -151,6 +163,15 @@ impl ReadMetrics {
     }
 }
 
+/// Chunks that an array does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingChunks {
+    /// How many are not there.
+    pub missing: u64,
+    /// How many its shape asks for.
+    pub of: u64,
+}
+
 /// An array, open for reading. Holds descriptions and a shared file handle, no data.
 #[async_trait]
 pub trait ArrayReader: fmt::Debug + Send + Sync {
@@ -163,6 +184,12 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
         Ok(self.info().stored_bytes)
     }
 
+    /// Chunks, or shards of them, that are not stored and of how many; their values are the fill
+    /// value. [`None`] where the store does not know chunks.
+    async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
+        Ok(None)
+    }
+
     /// Reads the selected rows of the first axis (all of the others), flattened row-major into one
     /// owned, right-sized array of `info().dtype.arrow()` without nulls. A scalar has one row.
     ///
@@ -173,6 +200,14 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     /// [`Error::InvalidElement`](crate::Error::InvalidElement) or
     /// [`Error::Store`](crate::Error::Store) where bytes are missing or do not decode.
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
+
+    /// Where its chunks lie in the store's file. Reads the chunk table, not the chunks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn references(&self) -> Result<Located> {
+        Ok(Located::Nowhere("its store is not one file".to_owned()))
+    }
 }
 
 /// The kind of a store that is written.
@@ -308,7 +343,7 @@ pub struct ArraySpec {
 /// Where a store is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteTarget {
-    /// The final name.
+    /// The final name; of a zarr store it may be a URL.
     pub path: PathBuf,
     /// The kind of store.
     pub format: Format,
@@ -319,6 +354,13 @@ pub struct WriteTarget {
     /// Bytes that the run writes to all of its stores, as far as that is known before; 0 where it
     /// is not. A store may go past the page cache where they do not fit there.
     pub run_bytes: u64,
+}
+
+impl WriteTarget {
+    /// Whether it is in an object store.
+    pub(in crate::store) fn is_url(&self) -> bool {
+        is_url(&self.path.to_string_lossy())
+    }
 }
 
 /// A hierarchy of groups and arrays being written, beside its final name.
@@ -338,6 +380,21 @@ pub trait StoreWriter: fmt::Debug + Send + Sync {
     /// Creates an array whose parent exists.
     async fn create_array(&self, key: &ElementKey, spec: ArraySpec)
     -> Result<Box<dyn ArrayWriter>>;
+
+    /// Creates an array whose chunks are those of `source`, where they lie, instead of copies.
+    /// `false` where this store holds no references or wants the values of this array.
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`](crate::Error::NotImplemented) where the array can neither be
+    /// referred to nor is small enough to be written by value.
+    async fn link(
+        &self,
+        _key: &ElementKey,
+        _source: &dyn ArrayReader,
+        _attributes: &Attributes,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Closes the store; it is complete now, under its temporary name. All array writers must be
     /// finished. Several outputs of one job are all closed before the first is committed.

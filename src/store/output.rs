@@ -1,9 +1,11 @@
 //! Where an object, or a query's result, may be written.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::Format;
 use crate::error::{Error, Result};
+use crate::model::{is_url, shown};
 
 /// The folder that a path is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -13,12 +15,26 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A path as the file system has it, however it is spelt; the last name need not exist.
+/// A path as the file system has it, however it is spelt; the last name need not exist. A URL is
+/// taken by its place, without what may be secret.
 pub(crate) fn place_of(path: &Path) -> PathBuf {
+    if let Some(url) = url_of(path) {
+        let place = shown(&url).trim_end_matches('/').to_owned();
+        return PathBuf::from(match place.strip_prefix("s3a://") {
+            Some(rest) => format!("s3://{rest}"),
+            None => place,
+        });
+    }
     match (folder_of(path).canonicalize(), path.file_name()) {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => path.to_owned(),
     }
+}
+
+/// A path that is a URL.
+pub(crate) fn url_of(path: &Path) -> Option<Cow<'_, str>> {
+    let text = path.to_string_lossy();
+    is_url(&text).then_some(text)
 }
 
 /// Bytes of a file, or of all files in a folder; 0 of what cannot be read.
@@ -35,7 +51,7 @@ pub(crate) fn bytes_of(path: &Path) -> u64 {
 /// An output that may not be written.
 pub(crate) fn refuse(path: &Path, reason: &str) -> Error {
     Error::OutputRefused {
-        path: path.display().to_string(),
+        path: shown(&path.to_string_lossy()).into_owned(),
         reason: reason.to_owned(),
     }
 }
@@ -51,6 +67,20 @@ pub(crate) fn check_name(path: &Path, format: Format) -> Result<()> {
             path.display().to_string(),
             format!("an output's name must end in .{}", format.ending()),
         )),
+    }
+}
+
+/// Holds the place of an object to be written to its format.
+///
+/// # Errors
+/// [`Error::OutputRefused`] for an h5ad in an object store, where nothing is written in place.
+pub(crate) fn check_place(path: &Path, format: Format) -> Result<()> {
+    match (url_of(path), format) {
+        (Some(_), Format::H5ad) => Err(refuse(
+            path,
+            "an .h5ad is not written to an object store: write a .zarr there, or the .h5ad to a disk",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -72,9 +102,12 @@ pub(crate) fn format_of_name(path: &Path) -> Result<Format> {
 pub(crate) struct Inputs(Vec<PathBuf>);
 
 impl Inputs {
-    /// Those of the paths that exist.
+    /// Those of the paths that exist, and URLs.
     pub(crate) fn of<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Self {
-        let there = paths.into_iter().map(|path| path.as_ref().canonicalize());
+        let there = paths.into_iter().map(|path| match url_of(path.as_ref()) {
+            Some(_) => Ok(place_of(path.as_ref())),
+            None => path.as_ref().canonicalize(),
+        });
         Self(there.filter_map(std::result::Result::ok).collect())
     }
 
@@ -95,5 +128,34 @@ impl Inputs {
             return Err(refuse(output, "an input lies inside of it"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_inputs_by_their_place() {
+        let inputs = Inputs::of(["s3://cells/a/x.zarr/", "https://host/y.h5ad?sig=1"]);
+        for refused in [
+            "s3a://cells/a/x.zarr",
+            "s3://cells/a/x.zarr/sub.zarr",
+            "s3://cells/a",
+        ] {
+            assert!(inputs.check(Path::new(refused)).is_err(), "{refused}");
+        }
+        for fine in ["s3://cells/a/x2.zarr", "s3://other/a/x.zarr", "x.zarr"] {
+            inputs.check(Path::new(fine)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_h5ad_does_not_go_to_a_bucket() {
+        let url = Path::new("s3://cells/x.h5ad");
+        let error = check_place(url, Format::H5ad).unwrap_err().to_string();
+        assert!(error.contains("write a .zarr there"), "{error}");
+        check_place(Path::new("x.h5ad"), Format::H5ad).unwrap();
+        check_place(Path::new("gs://cells/x.zarr"), Format::ZARR).unwrap();
     }
 }

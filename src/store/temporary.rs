@@ -9,7 +9,8 @@ use super::{WriteTarget, ZARR_DOCUMENTS, folder_of, refuse};
 use crate::error::{Error, Result};
 
 /// Why an output is refused that is there already.
-const EXISTS: &str = "it exists already; --overwrite (of COPY, the option 'overwrite') replaces it";
+pub(super) const EXISTS: &str =
+    "it exists already; --overwrite (of COPY, the option 'overwrite') replaces it";
 
 /// Why a folder is not replaced: what goes with it would go without a trace.
 const NO_STORE: &str = "it is a folder, but no zarr store";

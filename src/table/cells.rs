@@ -4,17 +4,20 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::element::AnnData;
 use crate::error::{Error, Result};
 use crate::model::{OBJECT_COLUMN, ROW_COLUMN, RowSelection};
-use crate::table::description::ScanDescription;
+use crate::table::description::{OrderedRows, ScanDescription};
 use crate::table::kind::TableKind;
 use crate::table::layout::Layout;
 use crate::table::source::{AnnDataSource, scan_plan};
+use crate::table::weigh::{RowWeight, weigh};
 
 /// Which cells, genes and columns to scan.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct CellsScan {
     pub rows: RowSelection,
     /// Ranges of ranks in `rows`, one partition each.
     pub partitions: Vec<Range<u64>>,
+    /// The order they are read in, where it is not the object's; ranks count in it.
+    pub order: Option<OrderedRows>,
     /// Positions of the genes that `X` and layers are restricted to; `raw_X` keeps all.
     pub genes: Option<Arc<[u64]>>,
     /// Whether `__object` and `__row` are added at the end.
@@ -35,12 +40,37 @@ pub struct CellsScan {
     pub batch_bytes: usize,
 }
 
+/// What a row of these cells weighs.
+///
+/// # Errors
+/// [`Error::InvalidOption`] for genes that are not on the axis.
+pub(crate) fn weigh_cells(scan: &CellsScan) -> Result<RowWeight> {
+    let description = ScanDescription {
+        genes: scan.genes.clone(),
+        ..ScanDescription::new(scan.object.location().clone(), TableKind::Cells)
+    };
+    let layout = Layout::of(&scan.object, &description)?;
+    Ok(weigh(&layout, |name| {
+        let columns = scan.columns.as_ref();
+        columns.is_none_or(|columns| columns.iter().any(|column| column == name))
+    }))
+}
+
 /// The leaf that reads these cells: rows in order, batches owned and cut by bytes.
 ///
 /// # Errors
 /// [`Error::ElementNotFound`] for a column that `cells` does not have; [`Error::OutOfRange`] for
 /// rows beyond the object's; [`Error::InvalidOption`] for genes that are not on the axis.
 pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
+    scan_cells_where(scan, |_| Ok(Vec::new()))
+}
+
+/// As [`scan_cells`], of those cells that satisfy all conjuncts, which are over the schema of all
+/// columns.
+pub(crate) fn scan_cells_where(
+    scan: CellsScan,
+    conjuncts: impl FnOnce(&SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let n_obs = scan.object.n_obs();
     if scan.rows.end() > n_obs {
         return Err(Error::OutOfRange {
@@ -52,6 +82,7 @@ pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
     }
     let description = ScanDescription {
         rows: (scan.rows != RowSelection::all(n_obs)).then_some(scan.rows),
+        order: scan.order,
         genes: scan.genes,
         provenance: scan.provenance,
         batch_bytes: scan.batch_bytes,
@@ -63,7 +94,8 @@ pub fn scan_cells(scan: CellsScan) -> Result<Arc<dyn ExecutionPlan>> {
         Arc::new(description),
         TableSchema::from(Arc::clone(&schema)),
     )
-    .with_layout(layout);
+    .with_layout(layout)
+    .with_conjuncts(conjuncts(&schema)?);
     if let Some(mut names) = scan.columns {
         if scan.provenance {
             names.extend([OBJECT_COLUMN.to_owned(), ROW_COLUMN.to_owned()]);

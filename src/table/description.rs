@@ -6,7 +6,8 @@ use datafusion::common::{DataFusionError, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::element::AnnData;
-use crate::model::{Location, RowSelection};
+use crate::kernel::Blocks;
+use crate::model::{Location, RowOrder, RowSelection};
 use crate::table::kind::TableKind;
 use crate::table::layout::Layout;
 
@@ -25,12 +26,29 @@ pub struct ScanDescription {
     pub table: TableKind,
     /// Rows of the axis to read; partitions are ranges of ranks in it. All rows where absent.
     pub rows: Option<RowSelection>,
+    /// The order they are read in, where it is not the object's; ranks count in it.
+    #[serde(default)]
+    pub order: Option<OrderedRows>,
     /// Positions of the genes that `X` and the layers are restricted to.
     pub genes: Option<Arc<[u64]>>,
     /// Whether the hidden columns `__object` and `__row` are added.
     pub provenance: bool,
     /// Bytes of matrix rows per batch.
     pub batch_bytes: usize,
+}
+
+/// Rows in a seeded order, and the memory that reading them so may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderedRows {
+    /// The order.
+    pub order: RowOrder,
+    /// Blocks of adjacent rows that stay together, for an order that is not exact.
+    #[serde(default)]
+    pub blocks: Option<Blocks>,
+    /// Bytes of the rows that a partition reads at a time, and then puts in order.
+    pub window_bytes: u64,
+    /// Bytes of the columns that are read once for all partitions.
+    pub held_bytes: u64,
 }
 
 impl ScanDescription {
@@ -40,6 +58,7 @@ impl ScanDescription {
             location,
             table,
             rows: None,
+            order: None,
             genes: None,
             provenance: false,
             batch_bytes: DEFAULT_BATCH_BYTES,
@@ -59,7 +78,8 @@ impl ScanDescription {
 
     /// What messages and plans call the object: the file's name and the group.
     pub(crate) fn label(&self) -> String {
-        let path = self.location.path().trim_end_matches('/');
+        let path = self.location.shown_path();
+        let path = path.trim_end_matches('/');
         let name = path.rsplit('/').next().unwrap_or(path);
         match self.location.group() {
             "" => name.to_owned(),

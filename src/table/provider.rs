@@ -96,6 +96,16 @@ impl AnnDataTable {
         }
     }
 
+    /// Whether it has a row per cell or gene, and so a position for each.
+    pub(crate) fn has_positions(&self) -> bool {
+        let first = self
+            .schema
+            .fields()
+            .first()
+            .map(|field| field.name().as_str());
+        matches!(first, Some("obs_idx" | "var_idx")) && self.n_rows == Some(self.axis_len)
+    }
+
     /// The source of an unfiltered scan of all columns.
     fn source(&self) -> AnnDataSource {
         let schema = TableSchema::from(Arc::clone(&self.schema));
@@ -151,12 +161,14 @@ impl TableProvider for AnnDataTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         use TableProviderFilterPushDown::{Exact, Unsupported};
-        let taken = |filter: &&Expr| {
-            let subquery = filter.exists(|e| Ok(needs_planning(e))).unwrap_or(true);
-            if subquery { Unsupported } else { Exact }
-        };
+        let taken = |filter: &&Expr| if is_plain(filter) { Exact } else { Unsupported };
         Ok(filters.iter().map(taken).collect())
     }
+}
+
+/// Whether a condition can be evaluated where rows are read.
+pub(crate) fn is_plain(filter: &Expr) -> bool {
+    !filter.exists(|e| Ok(needs_planning(e))).unwrap_or(true)
 }
 
 /// What only the planner can evaluate.

@@ -31,7 +31,7 @@ use tokio::sync::OnceCell;
 
 use crate::table::description::ScanDescription;
 use crate::table::layout::Layout;
-use crate::table::scan::{self, Scan};
+use crate::table::scan::{self, Ordered, Scan};
 
 /// A scan of one table: predicate, projection and matrix functions run inside it.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct AnnDataSource {
     description: Arc<ScanDescription>,
     /// The open object: set where the plan was made in this process, else on first use.
     layout: Arc<OnceCell<Arc<Layout>>>,
+    /// What partitions share where rows come in a seeded order: set by the first.
+    ordered: Arc<OnceCell<Arc<Ordered>>>,
     table_schema: TableSchema,
     projection: ProjectionExprs,
     conjuncts: Vec<Arc<dyn PhysicalExpr>>,
@@ -53,6 +55,7 @@ impl AnnDataSource {
         Self {
             description,
             layout: Arc::new(OnceCell::new()),
+            ordered: Arc::default(),
             projection: ProjectionExprs::from_indices(&columns, table_schema.table_schema()),
             table_schema,
             conjuncts: Vec::new(),
@@ -180,7 +183,8 @@ pub(crate) fn scan_config(
         })
         .collect::<Result<Vec<_>>>()?;
     // The order of positions is the order of rows, so sorting by it costs nothing.
-    let ordering = match schema.fields().first() {
+    let in_order = source.description.order.is_none();
+    let ordering = match schema.fields().first().filter(|_| in_order) {
         Some(field) if field.name() == "obs_idx" || field.name() == "var_idx" => {
             let position = Arc::new(Column::new(field.name(), 0));
             LexOrdering::new([PhysicalSortExpr::new_default(position)])
@@ -241,7 +245,20 @@ impl FileOpener for AnnDataOpener {
                     source.description.table
                 );
             }
+            let order = match (&source.description.order, layout.as_ref()) {
+                (Some(by), Layout::Aligned(table)) => Some(Arc::clone(
+                    source
+                        .ordered
+                        .get_or_init(|| async {
+                            let rows = source.description.rows.as_ref();
+                            Arc::new(Ordered::new(table, rows, by))
+                        })
+                        .await,
+                )),
+                _ => None,
+            };
             Ok(scan::open(Scan {
+                order,
                 layout: Arc::clone(layout),
                 rows: source.description.rows.clone(),
                 ranks: start..end,
@@ -251,7 +268,8 @@ impl FileOpener for AnnDataOpener {
                 batch_bytes: source.description.batch_bytes,
                 batch_size: source.batch_size,
                 limit,
-                metrics: scan::ScanMetrics::new(&source.metrics, partition),
+                is_remote: source.description.location.is_url(),
+                metrics: Arc::new(scan::ScanMetrics::new(&source.metrics, partition)),
             }))
         }))
     }
@@ -326,6 +344,14 @@ impl FileSource for AnnDataSource {
         }
         if let Some(rows) = &self.description.rows {
             write!(f, ", rows={}", rows.len())?;
+        }
+        if let Some(by) = &self.description.order {
+            let kind = if by.blocks.is_some() {
+                "blocks"
+            } else {
+                "shuffle"
+            };
+            write!(f, ", order={kind}({})", by.order.seed)?;
         }
         Ok(())
     }

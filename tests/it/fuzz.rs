@@ -264,6 +264,7 @@ async fn exercise(path: &Path, folder: &Path) {
         csv: None,
         predicate: None,
         genes: None,
+        shuffle: None,
         output_names: None,
         run: RunOptions::default(),
     };

@@ -14,11 +14,15 @@ mod element_broken;
 mod element_read;
 mod fuzz;
 mod memory;
+mod merge;
 mod layering;
 mod ops;
+mod remote;
+mod shuffle;
 mod sink;
 mod tables;
 mod zarr_write;
+mod zarr_broken;
 
 /// Where the shared test data is, if it is here: `ANNFUSION_SHARED`, else beside the checkout.
 /// Says so visibly where it is not.

@@ -265,6 +265,7 @@ fn options(folder: &Path, cut: Cut) -> SliceOptions {
         csv: None,
         predicate: None,
         genes: None,
+        shuffle: None,
         output_names: None,
         run: RunOptions::default(),
     }

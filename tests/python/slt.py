@@ -26,16 +26,20 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file: the objects it opens, by schema, and its queries that have an answer."""
+    """A file: the objects it opens, by schema, its queries that have an answer, and all its SQL in order.
+
+    Of the SQL, a query is a `Query` and a statement is text.
+    """
 
     name: str
     opens: dict
     queries: list
+    script: list
 
 
 def read(path):
     """Reads a file. Queries that must fail have a message for an answer and are left out."""
-    opens, queries = {}, []
+    opens, queries, script = {}, [], []
     name = str(path.relative_to(FOLDER).with_suffix(""))
     lines = path.read_text().splitlines()
     for i, line in enumerate(lines):
@@ -46,7 +50,11 @@ def read(path):
             end = lines.index("", i) if "" in lines[i:] else len(lines)
             rule = lines.index("----", i, end)
             queries.append(Query(name, i + 1, " ".join(lines[i + 1 : rule]), tuple(lines[rule + 1 : end])))
-    return File(name, opens, queries)
+            script.append(queries[-1])
+        elif line == "statement ok" and not lines[i + 1].startswith("open "):
+            end = lines.index("", i) if "" in lines[i:] else len(lines)
+            script.append(" ".join(lines[i + 1 : end]))
+    return File(name, opens, queries, script)
 
 
 def files(*folders):

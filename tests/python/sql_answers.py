@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from shuffle_order import order
 from test_query import tables_of
 
 # What SQL's tables and functions are.
@@ -35,6 +36,10 @@ def gene(a, name):
 def cells(a):
     """obs with what queries ask of X."""
     return a.obs.assign(total=total_counts(a.X), n=n_genes(a.X), obs_names=a.obs_names.astype(str))
+
+
+def of_type(a, name):
+    return cells(a)[a.obs["cell_type"] == name]
 
 
 def coo(a):
@@ -319,6 +324,40 @@ ANSWERS = {
         "COPY (SELECT * FROM cells) TO '$OUT/by_type' STORED AS H5AD PARTITIONED BY (cell_type)":
             lambda a: a.n_obs,
     },
+    "guide/07_parquet": {
+        "COPY (SELECT * FROM cells) TO '$OUT/cells.parquet'":
+            lambda a: a.n_obs,
+        "SELECT sum(total_counts(X)) FROM p":
+            lambda a: float(a.X.sum()),
+        "SELECT sum(gene(X, 'CCR7')) FROM p":
+            lambda a: float(gene(a, "CCR7").sum()),
+        "COPY (SELECT * FROM p WHERE cell_type = 'B') TO '$OUT/of_parquet.h5ad' STORED AS H5AD":
+            lambda a: int((a.obs["cell_type"] == "B").sum()),
+        "SELECT count(*) FROM read_anndata('$OUT/of_parquet.h5ad', 'var')":
+            lambda a: a.n_vars,
+    },
+    "guide/05_shuffle": {
+        "SELECT obs_idx FROM shuffle('cells', 42) LIMIT 4":
+            lambda a: order(42, a.n_obs)[:4],
+        "SELECT obs_idx FROM shuffle('cells', 43) LIMIT 4":
+            lambda a: order(43, a.n_obs)[:4],
+        "SELECT count(*), count(DISTINCT obs_idx) FROM shuffle('cells', 42)":
+            lambda a: (a.n_obs, a.n_obs),
+        "SELECT obs_idx, total_counts(X) FROM shuffle('cells', 42) WHERE cell_type = 'B' LIMIT 3":
+            lambda a: [(i, total_counts(a.X)[i]) for i in order(42, a.n_obs) if a.obs["cell_type"].iloc[i] == "B"][:3],
+        "COPY (SELECT * FROM shuffle('cells', 42)) TO '$OUT/shuffled.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs,
+        "SELECT obs_names FROM read_anndata('$OUT/shuffled.h5ad', 'obs') LIMIT 2":
+            lambda a: list(a.obs_names[order(42, a.n_obs)[:2]]),
+        "COPY (SELECT * FROM cells WHERE obs_idx < 150) TO '$OUT/a.h5ad' STORED AS H5AD":
+            lambda a: 150,
+        "COPY (SELECT * FROM cells WHERE obs_idx >= 150) TO '$OUT/b.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs - 150,
+        "SELECT obs_names FROM shuffle('$OUT/a.h5ad', '$OUT/b.h5ad', 42) LIMIT 2":
+            lambda a: list(a.obs_names[order(42, a.n_obs)[:2]]),
+        "SELECT obs_idx FROM shuffle('b_cells', 42) LIMIT 3":
+            lambda a: [int(np.flatnonzero(a.obs["cell_type"] == "B")[i]) for i in order(42, int((a.obs["cell_type"] == "B").sum()))[:3]],
+    },
     "element/encodings": {
         "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 'cells' ORDER BY ordinal_position":
             cells_columns,
@@ -398,6 +437,34 @@ ANSWERS = {
             lambda a: [(path, encoding, value[:60]) for path, encoding, value in uns_rows(dict(a.uns))[:12]],
         "SELECT value FROM uns WHERE path = 'dataset_name'":
             lambda a: compact(a.uns["dataset_name"]),
+    },
+    "guide/06_merge": {
+        "COPY (SELECT * FROM cells) TO '$OUT/by' STORED AS H5AD PARTITIONED BY (cell_type)":
+            lambda a: a.n_obs,
+        "COPY (SELECT *, total_counts(X) AS depth FROM cells WHERE cell_type = 'B') TO '$OUT/deep.h5ad' STORED AS H5AD":
+            lambda a: len(of_type(a, "B")),
+        "SELECT count(*), max(obs_idx) FROM merge('$OUT/by_*.h5ad')":
+            lambda a: [(a.n_obs, a.n_obs - 1)],
+        "SELECT cell_type, sum(total_counts(X)) FROM merge('$OUT/by_*.h5ad') GROUP BY cell_type ORDER BY cell_type":
+            lambda a: sorted((k, f["total"].sum()) for k, f in cells(a).groupby("cell_type", observed=True)),
+        "SELECT batch_of, count(*), count(depth) FROM merge('$OUT/by_B.h5ad', '$OUT/deep.h5ad', {'join': 'outer', 'label': 'batch_of', 'keys': ['plain', 'deep'], 'index_unique': '-'}) GROUP BY batch_of ORDER BY batch_of":
+            lambda a: [("deep", *twice(len(of_type(a, "B")))), ("plain", len(of_type(a, "B")), 0)],
+        "SELECT obs_names FROM merge('$OUT/by_B.h5ad', '$OUT/deep.h5ad', {'keys': ['plain', 'deep'], 'index_unique': '-'}) WHERE obs_idx IN (0, 66) ORDER BY obs_idx":
+            lambda a: [f"{of_type(a, 'B').index[0]}-{key}" for key in ("plain", "deep")],
+        "COPY (SELECT * FROM merge('$OUT/by_*.h5ad', {'merge': 'same', 'uns_merge': 'same'})) TO '$OUT/all.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs,
+        "SELECT count(*) FROM read_anndata('$OUT/all.h5ad', 'var')":
+            lambda a: a.n_vars,
+        "SELECT cell_type, count(*) FROM read_anndata('$OUT/all.h5ad', 'obs') GROUP BY cell_type ORDER BY cell_type":
+            lambda a: sorted(sizes(a.obs["cell_type"])),
+        "SELECT count(*) FROM merge('$OUT/by_*.h5ad') WHERE cell_type = 'B' AND total_counts(X) > 40":
+            lambda a: (of_type(a, "B")["total"] > 40).sum(),
+    },
+    "plan/merge": {
+        "COPY (SELECT * FROM cells WHERE cell_type = 'B') TO '$OUT/b.h5ad' STORED AS H5AD":
+            lambda a: len(of_type(a, "B")),
+        "COPY (SELECT * FROM cells WHERE cell_type <> 'B') TO '$OUT/other.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs - len(of_type(a, "B")),
     },
     "plan/pushdown": {
         "EXPLAIN SELECT count(*) FROM cells":

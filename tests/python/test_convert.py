@@ -1,6 +1,8 @@
 """What `convert` writes: every format opens in anndata and zarr, and equals what was read."""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import anndata
@@ -261,3 +263,85 @@ def test_names_that_begin_with_a_dot_survive(annfusion, tmp_path):
     annfusion("convert", tmp_path / "a.h5ad", tmp_path / "b.zarr")
     annfusion("convert", tmp_path / "b.zarr", tmp_path / "c.h5ad")
     check_equal("dots", objects.read(tmp_path / "c.h5ad"), a)
+
+
+def with_odd_values(path, kind, compression=None):
+    """An object whose dense matrices hold NaN, infinities, both zeros and the smallest number."""
+    rng = np.random.default_rng(0)
+    x = rng.poisson(0.3, (700, 90)).astype(kind)
+    if np.dtype(kind).kind == "f":
+        x[::7, 3], x[1, 1], x[2, 2], x[3, :] = np.nan, np.inf, -0.0, -0.0
+        x[4, 5] = np.finfo(kind).smallest_subnormal
+    a = anndata.AnnData(x)
+    a.layers["flags"], a.layers["kept"] = x > 0, x * 2
+    a.raw = anndata.AnnData(x[:, :40])
+    a.write_h5ad(path, compression=compression)
+    return a
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i2", "u1", "i8"])
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_dense_becomes_what_scipy_makes_of_it(annfusion, tmp_path, kind, form):
+    source, path, back = tmp_path / "a.h5ad", tmp_path / f"b.{form}", tmp_path / "c.h5ad"
+    a = with_odd_values(source, kind, "gzip" if kind == "f4" else None)
+    annfusion("convert", source, path, "--sparse", "X", "--sparse", "layers/flags", "--sparse", "raw/X")
+    b = objects.read(path)
+    pairs = [(a.X, b.X), (a.layers["flags"], b.layers["flags"]), (a.raw.X, b.raw.X)]
+    for dense, sparse in pairs:
+        expected = sp.csr_matrix(dense)
+        assert sparse.format == "csr" and sparse.shape == expected.shape
+        for part in ("data", "indices", "indptr"):
+            actual, wanted = getattr(sparse, part), getattr(expected, part)
+            assert actual.dtype == wanted.dtype, part
+            np.testing.assert_array_equal(actual, wanted)
+    assert type(b.layers["kept"]) is np.ndarray
+    annfusion("verify", path)
+    annfusion("convert", path, back, "--dense", "all")
+    c = objects.read(back)
+    for element in ("X", "flags"):
+        actual, expected = (c.X, a.X) if element == "X" else (c.layers[element], a.layers[element])
+        assert type(actual) is np.ndarray and actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(c.raw.X, a.raw.X)
+    if form == "zarr":
+        done = annfusion("convert", source, tmp_path / "d.zarr", "--sparse", "all", "--layout", "annbatch")
+        np.testing.assert_array_equal(objects.read(tmp_path / "d.zarr").X.toarray(), a.X)
+
+
+def test_forms_are_refused_by_name(annfusion, synth, tmp_path):
+    path = tmp_path / "x.h5ad"
+    for chosen, named in [
+        (["--sparse", "layers/none"], "layers/none"),
+        (["--dense", "obsm/X_pca"], "obsm/X_pca"),
+        (["--dense", "X", "--sparse", "X"], "both"),
+        (["--dense", "X", "--drop", "X"], "X is no matrix"),
+    ]:
+        done = annfusion("convert", synth, path, *chosen, check=False)
+        assert done.returncode == 1 and named in done.stderr, done.stderr
+        assert not path.exists()
+    annfusion("convert", synth, path, "--sparse", "all")
+    check_equal("synth", objects.read(path), objects.read(synth))
+    a = objects.read(synth)
+    genes = ",".join(a.var_names[5:25])
+    annfusion("convert", synth, path, "--overwrite", "--dense", "X", "--genes", genes)
+    np.testing.assert_array_equal(objects.read(path).X, a[:, 5:25].X.toarray())
+
+
+def test_forms_take_little_memory(annfusion, tmp_path):
+    """40,000 × 2,000 values: 320 MB dense."""
+    source, dense, sparse = tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "c.h5ad"
+    annfusion("synth", source, "--n-obs", 40_000, "--n-vars", 2000, "--mean-genes", 40)
+    for arguments in (["convert", source, dense, "--dense", "X"], ["convert", dense, sparse, "--sparse", "X"]):
+        assert peak_bytes([annfusion.path, *map(str, arguments)]) < 300 << 20
+    annfusion("verify", source, sparse)
+
+
+def peak_bytes(command):
+    """The most memory that a program held."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, capture_output=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    return int(done.stdout) << 10

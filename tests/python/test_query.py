@@ -268,7 +268,6 @@ def test_usage_errors_exit_with_2(annfusion, tmp_path):
     for line in (
         ["query", "x.h5ad", "SELECT 1", "-o", "out.xyz"],
         ["query", "x.h5ad", ""],
-        ["slice", "x.h5ad", "out", "--shuffle"],
         ["slice", "x.h5ad", "out", "--memory-limit", "1MB"],
         ["slice", "x.h5ad", "out", "--explain", "--dry-run"],
         ["filter", "x.h5ad", "out.txt", "--where", "true"],

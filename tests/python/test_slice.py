@@ -77,12 +77,6 @@ def test_output_names(annfusion, synth, tmp_path):
     assert objects.read(tmp_path / "second.h5ad").n_obs == 1000
 
 
-def test_shuffle_is_refused_clearly(annfusion, synth, tmp_path):
-    done = annfusion("slice", synth, tmp_path / "out", "--shuffle", check=False)
-    assert done.returncode == 2
-    assert "not implemented" in done.stderr and "--shuffle" in done.stderr
-
-
 def test_what_is_no_part_of_anndata_is_named(annfusion, synth, tmp_path):
     source = tmp_path / "source.h5ad"
     source.write_bytes(synth.read_bytes())

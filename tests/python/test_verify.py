@@ -1,5 +1,8 @@
 """`verify` finds what was broken, and says where."""
 
+import json
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -80,3 +83,33 @@ def test_objects_say_what_only_one_has(annfusion, synth, tmp_path):
     done = annfusion("verify", synth, tmp_path / "other.h5ad", check=False)
     for line in ("obs/S_score: only here", "obsm/X_pca: only here", "layers/more: only there", "uns/synth"):
         assert line in done.stdout, done.stdout
+
+
+def test_what_a_zarr_store_lacks_is_said(annfusion, synth, tmp_path):
+    for version in (2, 3):
+        path = tmp_path / f"{version}.zarr"
+        annfusion("convert", synth, path, "--zarr-version", version, "--no-shards", "--chunk-size", 100)
+        done = annfusion("verify", path)
+        assert "not stored" not in done.stdout
+        chunk = path / "X/data" / ("1" if version == 2 else "c/1")
+        chunk.unlink()
+        done = annfusion("verify", path)
+        assert "X/data: 1 of " in done.stdout + done.stderr
+        document = path / "obsm/X_pca" / (".zarray" if version == 2 else "zarr.json")
+        said = json.loads(document.read_text())
+        document.write_text(json.dumps({**said, "fill_value": 3.0}))
+        done = annfusion("verify", path, check=False)
+        assert done.returncode == 1 and "obsm/X_pca" in done.stdout and "fill_value" in done.stdout
+        shutil.rmtree(path / "obsm/X_pca")
+        done = annfusion("verify", path, check=False)
+        assert done.returncode == 1 and "is not there" in done.stdout
+
+
+def test_entries_behind_the_last_row_are_noted(annfusion, synth, tmp_path):
+    path = tmp_path / "x.h5ad"
+    shutil.copy(synth, path)
+    with h5py.File(path, "r+") as file:
+        for name in ("data", "indices"):
+            file["X"][name].resize((file["X"][name].shape[0] + 3,))
+    done = annfusion("verify", path)
+    assert "belong to no row" in done.stdout + done.stderr

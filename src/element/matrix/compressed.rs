@@ -13,6 +13,7 @@ use arrow::datatypes::{
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
+use crate::element::held::HeldArray;
 use crate::element::node::Node;
 use crate::element::{EntryParts, MatrixShape};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ use crate::model::{ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, mat
 use crate::store::{ArrayReader, ReadMetrics};
 
 /// The three arrays of a sparse matrix, lengths checked against each other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Compressed {
     pub(crate) url: String,
     pub(crate) key: ElementKey,
@@ -104,6 +105,20 @@ impl Compressed {
             indices,
             data,
         })
+    }
+
+    /// Whether entries are compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        let mut arrays = [&self.indices, &self.data].into_iter();
+        arrays.any(|array| !array.info().filters.is_empty())
+    }
+
+    /// The same arrays, of which `indptr` is read once and kept.
+    pub(crate) fn with_held_indptr(&self) -> Self {
+        Self {
+            indptr: Arc::new(HeldArray::new(Arc::clone(&self.indptr))),
+            ..self.clone()
+        }
     }
 
     /// A matrix by column over arrays at hand, unchecked.

@@ -14,7 +14,7 @@ use crate::model::{ElementKey, RowSelection, VarAxis};
 use crate::store::ReadMetrics;
 
 /// A matrix stored by row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct CsrMatrix {
     field: FieldRef,
     shape: MatrixShape,
@@ -86,6 +86,17 @@ impl MatrixReader for CsrMatrix {
 
     async fn offsets(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Vec<u64>> {
         Ok(self.arrays.spans(rows, metrics).await?.offsets)
+    }
+
+    fn is_compressed(&self) -> bool {
+        self.arrays.is_compressed()
+    }
+
+    fn with_held_lengths(&self) -> Option<Arc<dyn MatrixReader>> {
+        Some(Arc::new(Self {
+            arrays: self.arrays.with_held_indptr(),
+            ..self.clone()
+        }))
     }
 
     async fn entries(

@@ -166,6 +166,10 @@ impl MatrixReader for DenseMatrix {
             .collect())
     }
 
+    fn is_compressed(&self) -> bool {
+        self.values.is_compressed()
+    }
+
     async fn entries(
         &self,
         rows: &RowSelection,

@@ -87,7 +87,7 @@ impl Transposed {
             };
             (vec![whole], None)
         } else {
-            let file = scratch::file().map_err(|e| io_error(matrix, e))?;
+            let file = scratch::scratch_file().map_err(|e| io_error(matrix, e))?;
             (cut_buckets(&offsets, record, limits.bucket), Some(file))
         };
         let mut scatter = Scatter::try_new(matrix, &offsets, buckets, file, column, value)?;

@@ -89,7 +89,7 @@ pub async fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<Re
             path: options.output.clone(),
             n_obs: options.n_obs,
             n_vars: options.n_vars.into(),
-            bytes: store::bytes_of(&options.output),
+            bytes: store::bytes_at(&options.output).await,
         }],
         seconds: began.elapsed().as_secs_f64(),
         ..Report::default()

@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 
 use super::blocks::blocks;
+use super::storage::check_storage;
 use super::{Verification, VerifyOptions};
 use crate::element::{AnnData, ColumnReader, Frame, MatrixReader, inspect_elements};
 use crate::error::{Error, Result};
@@ -15,7 +16,9 @@ use crate::ops::Progress;
 use crate::store::{self, ReadMetrics};
 
 /// Reads an object whole and says what is wrong with it: lengths that disagree, `indptr` that
-/// decreases, indices and codes out of range, categories that repeat, bytes that do not decode.
+/// decreases, indices and codes out of range, categories that repeat, bytes that do not decode,
+/// consolidated metadata that is not what the nodes say. Notes say where chunks are not stored, and
+/// where a sparse matrix holds entries behind its last row.
 ///
 /// # Errors
 /// [`Error::StoreNotFound`] where there is nothing to check. What is wrong with the object is a
@@ -32,6 +35,7 @@ pub async fn verify(
         Ok(elements) => found.elements = u64::try_from(elements.len()).unwrap_or(u64::MAX),
         Err(error) => found.failed("/", &error),
     }
+    check_storage(&store, &root, &mut found).await;
     let object = match AnnData::open(location).await {
         Ok(object) => object,
         Err(error @ Error::StoreNotFound { .. }) => return Err(error),

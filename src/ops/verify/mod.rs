@@ -10,6 +10,7 @@
 mod blocks;
 mod check;
 mod compare;
+mod storage;
 mod uns;
 mod values;
 
@@ -51,7 +52,7 @@ pub struct Verification {
     pub elements: u64,
     /// What is wrong or different; empty where all is well.
     pub findings: Vec<Finding>,
-    /// What AnnData allows but often surprises: repeated names, unsorted indices.
+    /// What AnnData allows but often surprises: repeated names, unsorted indices, missing chunks.
     pub notes: Vec<String>,
     /// Whether there may be more findings than these.
     pub stopped: bool,

@@ -14,7 +14,7 @@ pub(in crate::store) enum Fault {
     Io(#[from] std::io::Error),
     /// The metadata does not parse.
     #[error("{0}")]
-    Format(#[from] hdf5_pure::Error),
+    Format(hdf5_pure::Error),
     /// The reference library refused.
     #[error("{0}")]
     Library(#[from] hdf5::Error),
@@ -27,6 +27,18 @@ pub(in crate::store) enum Fault {
     /// Arrow refused the parts.
     #[error("{0}")]
     Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl From<hdf5_pure::Error> for Fault {
+    /// What the parser hands through from the bytes below it stays an error of theirs.
+    fn from(error: hdf5_pure::Error) -> Self {
+        match error {
+            hdf5_pure::Error::Format(hdf5_pure::FormatError::Source(text)) => {
+                Self::Io(std::io::Error::other(text))
+            }
+            other => Self::Format(other),
+        }
+    }
 }
 
 impl Fault {

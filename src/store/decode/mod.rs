@@ -9,6 +9,7 @@ mod output;
 mod arrow;
 mod bands;
 mod recent;
+mod once;
 mod room;
 mod background;
 
@@ -17,6 +18,7 @@ pub(in crate::store) use background::in_background;
 pub(in crate::store) use bands::bands;
 pub(in crate::store) use fault::{Fault, guard, panicked};
 pub(in crate::store) use layout::{Disk, Member, Padding, complex};
+pub(in crate::store) use once::Once;
 pub(in crate::store) use output::{Bytes, Initialised, zeroed};
 pub(in crate::store) use recent::Recent;
 pub(in crate::store) use room::Room;

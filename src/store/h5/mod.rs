@@ -3,5 +3,5 @@
 mod read;
 mod write;
 
-pub(super) use read::open;
+pub(super) use read::{open, open_object};
 pub(super) use write::create;

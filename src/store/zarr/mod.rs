@@ -6,8 +6,8 @@ mod shard;
 mod read;
 mod write;
 
-pub(super) use read::{is_zarr, open};
-pub(super) use write::create;
+pub(super) use read::{is_zarr, open, open_remote, remote_tag};
+pub(super) use write::{create, create_references};
 
 /// Documents that describe nodes, the one that says most of a store's version first. No node is
 /// called like one of them.

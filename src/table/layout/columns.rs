@@ -71,7 +71,7 @@ impl Columns {
     pub(super) fn finish(mut self, object: &AnnData, scan: &ScanDescription) -> AlignedLayout {
         if scan.provenance {
             let text = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-            let location = object.location().to_string();
+            let location = object.location().text();
             let meta = FieldMeta {
                 object: Some(location.clone()),
                 ..FieldMeta::default()

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
@@ -11,7 +11,7 @@ use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use crate::error::Result;
 use crate::model::RowSelection;
 use crate::table::layout::{AlignedColumn, AlignedLayout};
-use crate::table::scan::block::{Block, Reader};
+use crate::table::scan::block::{Block, Reader, cut};
 use crate::table::scan::expr::{Compiled, Slot};
 use crate::table::scan::prune::rows_allowed;
 use crate::table::scan::{Output, Scan, is_dynamic, pieces};
@@ -20,6 +20,9 @@ use crate::table::scan::{Output, Scan, is_dynamic, pieces};
 const BLOCK_ROWS: u64 = 1 << 16;
 /// Bytes of a block's columns, matrices aside.
 const BLOCK_BYTES: u64 = 8 << 20;
+/// Bytes of matrix rows that are read together from far away: an answer takes as long to begin as
+/// some megabytes take to come.
+const REMOTE_BYTES: u64 = 16 << 20;
 /// Rows of a block at least, when a LIMIT asks for few.
 const LEAST_BLOCK: u64 = 1024;
 
@@ -150,16 +153,22 @@ impl<'a> Plan<'a> {
         block.load(&self.light, reader).await?;
         let max_bytes = scan.batch_bytes as u64;
         let (rows, n_rows) = (block.rows().clone(), block.n_rows());
-        let cuts = reader
-            .cuts(&self.heavy, &rows, n_rows, output.batch_size, max_bytes)
-            .await?;
-        for cut in cuts {
-            let cut_rows = rows.slice(cut.start as u64..cut.end as u64);
-            let heavy = reader.read(&self.heavy, &cut_rows).await?;
-            let batch = self.batch(block, cut, heavy, scan)?;
-            scan.metrics.report();
-            if !output.send(batch).await? {
-                return Ok(false);
+        let sizes = reader.sizes(&self.heavy, &rows, n_rows).await?;
+        let runs = match scan.is_remote {
+            true => cut(&sizes, usize::MAX, max_bytes.max(REMOTE_BYTES)),
+            false => cut(&sizes, output.batch_size, max_bytes),
+        };
+        for run in runs {
+            let run_rows = rows.slice(run.start as u64..run.end as u64);
+            let read = reader.read(&self.heavy, &run_rows).await?;
+            for piece in cut(&sizes[run.clone()], output.batch_size, max_bytes) {
+                let heavy = read.iter().map(|v| pieces::copy(v, piece.clone()));
+                let of_block = run.start + piece.start..run.start + piece.end;
+                let batch = self.batch(block, of_block, heavy.collect::<Result<_>>()?, scan)?;
+                scan.metrics.report();
+                if !output.send(batch).await? {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -186,11 +195,7 @@ impl<'a> Plan<'a> {
         let columns = self
             .projection
             .evaluate(values.collect::<Result<_>>()?, n_rows)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        let schema = Arc::clone(&scan.schema);
-        Ok(RecordBatch::try_new_with_options(
-            schema, columns, &options,
-        )?)
+        scan.batch(columns, n_rows)
     }
 }
 
@@ -237,10 +242,13 @@ async fn keep(
         let mask = conjunct.mask(values.collect(), n_rows)?;
         return block.keep(&mask);
     }
-    let (rows, max_bytes) = (block.rows().clone(), scan.batch_bytes as u64);
-    let cuts = reader
-        .cuts(&heavy, &rows, n_rows, usize::MAX, max_bytes)
-        .await?;
+    let rows = block.rows().clone();
+    let max_bytes = match scan.is_remote {
+        true => REMOTE_BYTES,
+        false => scan.batch_bytes as u64,
+    };
+    let sizes = reader.sizes(&heavy, &rows, n_rows).await?;
+    let cuts = cut(&sizes, usize::MAX, max_bytes);
     let mut masks = Vec::with_capacity(cuts.len());
     for cut in cuts {
         let cut_rows = rows.slice(cut.start as u64..cut.end as u64);

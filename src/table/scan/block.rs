@@ -186,16 +186,13 @@ impl Reader<'_> {
         slots.iter().map(bytes).fold(0, u64::saturating_add)
     }
 
-    /// Cuts rows into runs of at most `max_rows` rows and `max_bytes` bytes of heavy slots (one
-    /// row at least). Reads row lengths only.
-    pub(super) async fn cuts(
+    /// Bytes of each row of heavy slots. Reads row lengths only.
+    pub(super) async fn sizes(
         &self,
         slots: &[Slot],
         rows: &RowSelection,
         n_rows: usize,
-        max_rows: usize,
-        max_bytes: u64,
-    ) -> Result<Vec<Range<usize>>> {
+    ) -> Result<Vec<u64>> {
         let mut sizes = vec![0u64; n_rows];
         for matrix in slots.iter().filter_map(|slot| self.heavy(slot)) {
             let shape = matrix.shape();
@@ -214,7 +211,7 @@ impl Reader<'_> {
                 *size = size.saturating_add(row).saturating_add(4);
             }
         }
-        Ok(cut(&sizes, max_rows, max_bytes))
+        Ok(sizes)
     }
 
     /// The slots' values for the selected rows.
@@ -319,7 +316,8 @@ fn not_read(column: usize) -> Error {
     Error::IncompatibleSchemas(format!("column {column} was not read"))
 }
 
-fn cut(sizes: &[u64], max_rows: usize, max_bytes: u64) -> Vec<Range<usize>> {
+/// Cuts rows of these sizes into runs of at most so many rows and bytes, of one row at least.
+pub(super) fn cut(sizes: &[u64], max_rows: usize, max_bytes: u64) -> Vec<Range<usize>> {
     let mut cuts = Vec::new();
     let (mut start, mut bytes) = (0, 0u64);
     for (row, size) in sizes.iter().enumerate() {

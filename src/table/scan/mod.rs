@@ -1,7 +1,7 @@
 //! How a partition is read.
 //!
 //! [`aligned`] walks a table of cells or genes in blocks of rows: predicates first, on the columns
-//! they need, then what is projected, for the rows that survive. [`entries`] does the same for
+//! they need, then what is projected, for the rows that survive; [`ordered`] does so out of order. [`entries`] does the same for
 //! tables of stored entries, [`listing`] makes `uns` and `elements`. Expressions are compiled to
 //! [`expr::Compiled`], in which columns and matrix functions are slots to be read.
 
@@ -13,16 +13,18 @@ mod pieces;
 mod calls;
 mod block;
 mod aligned;
+mod ordered;
 mod entries;
 mod listing;
 
 pub(crate) use expr::columns_read;
 pub(crate) use metrics::ScanMetrics;
+pub(crate) use ordered::Ordered;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
@@ -41,6 +43,8 @@ pub(crate) struct Scan {
     pub(crate) layout: Arc<Layout>,
     /// Rows of the table; all where absent.
     pub(crate) rows: Option<RowSelection>,
+    /// What the rows are ordered by, where that is not their position; ranks count in it.
+    pub(crate) order: Option<Arc<Ordered>>,
     /// The partition, as ranks in `rows`.
     pub(crate) ranks: Range<u64>,
     /// Schema of what comes out.
@@ -50,10 +54,21 @@ pub(crate) struct Scan {
     pub(crate) batch_bytes: usize,
     pub(crate) batch_size: usize,
     pub(crate) limit: Option<usize>,
-    pub(crate) metrics: ScanMetrics,
+    /// Whether the object is far away, so that more is read at a time.
+    pub(crate) is_remote: bool,
+    pub(crate) metrics: Arc<ScanMetrics>,
 }
 
 impl Scan {
+    /// A batch of the output's columns.
+    fn batch(&self, columns: Vec<ArrayRef>, n_rows: usize) -> crate::Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+        let schema = Arc::clone(&self.schema);
+        Ok(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?)
+    }
+
     /// The partition's rows.
     fn partition_rows(&self) -> RowSelection {
         match &self.rows {
@@ -76,7 +91,10 @@ pub(crate) fn open(scan: Scan) -> BoxStream<'static, Result<RecordBatch>> {
     builder.spawn(async move {
         let layout = Arc::clone(&scan.layout);
         let result = match layout.as_ref() {
-            Layout::Aligned(table) => aligned::run(table, &scan, output).await,
+            Layout::Aligned(table) => match &scan.order {
+                Some(ordered) => ordered::run(ordered, &scan, output).await,
+                None => aligned::run(table, &scan, output).await,
+            },
             Layout::Entries(table) => entries::run(table, &scan, output).await,
             Layout::Listing(table) => listing::run(table, &scan, output).await,
         };

@@ -49,9 +49,11 @@ impl TreeCopy {
             (DType::Struct(_), _) | (_, Extent::Fixed(_)) => array_encoding(&info.dtype),
             _ => "numeric-scalar",
         };
-        let array = place
-            .tagged(info.dtype.clone(), extent, encoding(tag, "0.2.0"))
-            .await?;
+        let attributes = encoding(tag, "0.2.0");
+        if place.writer.link(to, reader.as_ref(), &attributes).await? {
+            return Ok(());
+        }
+        let array = place.tagged(info.dtype.clone(), extent, attributes).await?;
         self.stream(reader.as_ref(), array).await
     }
 
@@ -64,6 +66,10 @@ impl TreeCopy {
             return Err(self.invalid(from, format!("a shape of {shape:?} where one axis belongs")));
         }
         self.check(info)?;
+        let none = Attributes::new();
+        if self.writer.link(to, reader.as_ref(), &none).await? {
+            return Ok(());
+        }
         let array = self
             .place(to)
             .member(info.dtype.clone(), Some(info.len()))

@@ -147,6 +147,10 @@ impl TreeCopy {
             })?,
             None => Vec::new(),
         };
+        let order: Vec<String> = order
+            .into_iter()
+            .filter(|name| !self.options.skip.contains(&from.child(name)))
+            .collect();
         let header = with(encoding("dataframe", "0.2.0"), "_index", index.as_str());
         let header = with(header, "column-order", order.clone());
         self.create(to, &header).await?;

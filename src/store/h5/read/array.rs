@@ -10,20 +10,21 @@ use hdf5_pure::Dataset;
 use super::dtype::translate;
 use super::fetch::{COPY, Fetched, SMALL, check_size, fetch};
 use super::heap::Heap;
-use super::source::ByteSource;
 use super::storage::{Placed, Storage};
 use crate::error::Result;
 use crate::model::{ElementKey, RowSelection};
 use crate::store::decode::{Disk, Fault, guard, in_background, to_arrow};
-use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+use crate::store::remote;
+use crate::store::source::ByteSource;
+use crate::store::{ArrayInfo, ArrayReader, Located, MissingChunks, ReadMetrics};
 
 /// What is the same for all arrays of a file.
 #[derive(Debug)]
 pub(super) struct FileInfo {
     /// What messages call the file.
     pub(super) url: String,
-    /// Where the reference library finds it.
-    pub(super) path: PathBuf,
+    /// Where the reference library finds it; it opens no object of a store.
+    pub(super) path: Option<PathBuf>,
     pub(super) source: Arc<dyn ByteSource>,
     /// What addresses in the file count from.
     pub(super) base: u64,
@@ -183,13 +184,17 @@ impl ArrayReader for H5Array {
 
     async fn stored_bytes(&self) -> Result<Option<u64>> {
         let core = &self.0;
-        let Storage::Chunked(chunked) = &core.storage else {
+        let Storage::Chunked(_) = &core.storage else {
             return Ok(core.info.stored_bytes);
         };
-        chunked
-            .stored_bytes(&core.dataset, core.source.as_ref())
-            .map(Some)
-            .map_err(|fault| fault.at(&core.file.url, &core.info.key))
+        let bytes = if core.source.is_remote() {
+            let core = Arc::clone(core);
+            let waited = remote::in_background(move || core.chunk_bytes()).await;
+            waited.map_err(Fault::Io).flatten()
+        } else {
+            core.chunk_bytes()
+        };
+        bytes.map_err(|fault| fault.at(&core.file.url, &core.info.key))
     }
 
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
@@ -200,7 +205,11 @@ impl ArrayReader for H5Array {
         let plain = !core.disk.has_heap_text()
             && !matches!(core.disk, Disk::Reference { .. })
             && !matches!(core.storage, Storage::Library(_));
-        let result = if plain && size < core.alone_bytes() && core.cheap() {
+        let result = if core.source.is_remote() {
+            let (core, rows) = (Arc::clone(core), rows.clone());
+            let waited = remote::in_background(move || guard(|| core.read(&rows))).await;
+            waited.map_err(Fault::Io).flatten()
+        } else if plain && size < core.alone_bytes() && core.cheap() {
             guard(|| core.read(rows))
         } else {
             let (core, rows) = (Arc::clone(core), rows.clone());
@@ -211,9 +220,40 @@ impl ArrayReader for H5Array {
         metrics.add_chunks(fetched.chunks);
         Ok(array)
     }
+
+    async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
+        let core = &self.0;
+        let Storage::Chunked(chunked) = &core.storage else {
+            return Ok(None);
+        };
+        let table = chunked
+            .table(&core.dataset, core.source.as_ref())
+            .map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
+        let of = chunked.n_chunks();
+        Ok(Some(MissingChunks {
+            missing: of.saturating_sub(table.len() as u64),
+            of,
+        }))
+    }
+
+    async fn references(&self) -> Result<Located> {
+        let core = Arc::clone(&self.0);
+        let located = in_background(move || core.references()).await;
+        located.map_err(|fault| fault.at(&self.0.file.url, &self.0.info.key))
+    }
 }
 
 impl Core {
+    /// Bytes of all chunks, of an array that has them.
+    fn chunk_bytes(&self) -> Result<Option<u64>, Fault> {
+        match &self.storage {
+            Storage::Chunked(chunked) => chunked
+                .stored_bytes(&self.dataset, self.source.as_ref())
+                .map(Some),
+            _ => Ok(self.info.stored_bytes),
+        }
+    }
+
     /// Bytes below which a read stays on one core, the one that asks for it: a copy out of the page
     /// cache costs less than a second core's reaching for its bytes (a third of a slice's time).
     pub(super) fn alone_bytes(&self) -> u64 {

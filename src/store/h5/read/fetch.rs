@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::array::Core;
 use super::filter::with_scratch;
 use super::grid::read_grid;
-use super::source::{ByteSource, check_range};
 use super::storage::{Chunked, Entry, Storage};
 use crate::model::RowSelection;
 use crate::store::decode::{Bytes, Fault, Initialised, bands, zeroed};
+use crate::store::source::{ByteSource, check_range};
 
 /// A contiguous run is split into tasks of this size.
 const RUN: u64 = 1 << 20;
@@ -24,6 +24,8 @@ pub(super) const SMALL: u64 = 256 << 10;
 pub(super) const COPY: u64 = 1 << 20;
 /// Pieces from which on all cores ask for them: a device that has to be asked answers many at once.
 const SCATTERED: usize = 64;
+/// Bytes that are fetched together of a file that is far away, before they are decoded.
+const WAVE: u64 = 64 << 20;
 /// What a read may ask for beyond what the file holds: fill values take no space in a file.
 const FREE: u64 = 64 << 20;
 
@@ -250,15 +252,76 @@ fn split_chunks<'a>(
 
 fn run(
     core: &Core,
+    mut tasks: Vec<Task<'_>>,
+    total: u64,
+    fetched: &mut Fetched,
+) -> Result<Initialised, Fault> {
+    if !core.source.is_remote() {
+        return run_with(core, core.source.as_ref(), tasks, total, fetched);
+    }
+    let mut done = Initialised::default();
+    while !tasks.is_empty() {
+        let mut ranges = Vec::new();
+        let (mut n, mut bytes) = (0, 0u64);
+        while n < tasks.len() && bytes < WAVE {
+            let wanted = tasks[n].wanted(core)?;
+            bytes += wanted.iter().map(|r| r.end - r.start).sum::<u64>();
+            ranges.extend(wanted);
+            n += 1;
+        }
+        let rest = tasks.split_off(n);
+        let wave = std::mem::replace(&mut tasks, rest);
+        let ahead = Arc::clone(&core.source).ahead(&ranges)?;
+        let (source, transferred) = match &ahead {
+            Some(ahead) => (ahead.source.as_ref(), ahead.bytes),
+            None => (core.source.as_ref(), bytes),
+        };
+        let mut took = Fetched::default();
+        done = done.and(run_with(core, source, wave, total, &mut took)?);
+        took.bytes = transferred;
+        *fetched += took;
+    }
+    Ok(done)
+}
+
+impl Task<'_> {
+    /// Where in the file its bytes are, those of chunks that are at hand left out.
+    fn wanted(&self, core: &Core) -> Result<Vec<Range<u64>>, Fault> {
+        let overflow = || Fault::Corrupt("an address overflows".into());
+        let pieces = |address: u64| {
+            let ranges = self.ranges.iter();
+            let moved =
+                ranges.map(|r| Some(address.checked_add(r.start)?..address.checked_add(r.end)?));
+            moved.collect::<Option<_>>().ok_or_else(overflow)
+        };
+        match (&self.piece, &core.storage) {
+            (Piece::Run { address }, _) => pieces(*address),
+            (Piece::Chunk(entry), Storage::Chunked(chunked)) if !chunked.pipeline.is_empty() => {
+                let end = entry.address.checked_add(entry.size).ok_or_else(overflow)?;
+                Ok(match chunked.recent.recall(entry.index) {
+                    Some(_) => Vec::new(),
+                    None => std::iter::once(entry.address..end).collect(),
+                })
+            }
+            (Piece::Chunk(entry), _) => pieces(entry.address),
+            (Piece::Fill, _) => Ok(Vec::new()),
+        }
+    }
+}
+
+fn run_with(
+    core: &Core,
+    source: &dyn ByteSource,
     tasks: Vec<Task<'_>>,
     total: u64,
     fetched: &mut Fetched,
 ) -> Result<Initialised, Fault> {
     let alone = tasks.len() < 2 || (tasks.len() < SCATTERED && total < core.alone_bytes());
+    let one = |task| one(core, source, task);
     let results: Vec<Result<(Initialised, Fetched), Fault>> = if alone {
-        tasks.into_iter().map(|task| one(core, task)).collect()
+        tasks.into_iter().map(one).collect()
     } else {
-        tasks.into_par_iter().map(|task| one(core, task)).collect()
+        tasks.into_par_iter().map(one).collect()
     };
     let mut done = Initialised::default();
     for result in results {
@@ -269,8 +332,11 @@ fn run(
     Ok(done)
 }
 
-fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
-    let source = core.source.as_ref();
+fn one(
+    core: &Core,
+    source: &dyn ByteSource,
+    task: Task<'_>,
+) -> Result<(Initialised, Fetched), Fault> {
     match (task.piece, &core.storage) {
         (Piece::Run { address }, _) => read_ranges(source, address, &task.ranges, task.target),
         (Piece::Chunk(entry), Storage::Chunked(chunked)) if chunked.pipeline.is_empty() => {
@@ -279,7 +345,7 @@ fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
         (Piece::Chunk(entry), Storage::Chunked(chunked)) => {
             let mut done = Initialised::default();
             let mut rest = task.target;
-            let took = with_chunk(core, chunked, entry, &task.ranges, |bytes| {
+            let took = with_chunk(source, chunked, entry, &task.ranges, |bytes| {
                 for range in &task.ranges {
                     let target = cut(&mut rest, range.end - range.start)?;
                     done = done.and(Initialised::of(
@@ -301,7 +367,7 @@ fn one(core: &Core, task: Task<'_>) -> Result<(Initialised, Fetched), Fault> {
 /// Shows a decoded chunk to `take`. `ranges`, bytes of it, tell whether more of it is likely to be
 /// wanted by the next batch.
 pub(super) fn with_chunk(
-    core: &Core,
+    source: &dyn ByteSource,
     chunked: &Chunked,
     entry: Entry,
     ranges: &[Range<u64>],
@@ -321,7 +387,7 @@ pub(super) fn with_chunk(
         let size = usize::try_from(entry.size)
             .map_err(|_| Fault::Corrupt(format!("a chunk of {} bytes", entry.size)))?;
         scratch.input.resize(size, 0);
-        core.source.read_at(entry.address, &mut scratch.input)?;
+        source.read_at(entry.address, &mut scratch.input)?;
         let bytes = chunked
             .pipeline
             .decode(scratch, entry.mask, chunked.chunk_bytes)?;

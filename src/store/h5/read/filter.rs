@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 
 use hdf5_pure::Filter;
-use libdeflater::Decompressor;
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
 use super::lzf;
+use crate::store::ChunkFilter;
 use crate::store::decode::Fault;
 
 /// Scratch memory above this is given back after use.
@@ -64,6 +65,59 @@ impl Pipeline {
         } else {
             stored
         }
+    }
+
+    /// The filters as other readers have them, but for those in `mask`; [`None`] where one is ours
+    /// alone.
+    pub(super) fn shared(&self, mask: u32) -> Option<Vec<ChunkFilter>> {
+        let applied = self.applied(mask);
+        let filters = applied.map(|step| match step {
+            Step::Deflate => Some(ChunkFilter::Zlib),
+            Step::Shuffle(size) => Some(ChunkFilter::Shuffle(size)),
+            Step::Fletcher32 => Some(ChunkFilter::Fletcher32),
+            Step::Lzf => None,
+        });
+        filters.collect()
+    }
+
+    /// Whether two masks leave the same filters.
+    pub(super) fn skips_alike(&self, one: u32, other: u32) -> bool {
+        self.applied(one).eq(self.applied(other))
+    }
+
+    fn applied(&self, mask: u32) -> impl Iterator<Item = Step> {
+        let numbered = self.steps.iter().enumerate();
+        numbered
+            .filter(move |(i, _)| mask & (1 << i) == 0)
+            .map(|(_, step)| *step)
+    }
+
+    /// Encodes a chunk by the filters that are not in `mask`.
+    ///
+    /// # Errors
+    /// [`Fault::Unsupported`] where one of them is no [shared](Self::shared) one.
+    pub(super) fn encode(&self, plain: Vec<u8>, mask: u32) -> Result<Vec<u8>, Fault> {
+        let mut bytes = plain;
+        for step in self.applied(mask) {
+            match step {
+                Step::Shuffle(size) => bytes = shuffle(&bytes, size),
+                Step::Deflate => {
+                    let mut compressor = Compressor::new(CompressionLvl::fastest());
+                    let mut packed = vec![0; compressor.zlib_compress_bound(bytes.len())];
+                    let len = compressor
+                        .zlib_compress(&bytes, &mut packed)
+                        .map_err(|e| Fault::Unsupported(format!("a chunk: {e}")))?;
+                    packed.truncate(len);
+                    bytes = packed;
+                }
+                Step::Fletcher32 => {
+                    let sum = fletcher32(&bytes);
+                    bytes.extend(sum.to_le_bytes());
+                }
+                Step::Lzf => return Err(Fault::Unsupported("a chunk in lzf".to_owned())),
+            }
+        }
+        Ok(bytes)
     }
 
     /// Bytes that checksums add to a chunk of which the filters in `mask` were skipped.
@@ -205,6 +259,18 @@ fn gather<const SIZE: usize>(planes: &[u8], out: &mut [u8], n: usize) {
     }
 }
 
+/// Elements into byte planes, the way there of [`unshuffle`].
+fn shuffle(elements: &[u8], size: usize) -> Vec<u8> {
+    let n = if size < 2 { 0 } else { elements.len() / size };
+    let mut planes = elements.to_vec();
+    for (i, element) in elements[..n * size].chunks_exact(size.max(1)).enumerate() {
+        for (plane, byte) in element.iter().enumerate() {
+            planes[plane * n + i] = *byte;
+        }
+    }
+    planes
+}
+
 fn strip_checksum(input: &mut Vec<u8>) -> Result<(), Fault> {
     let Some((data, stored)) = input.split_last_chunk::<4>() else {
         return Err(Fault::Corrupt(
@@ -268,6 +334,24 @@ mod tests {
             let mut out = vec![0; data.len()];
             unshuffle(&planes, &mut out, size);
             assert_eq!(out, data, "size {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_decodes() {
+        let pipeline = Pipeline {
+            steps: vec![Step::Shuffle(4), Step::Deflate, Step::Fletcher32],
+        };
+        let plain: Vec<u8> = (0u32..500).flat_map(|i| (i * i).to_le_bytes()).collect();
+        for mask in 0..8 {
+            let input = pipeline.encode(plain.clone(), mask).unwrap();
+            let mut scratch = Scratch {
+                input,
+                output: Vec::new(),
+                inflater: Decompressor::new(),
+            };
+            let decoded = pipeline.decode(&mut scratch, mask, plain.len()).unwrap();
+            assert_eq!(decoded, plain, "mask {mask}");
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::array::Core;
 use super::fetch::{Fetched, byte_range, cut, fill, slice, with_chunk};
-use super::source::read_vec;
 use super::storage::{Chunked, Entry};
 use crate::model::RowSelection;
 use crate::store::decode::{Fault, Initialised, bands, zeroed};
+use crate::store::source::{Ahead, ByteSource, read_vec};
 
 /// Reads selected rows of such an array: every band of rows is laid out with the fill value and the
 /// chunks' runs are copied over it.
@@ -33,6 +34,9 @@ pub(super) fn read_grid(
         let from = table.partition_point(|e| e.index < first);
         let to = table.partition_point(|e| e.index < first + chunked.per_band);
         let entries = &table[from..to];
+        let ahead = ahead(&core.source, chunked, entries, &ranges)?;
+        let source = ahead.as_ref().map_or(&core.source, |ahead| &ahead.source);
+        let before = fetched.bytes;
         let missing = entries.len() as u64 != chunked.per_band;
         let target = if missing {
             let gap = (first..)
@@ -46,7 +50,7 @@ pub(super) fn read_grid(
         for wave in entries.chunks(workers) {
             let parts: Vec<Result<(Vec<u8>, Fetched), Fault>> = wave
                 .par_iter()
-                .map(|entry| chunk_rows(core, chunked, *entry, &ranges))
+                .map(|entry| chunk_rows(source.as_ref(), chunked, *entry, &ranges))
                 .collect();
             for (entry, part) in wave.iter().zip(parts) {
                 let (bytes, took) = part?;
@@ -55,13 +59,44 @@ pub(super) fn read_grid(
             }
         }
         done = done.and(Initialised::of(target));
+        if let Some(ahead) = &ahead {
+            fetched.bytes = before + ahead.bytes;
+        }
     }
     Ok(done)
 }
 
+/// The chunks of a band that is far away, fetched together.
+fn ahead(
+    source: &Arc<dyn ByteSource>,
+    chunked: &Chunked,
+    entries: &[Entry],
+    rows: &[Range<u64>],
+) -> Result<Option<Ahead>, Fault> {
+    if !source.is_remote() {
+        return Ok(None);
+    }
+    let row = chunked.chunk_bytes as u64 / chunked.chunk_shape[0];
+    let mut ranges = Vec::new();
+    for entry in entries {
+        if !chunked.pipeline.is_empty() {
+            if chunked.recent.recall(entry.index).is_none() {
+                ranges.push(entry.address..entry.address.saturating_add(entry.size));
+            }
+            continue;
+        }
+        for range in rows {
+            let range = byte_range(range, row)?;
+            let at = |offset| entry.address.saturating_add(offset);
+            ranges.push(at(range.start)..at(range.end));
+        }
+    }
+    Ok(Arc::clone(source).ahead(&ranges)?)
+}
+
 /// The selected rows of one chunk, one after the other.
 fn chunk_rows(
-    core: &Core,
+    source: &dyn ByteSource,
     chunked: &Chunked,
     entry: Entry,
     rows: &[Range<u64>],
@@ -81,11 +116,11 @@ fn chunk_rows(
             let at = entry.address.saturating_add(range.start);
             let len = range.end - range.start;
             took.bytes += len;
-            picked.extend(read_vec(core.source.as_ref(), at, len)?);
+            picked.extend(read_vec(source, at, len)?);
         }
         return Ok((picked, took));
     }
-    let took = with_chunk(core, chunked, entry, &ranges, |bytes| {
+    let took = with_chunk(source, chunked, entry, &ranges, |bytes| {
         for range in &ranges {
             picked.extend_from_slice(slice(bytes, range)?);
         }

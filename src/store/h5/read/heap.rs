@@ -1,5 +1,6 @@
 //! Text on the global heap, read by collections rather than by values.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::StringArray;
@@ -7,8 +8,8 @@ use rayon::prelude::*;
 
 use super::array::FileInfo;
 use super::fetch::check_size;
-use super::source::read_vec;
 use crate::store::decode::{Elsewhere, Fault, TextBuilder, too_long};
+use crate::store::source::{ByteSource, read_vec};
 
 /// The size that the library gives a collection unless a value is larger.
 const COLLECTION: u64 = 4096;
@@ -174,9 +175,11 @@ impl<'a> Heap<'a> {
         addresses.dedup();
 
         let groups = self.group(&addresses)?;
+        let ahead = self.ahead(&groups)?;
+        let source = ahead.as_deref().unwrap_or(self.file.source.as_ref());
         let runs: Vec<Run> = groups
             .par_iter()
-            .map(|group| self.read_run(group))
+            .map(|group| self.read_run(source, group))
             .collect::<Result<_, Fault>>()?;
         let mut place = Vec::with_capacity(addresses.len());
         for (r, run) in runs.iter().enumerate() {
@@ -223,8 +226,16 @@ impl<'a> Heap<'a> {
         Ok(groups)
     }
 
-    fn read_run(&self, positions: &[u64]) -> Result<Run, Fault> {
-        let source = self.file.source.as_ref();
+    /// The runs of a file that is far away, fetched together.
+    fn ahead(&self, groups: &[Vec<u64>]) -> Result<Option<Arc<dyn ByteSource>>, Fault> {
+        let source = &self.file.source;
+        let ends = groups.iter().filter_map(|g| g.first().zip(g.last()));
+        let runs = ends.map(|(first, last)| *first..(last + COLLECTION).min(source.len()));
+        let ahead = Arc::clone(source).ahead(&runs.collect::<Vec<_>>())?;
+        Ok(ahead.map(|ahead| ahead.source))
+    }
+
+    fn read_run(&self, source: &dyn ByteSource, positions: &[u64]) -> Result<Run, Fault> {
         let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
             return Ok(Run {
                 bytes: Vec::new(),

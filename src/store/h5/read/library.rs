@@ -22,12 +22,19 @@ use crate::model::{ElementKey, RowSelection};
 use crate::store::decode::{Bytes, Fault, TextBuilder};
 
 fn open(file: &FileInfo) -> Result<File, Fault> {
+    let Some(path) = &file.path else {
+        return Err(Fault::Unsupported(
+            "only the HDF5 library reads this, which opens no object of a store; read a copy of \
+             the file on a disk"
+                .into(),
+        ));
+    };
     let unlocked = File::with_options()
         .with_fapl(|fapl| fapl.file_locking(false))
-        .open(&file.path);
+        .open(path);
     // The library refuses to open a file twice in one process with different ideas of locking;
     // where somebody else holds it open with locks, theirs are joined.
-    Ok(unlocked.or_else(|error| File::open(&file.path).map_err(|_| error))?)
+    Ok(unlocked.or_else(|error| File::open(path).map_err(|_| error))?)
 }
 
 fn refused(what: &str) -> Fault {

@@ -1,12 +1,10 @@
 //! Where an array's bytes are.
 
-use std::sync::OnceLock;
-
 use hdf5_pure::{Chunk, ChunkIndex, Dataset, Layout};
 
 use super::filter::Pipeline;
-use super::source::{ByteSource, check_range};
-use crate::store::decode::{Fault, Recent, guard};
+use crate::store::decode::{Fault, Once, Recent, guard};
+use crate::store::source::{ByteSource, check_range};
 
 /// Decoded chunks kept per array, so that a scan in small batches decodes a chunk once.
 const KEEP_BYTES: usize = 8 << 20;
@@ -109,7 +107,7 @@ pub(super) struct Chunked {
     /// Whether a chunk holds whole rows, so that its bytes are bytes of the result.
     pub(super) whole_rows: bool,
     pub(super) pipeline: Pipeline,
-    table: OnceLock<Result<Vec<Entry>, String>>,
+    table: Once<Vec<Entry>>,
     /// Those decoded last.
     pub(super) recent: Recent<[u8]>,
 }
@@ -161,7 +159,7 @@ impl Chunked {
             grid,
             per_band,
             pipeline,
-            table: OnceLock::new(),
+            table: Once::new(),
             recent: Recent::new(if per_band == 1 {
                 KEEP_BYTES
             } else {
@@ -178,11 +176,8 @@ impl Chunked {
         source: &dyn ByteSource,
     ) -> Result<&[Entry], Fault> {
         self.table
-            .get_or_init(|| {
-                guard(|| self.load(dataset.chunks()?, source)).map_err(|e| e.to_string())
-            })
-            .as_deref()
-            .map_err(|reason| Fault::Corrupt(reason.clone()))
+            .get_or_make(|| guard(|| self.load(dataset.chunks()?, source)))
+            .map(Vec::as_slice)
     }
 
     /// Bytes of all chunks. Without filters every chunk has its full size, so the table is not
@@ -199,6 +194,18 @@ impl Chunked {
         }
         let entries = self.table(dataset, source)?;
         Ok(entries.iter().map(|entry| entry.size).sum())
+    }
+
+    /// Chunks that the array's shape asks for.
+    pub(super) fn n_chunks(&self) -> u64 {
+        self.grid.iter().product()
+    }
+
+    /// The position of the first chunk that is not in the table.
+    pub(super) fn first_missing(&self, table: &[Entry]) -> Option<u64> {
+        let gap = (0u64..).zip(table).find(|(at, entry)| *at != entry.index);
+        let first = gap.map_or(table.len() as u64, |(at, _)| at);
+        (first < self.n_chunks()).then_some(first)
     }
 
     fn load(&self, chunks: Vec<Chunk>, source: &dyn ByteSource) -> Result<Vec<Entry>, Fault> {

@@ -12,20 +12,28 @@ use serde_json::Value;
 use super::array::{FileInfo, H5Array};
 use super::attributes;
 use super::library::{self, Link};
-use super::source::{ByteSource, FileSource, MetadataSource};
+use super::source::MetadataSource;
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
-use crate::store::decode::{Fault, guard};
+use crate::store::decode::{Fault, Once, guard};
+use crate::store::remote;
+use crate::store::source::{ByteSource, FileSource};
 use crate::store::{ArrayReader, Attributes, NodeKind, Store};
 
 /// How many soft links may lead from one to the next.
 const MAX_HOPS: u8 = 16;
 
-/// An HDF5 file. Groups are listed once, on the way to their first child, and kept.
+/// An HDF5 file.
 #[derive(Debug)]
-pub(super) struct H5Store {
+pub(super) struct H5Store(Arc<Tree>);
+
+/// Groups and arrays of a file. Groups are listed once, on the way to their first child, and kept.
+#[derive(Debug)]
+struct Tree {
     file: Arc<FileInfo>,
     root: Node,
+    /// What tells the content of an object from a later one.
+    tag: Option<String>,
 }
 
 /// A group or a dataset, with what was read of it.
@@ -38,7 +46,7 @@ enum Node {
 #[derive(Debug)]
 struct GroupNode {
     group: Group,
-    children: OnceLock<std::result::Result<BTreeMap<String, Node>, String>>,
+    children: Once<BTreeMap<String, Node>>,
     attributes: OnceLock<Arc<Attributes>>,
 }
 
@@ -57,16 +65,32 @@ impl H5Store {
     /// the system or the parser refuses.
     pub(super) fn open(url: &str) -> Result<Self> {
         let path = Path::new(url);
-        let source: Arc<dyn ByteSource> = match FileSource::open(path) {
-            Ok(source) => Arc::new(source),
-            Err(error) => return Err(not_opened(url, error)),
-        };
+        match FileSource::open(path) {
+            Ok(source) => Self::open_in(url, Some(path.to_owned()), None, Arc::new(source)),
+            Err(error) => Err(not_opened(url, error)),
+        }
+    }
+
+    /// Opens the file whose bytes are `source`, and which is at a path, if it is at one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn open_in(
+        url: &str,
+        path: Option<PathBuf>,
+        tag: Option<String>,
+        source: Arc<dyn ByteSource>,
+    ) -> Result<Self> {
         let properties = FileAccessProperties::new().with_chunk_cache(ChunkCacheConfig::disabled());
         let opened = guard(|| {
             let metadata = MetadataSource(Arc::clone(&source));
             Ok(File::from_source_with_options(metadata, properties)?)
         });
-        let file = opened.map_err(|fault| not_hdf5(url, source.as_ref(), fault))?;
+        let file = match opened {
+            Ok(file) => file,
+            Err(Fault::Io(error)) => return Err(Error::store("storage", url, error)),
+            Err(fault) => return Err(not_hdf5(url, source.as_ref(), fault)),
+        };
         let superblock = file.superblock();
         if source.len() < superblock.eof_address {
             return Err(Error::StoreNotFound {
@@ -80,18 +104,36 @@ impl H5Store {
         }
         let info = FileInfo {
             url: url.to_owned(),
-            path: PathBuf::from(path),
+            path,
             source,
             base: superblock.base_address.get(),
             offset_size: superblock.offset_size,
             length_size: superblock.length_size,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Tree {
             file: Arc::new(info),
             root: Node::group(file.root()),
-        })
+            tag,
+        })))
     }
 
+    /// Asks the tree, on a thread that may wait where it is far away.
+    async fn ask<T: Send + 'static>(
+        &self,
+        key: &ElementKey,
+        question: fn(&Tree, &ElementKey) -> Result<T>,
+    ) -> Result<T> {
+        if !self.0.file.source.is_remote() {
+            return question(&self.0, key);
+        }
+        let (tree, asked) = (Arc::clone(&self.0), key.clone());
+        remote::in_background(move || question(&tree, &asked))
+            .await
+            .map_err(|e| Error::store("storage", format!("{}: element {key}", self.url()), e))?
+    }
+}
+
+impl Tree {
     /// Walks to a node; [`None`] where there is none.
     fn find(&self, key: &ElementKey) -> Result<Option<Node>> {
         self.follow(key, 0)
@@ -107,10 +149,12 @@ impl H5Store {
             walked = walked.child(name);
             let child = match group.children() {
                 Ok(children) => children.get(name).cloned(),
+                Err(fault @ Fault::Io(_)) => return Err(fault.at(&self.file.url, &walked)),
                 // One link that is not plain or leads nowhere spoils the list of a group, not its
                 // other children.
                 Err(_) => match group.child(name) {
                     Ok(Some(child)) => Some(child),
+                    Err(fault @ Fault::Io(_)) => return Err(fault.at(&self.file.url, &walked)),
                     refused => match self.linked(&walked, hops)? {
                         Some(child) => Some(child),
                         None => refused.map_err(|f| f.at(&self.file.url, &walked))?,
@@ -165,6 +209,17 @@ impl H5Store {
         self.find(key)?.ok_or_else(|| self.missing(key, ""))
     }
 
+    /// What a reference leads to that only the library follows, where the file is out of its reach:
+    /// anndata before 0.8 keeps the categories of a column in `__categories` beside it.
+    fn usual_target(&self, key: &ElementKey, name: &str) -> std::result::Result<Value, Fault> {
+        let (frame, column) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
+        let target = ElementKey::new(frame).child("__categories").child(column);
+        match name == "categories" && matches!(self.find(&target), Ok(Some(_))) {
+            true => Ok(Value::from(target.as_str())),
+            false => library::reference_attribute(&self.file, key, name),
+        }
+    }
+
     fn read_attributes(
         &self,
         key: &ElementKey,
@@ -173,7 +228,10 @@ impl H5Store {
     ) -> std::result::Result<Attributes, Fault> {
         let mut references = HashMap::new();
         for name in attributes::reference_names(types) {
-            let target: Value = library::reference_attribute(&self.file, key, name)?;
+            let target = match self.file.path {
+                Some(_) => library::reference_attribute(&self.file, key, name)?,
+                None => self.usual_target(key, name)?,
+            };
             references.insert(name.to_owned(), target);
         }
         Ok(attributes::to_json(values, types, references))
@@ -184,7 +242,7 @@ impl Node {
     fn group(group: Group) -> Self {
         Self::Group(Arc::new(GroupNode {
             group,
-            children: OnceLock::new(),
+            children: Once::new(),
             attributes: OnceLock::new(),
         }))
     }
@@ -201,22 +259,18 @@ impl Node {
 impl GroupNode {
     /// All children; one header read per child, once.
     fn children(&self) -> std::result::Result<&BTreeMap<String, Node>, Fault> {
-        self.children
-            .get_or_init(|| {
-                guard(|| {
-                    let mut children = BTreeMap::new();
-                    for (name, group) in self.group.iter_groups()? {
-                        children.insert(name, Node::group(group));
-                    }
-                    for (name, dataset) in self.group.iter_datasets()? {
-                        children.insert(name, Node::array(dataset));
-                    }
-                    Ok(children)
-                })
-                .map_err(|fault| fault.to_string())
+        self.children.get_or_make(|| {
+            guard(|| {
+                let mut children = BTreeMap::new();
+                for (name, group) in self.group.iter_groups()? {
+                    children.insert(name, Node::group(group));
+                }
+                for (name, dataset) in self.group.iter_datasets()? {
+                    children.insert(name, Node::array(dataset));
+                }
+                Ok(children)
             })
-            .as_ref()
-            .map_err(|reason| Fault::Corrupt(reason.clone()))
+        })
     }
 
     /// One child by name, without the others.
@@ -236,28 +290,15 @@ impl GroupNode {
     }
 }
 
-#[async_trait]
-impl Store for H5Store {
-    fn url(&self) -> &str {
-        &self.file.url
-    }
-
-    fn format(&self) -> &'static str {
-        "h5ad"
-    }
-
-    fn bytes(&self) -> Option<u64> {
-        Some(self.file.source.len())
-    }
-
-    async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>> {
+impl Tree {
+    fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>> {
         Ok(self.find(key)?.map(|node| match node {
             Node::Group(_) => NodeKind::Group,
             Node::Array(_) => NodeKind::Array,
         }))
     }
 
-    async fn children(&self, key: &ElementKey) -> Result<Vec<String>> {
+    fn children(&self, key: &ElementKey) -> Result<Vec<String>> {
         match self.get(key)? {
             Node::Group(group) => match group.children() {
                 Ok(children) => Ok(children.keys().cloned().collect()),
@@ -270,7 +311,7 @@ impl Store for H5Store {
         }
     }
 
-    async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
+    fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
         let node = self.get(key)?;
         let cell = match &node {
             Node::Group(group) => &group.attributes,
@@ -290,15 +331,50 @@ impl Store for H5Store {
         Ok(Arc::clone(cell.get_or_init(|| Arc::new(attributes))))
     }
 
-    async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {
+    fn array(&self, key: &ElementKey) -> Result<H5Array> {
         let Node::Array(node) = self.get(key)? else {
             return Err(self.missing(key, ": there is a group of that name"));
         };
         if let Some(array) = node.array.get() {
-            return Ok(Arc::new(array.clone()));
+            return Ok(array.clone());
         }
         let array = H5Array::open(&self.file, key, node.dataset.clone())?;
-        Ok(Arc::new(node.array.get_or_init(|| array).clone()))
+        Ok(node.array.get_or_init(|| array).clone())
+    }
+}
+
+#[async_trait]
+impl Store for H5Store {
+    fn url(&self) -> &str {
+        &self.0.file.url
+    }
+
+    fn format(&self) -> &'static str {
+        "h5ad"
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        Some(self.0.file.source.len())
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.0.tag.as_deref()
+    }
+
+    async fn node(&self, key: &ElementKey) -> Result<Option<NodeKind>> {
+        self.ask(key, Tree::node).await
+    }
+
+    async fn children(&self, key: &ElementKey) -> Result<Vec<String>> {
+        self.ask(key, Tree::children).await
+    }
+
+    async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
+        self.ask(key, Tree::attributes).await
+    }
+
+    async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {
+        Ok(Arc::new(self.ask(key, Tree::array).await?))
     }
 }
 

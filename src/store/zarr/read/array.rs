@@ -23,13 +23,22 @@ use super::tree::prefix;
 use crate::error::{BoxedError, Result};
 use crate::model::RowSelection;
 use crate::store::decode::{
-    Bytes, Fault, Initialised, Nowhere, Recent, Room, TextBuilder, bands, in_background, to_arrow,
+    Bytes, Fault, Initialised, Nowhere, Recent, Room, TextBuilder, bands, guard, in_background,
+    to_arrow,
 };
+use crate::store::remote;
 use crate::store::zarr::cut::Cut;
-use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics};
 
+/// Decoded bytes of what is fetched together of a store that is far away.
+const WAVE_BYTES: u64 = 64 << 20;
+/// What a band of text is taken to have of them.
+const TEXT_BAND_BYTES: u64 = 1 << 20;
 /// Chunks side by side that are put together at most.
 const MOST_ACROSS: u64 = 1 << 20;
+
+/// A band, the rows of it that are wanted, and where they go.
+type Task<'a> = (u64, &'a [Range<u64>], &'a mut [MaybeUninit<u8>]);
 
 /// A reader; cheap to clone.
 #[derive(Clone)]
@@ -90,10 +99,16 @@ impl Core {
                 to_arrow(disk, bytes, &Nowhere)?
             }
             Layout::Text => {
-                let texts = parts
-                    .into_par_iter()
-                    .map(|(band, ranges)| self.texts(band, &ranges))
-                    .collect::<std::result::Result<Vec<_>, Fault>>()?;
+                let mut texts = Vec::with_capacity(parts.len());
+                for wave in parts.chunks(self.wave(parts.len())) {
+                    let ahead = self.ahead(wave)?;
+                    let array = ahead.as_ref().unwrap_or(&self.array);
+                    texts.extend(
+                        wave.par_iter()
+                            .map(|(band, ranges)| self.texts(array, *band, ranges))
+                            .collect::<std::result::Result<Vec<_>, Fault>>()?,
+                    );
+                }
                 Arc::new(TextBuilder::join(texts)?.finish()?)
             }
             Layout::Unknown => {
@@ -113,31 +128,77 @@ impl Core {
     ) -> std::result::Result<Initialised, Fault> {
         let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
         let mut rest = out;
-        let mut tasks = Vec::with_capacity(parts.len());
-        for (band, ranges) in parts {
-            let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-            let len = usize::try_from(rows * self.row_bytes).map_err(|_| overflow())?;
-            let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
-            tasks.push((band, ranges, target));
+        let mut done = Initialised::default();
+        for wave in parts.chunks(self.wave(parts.len())) {
+            let ahead = self.ahead(wave)?;
+            let mut tasks = Vec::with_capacity(wave.len());
+            for (band, ranges) in wave {
+                let rows: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+                let len = usize::try_from(rows * self.row_bytes).map_err(|_| overflow())?;
+                let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
+                tasks.push((*band, ranges.as_slice(), target));
+            }
+            done = done.and(self.decode(ahead.as_ref().unwrap_or(&self.array), tasks)?);
         }
+        Ok(done)
+    }
+
+    /// How many bands are fetched together of a store that is far away, before they are decoded.
+    fn wave(&self, n_bands: usize) -> usize {
+        if !self.files.is_remote() {
+            return n_bands.max(1);
+        }
+        let band = match self.layout {
+            Layout::Text => TEXT_BAND_BYTES,
+            _ => self.height.saturating_mul(self.row_bytes),
+        };
+        usize::try_from(WAVE_BYTES / band.max(1)).map_or(1, |n| n.max(1))
+    }
+
+    /// The array with the chunks of these bands at hand, where it is far away.
+    fn ahead(
+        &self,
+        parts: &[(u64, Vec<Range<u64>>)],
+    ) -> std::result::Result<Option<Array<Counted>>, Fault> {
+        let Some(codec) = self.whole.as_ref().filter(|_| self.files.is_remote()) else {
+            return Ok(None);
+        };
+        if self.cut.n_across() > MOST_ACROSS {
+            return Ok(None);
+        }
+        let bands = parts.iter().map(|(band, _)| *band);
+        let bands = bands.filter(|band| self.recent.recall(*band).is_none());
+        let places: Vec<Vec<u64>> = match self.cut.chunk().is_empty() {
+            true => vec![Vec::new()],
+            false => bands.flat_map(|band| self.cut.places(band)).collect(),
+        };
+        let wanted = codec.wanted(&self.array, &places)?;
+        let storage = self.storage.ahead(wanted)?;
+        Ok(storage.map(|storage| self.array.with_storage(storage)))
+    }
+
+    /// Decodes bands on all cores, each into its target.
+    fn decode(
+        &self,
+        array: &Array<Counted>,
+        tasks: Vec<Task<'_>>,
+    ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
-            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, &ranges)) {
+            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
                 let is_whole = self.cut.has_whole_rows() && codec.size() == Some(target.len());
-                if is_whole
-                    && let Some(done) = codec.read_into(&self.array, &self.place(band), target)?
-                {
+                if is_whole && let Some(done) = codec.read_into(array, &self.place(band), target)? {
                     return Ok(done);
                 }
                 // Nobody comes back for the rest, so nothing is kept.
                 let mut bytes = self.room();
-                let held = self.numbers(codec, band, &ranges, &mut bytes)?;
-                return self.copy(&bytes, held.start, &ranges, target);
+                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
+                return self.copy(&bytes, held.start, ranges, target);
             }
-            let (decoded, first) = self.band(band, &ranges)?;
+            let (decoded, first) = self.band(array, band, ranges)?;
             let Band::Fixed(bytes) = decoded.as_ref() else {
                 return Err(Fault::Corrupt("text where numbers were expected".into()));
             };
-            self.copy(bytes, first, &ranges, target)
+            self.copy(bytes, first, ranges, target)
         });
         done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
     }
@@ -199,6 +260,7 @@ impl Core {
     /// chunk, else of what lies between the first and the last of the wanted ones.
     fn numbers(
         &self,
+        array: &Array<Counted>,
         codec: &ChunkCodec,
         band: u64,
         ranges: &[Range<u64>],
@@ -207,7 +269,7 @@ impl Core {
         let corrupt = |e: BoxedError| Fault::Corrupt(format!("a band of chunks: {e}"));
         let rows = self.rows_of(band);
         if self.cut.has_whole_rows() {
-            if codec.read(&self.array, &self.place(band), out)? {
+            if codec.read(array, &self.place(band), out)? {
                 return Ok(0..rows);
             }
             let wanted = between(ranges);
@@ -232,7 +294,7 @@ impl Core {
         let (first, end) = (int(wanted.start)?, int(wanted.end)?);
         let mut chunk = Room::with_capacity(codec.size().unwrap_or(0));
         for place in self.cut.places(band) {
-            if !codec.read(&self.array, &place, &mut chunk)? {
+            if !codec.read(array, &place, &mut chunk)? {
                 continue;
             }
             let runs = self.cut.row_runs(&place).map_err(corrupt)?;
@@ -264,8 +326,13 @@ impl Core {
         Ok(())
     }
 
-    fn texts(&self, band: u64, ranges: &[Range<u64>]) -> std::result::Result<TextBuilder, Fault> {
-        let (decoded, first) = self.band(band, ranges)?;
+    fn texts(
+        &self,
+        array: &Array<Counted>,
+        band: u64,
+        ranges: &[Range<u64>],
+    ) -> std::result::Result<TextBuilder, Fault> {
+        let (decoded, first) = self.band(array, band, ranges)?;
         let Band::Text(Texts { bytes, offsets }) = decoded.as_ref() else {
             return Err(Fault::Corrupt("numbers where text was expected".into()));
         };
@@ -290,6 +357,7 @@ impl Core {
     /// The wanted rows of a band, decoded, and which row of the band is the first.
     fn band(
         &self,
+        array: &Array<Counted>,
         band: u64,
         ranges: &[Range<u64>],
     ) -> std::result::Result<(Arc<Band>, u64), Fault> {
@@ -305,12 +373,12 @@ impl Core {
         let (decoded, held) = match &self.whole {
             Some(codec) if matches!(self.layout, Layout::Text) => {
                 let n = rows.max(1).saturating_mul(self.info.row_len().unwrap_or(0));
-                let texts = codec.texts(&self.array, &self.place(band), n)?;
+                let texts = codec.texts(array, &self.place(band), n)?;
                 (Band::Text(texts), 0..rows)
             }
             Some(codec) => {
                 let mut bytes = self.room();
-                let held = self.numbers(codec, band, ranges, &mut bytes)?;
+                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
                 (Band::Fixed(bytes), held)
             }
             None => {
@@ -377,17 +445,42 @@ impl ArrayReader for ZarrArray {
     }
 
     async fn stored_bytes(&self) -> Result<Option<u64>> {
-        let core = &self.0;
-        let total = core.files.total(&prefix(&core.info.key));
+        let core = Arc::clone(&self.0);
+        let total = match core.files.is_remote() {
+            true => {
+                let job = Arc::clone(&core);
+                let total = move || job.files.total(&prefix(&job.info.key));
+                remote::in_background(total).await.flatten()
+            }
+            false => core.files.total(&prefix(&core.info.key)),
+        };
         let total = total.map_err(|e| Fault::Io(e).at(&core.url, &core.info.key))?;
         Ok(Some(total))
+    }
+
+    async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {
+        let core = Arc::clone(&self.0);
+        if core.files.is_remote() {
+            // That would be a request per chunk, or a list of names, which web servers do not give.
+            return Ok(None);
+        }
+        let missing = in_background(move || core.missing_chunks()).await;
+        let missing = missing.map_err(|fault| fault.at(&self.0.url, &self.0.info.key))?;
+        Ok(Some(missing))
     }
 
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
         let core = &self.0;
         core.info.check(&core.url, rows)?;
         let (job, rows) = (Arc::clone(core), rows.clone());
-        let result = in_background(move || job.read(&rows)).await;
+        let result = match core.files.is_remote() {
+            true => {
+                let read = move || guard(|| job.read(&rows));
+                let waited = remote::in_background(read).await;
+                waited.map_err(Fault::Io).flatten()
+            }
+            false => in_background(move || job.read(&rows)).await,
+        };
         let (array, chunks) = result.map_err(|fault| fault.at(&core.url, &core.info.key))?;
         metrics.add_bytes(core.storage.take());
         metrics.add_chunks(chunks);

@@ -15,7 +15,7 @@ use super::dtype::{Layout, TEXT_CODECS};
 use super::fill::{FREE, RATIO};
 use super::open::LARGEST_CHUNK;
 use super::shards::Shards;
-use super::storage::Counted;
+use super::storage::{Counted, Wanted};
 use super::text::{Texts, parse};
 use super::undo::Undo;
 use crate::store::decode::{Fault, Initialised};
@@ -97,6 +97,24 @@ impl ChunkCodec {
             around: around.collect(),
             size,
         })
+    }
+
+    /// What is read of the chunks at these places: keys, and ranges of shards.
+    ///
+    /// # Errors
+    /// Where the index of a shard cannot be read.
+    pub(super) fn wanted(
+        &self,
+        array: &Array<Counted>,
+        places: &[Vec<u64>],
+    ) -> Result<Wanted, Fault> {
+        match &self.shards {
+            Some(shards) => shards.ranges(array, places),
+            None => {
+                let keys = places.iter().map(|place| array.chunk_key(place));
+                Ok(keys.map(|key| (key, Vec::new())).collect())
+            }
+        }
     }
 
     /// Bytes of a chunk; [`None`] of text.

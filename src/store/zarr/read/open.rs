@@ -80,7 +80,8 @@ impl ZarrArray {
         let mut axes = inner.iter().zip(&shape).skip(1);
         let whole_rows = axes.all(|(chunk, n)| chunk == n);
         // Of what is not encoded, parts are read; of text, chunks are not put together here.
-        let encoded = !filters.is_empty() || size == 0;
+        // From far away a chunk comes whole, too, since many of them then come together.
+        let encoded = !filters.is_empty() || size == 0 || files.is_remote();
         let whole = (encoded && (whole_rows || size > 0))
             .then(|| ChunkCodec::of(&array, document, &element.layout, &inner))
             .flatten();

@@ -3,23 +3,30 @@
 //! The index is read here, because `zarrs` 0.23 looks for an inner chunk that is not there at the
 //! end of the address space.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use zarrs::array::Array;
 use zarrs::storage::byte_range::ByteRange;
 use zarrs::storage::{ReadableStorageTraits, StoreKey};
 
-use super::storage::Counted;
+use super::files::Piece;
+use super::storage::{Counted, Wanted};
 use crate::store::decode::Fault;
+use crate::store::remote::Span;
 use crate::store::zarr::shard::{ENTRY_BYTES, Entry, MISSING, decode, locate};
 
 /// Entries of indexes kept at most, of 16 bytes each.
 const KEEP_ENTRIES: usize = 1 << 20;
 
 /// An index: where every inner chunk lies.
-type Index = Arc<[Entry]>;
+#[derive(Debug, Clone)]
+struct Index {
+    entries: Arc<[Entry]>,
+    /// Bytes of the shard.
+    size: u64,
+}
 
 /// The shards of an array.
 #[derive(Debug)]
@@ -78,7 +85,7 @@ impl Shards {
         };
         let entry = usize::try_from(inner)
             .ok()
-            .and_then(|inner| index.get(inner));
+            .and_then(|inner| index.entries.get(inner));
         let (offset, len) = match entry {
             None => return Err(Fault::Corrupt(format!("shard {key} has no chunk {inner}"))),
             Some(&MISSING) => return Ok(None),
@@ -97,41 +104,111 @@ impl Shards {
         shard: &[u64],
         key: &StoreKey,
     ) -> Result<Option<Index>, Fault> {
-        let lock = || self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = lock().get(shard) {
+        if let Some(index) = self.lock().get(shard) {
             return Ok(index.clone());
         }
-        let index = self.load(array, key)?;
-        let mut indexes = lock();
+        let mut loaded = self.load(array, &[(shard.to_vec(), key.clone())])?;
+        Ok(loaded.pop().flatten())
+    }
+
+    /// Where the inner chunks at these places are: the keys of their shards, and ranges of bytes
+    /// there. Reads the indexes of shards that were not read yet, several at once.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn ranges(
+        &self,
+        array: &Array<Counted>,
+        places: &[Vec<u64>],
+    ) -> Result<Wanted, Fault> {
+        let mut by_shard: BTreeMap<Vec<u64>, Vec<u64>> = BTreeMap::new();
+        for place in places {
+            let (shard, inner) = locate(place, &self.per_shard);
+            by_shard.entry(shard).or_default().push(inner);
+        }
+        let missing: Vec<_> = {
+            let indexes = self.lock();
+            let missing = by_shard
+                .keys()
+                .filter(|shard| !indexes.contains_key(*shard));
+            missing
+                .map(|shard| (shard.clone(), array.chunk_key(shard)))
+                .collect()
+        };
+        // What was just loaded may be gone from those kept.
+        let loaded = self.load(array, &missing)?;
+        let loaded: HashMap<_, _> = missing
+            .into_iter()
+            .map(|(shard, _)| shard)
+            .zip(loaded)
+            .collect();
+        let mut ranges = Vec::with_capacity(by_shard.len());
+        for (shard, chunks) in by_shard {
+            let key = array.chunk_key(&shard);
+            let index = match loaded.get(&shard) {
+                Some(index) => index.clone(),
+                None => self.index(array, &shard, &key)?,
+            };
+            let Some(index) = index else { continue };
+            let entries = chunks.iter().filter_map(|inner| {
+                let entry = index.entries.get(usize::try_from(*inner).ok()?)?;
+                (*entry != MISSING).then_some(entry)
+            });
+            // What leads out of the shard is refused where it is read.
+            let of_shard: Vec<_> = entries
+                .filter_map(|(offset, len)| Some(*offset..offset.checked_add(*len)?))
+                .filter(|range| range.start < range.end && range.end <= index.size)
+                .collect();
+            if !of_shard.is_empty() {
+                ranges.push((key, of_shard));
+            }
+        }
+        Ok(ranges)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u64>, Option<Index>>> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads indexes, and keeps them.
+    fn load(
+        &self,
+        array: &Array<Counted>,
+        shards: &[(Vec<u64>, StoreKey)],
+    ) -> Result<Vec<Option<Index>>, Fault> {
+        let len = (self.n_chunks * ENTRY_BYTES) as u64 + if self.has_checksum { 4 } else { 0 };
+        let span = match self.at_end {
+            true => Span::End(len),
+            false => Span::Range(0..len),
+        };
+        let keys = shards.iter().map(|(_, key)| key);
+        let pieces = array.storage().parts(keys, &span)?;
+        let mut loaded = Vec::with_capacity(shards.len());
+        for ((_, key), piece) in shards.iter().zip(pieces) {
+            loaded.push(match piece {
+                Some(piece) => Some(self.parse(key, len, &piece)?),
+                None => None,
+            });
+        }
+        let mut indexes = self.lock();
         if indexes.len().saturating_mul(self.n_chunks) > KEEP_ENTRIES {
             indexes.clear();
         }
-        indexes.insert(shard.to_vec(), index.clone());
-        Ok(index)
+        for ((shard, _), index) in shards.iter().zip(&loaded) {
+            indexes.insert(shard.clone(), index.clone());
+        }
+        Ok(loaded)
     }
 
-    fn load(&self, array: &Array<Counted>, key: &StoreKey) -> Result<Option<Index>, Fault> {
+    fn parse(&self, key: &StoreKey, len: u64, piece: &Piece) -> Result<Index, Fault> {
         let corrupt = |reason: String| Fault::Corrupt(format!("shard {key}: {reason}"));
-        let storage = array.storage();
-        let size = storage.size_key(key);
-        let Some(size) = size.map_err(|e| corrupt(e.to_string()))? else {
-            return Ok(None);
-        };
-        let len = (self.n_chunks * ENTRY_BYTES) as u64 + if self.has_checksum { 4 } else { 0 };
-        if len > size {
+        let Piece { bytes, size } = piece;
+        if len > *size {
             return Err(corrupt(format!(
                 "it has {size} bytes, and an index of {} chunks takes {len}",
                 self.n_chunks
             )));
         }
-        let range = match self.at_end {
-            true => ByteRange::Suffix(len),
-            false => ByteRange::FromStart(0, Some(len)),
-        };
-        let bytes = storage.get_partial(key, range);
-        let Some(bytes) = bytes.map_err(|e| corrupt(e.to_string()))? else {
-            return Ok(None);
-        };
         let (entries, checksum) = bytes
             .as_ref()
             .split_at_checked(self.n_chunks * ENTRY_BYTES)
@@ -145,6 +222,9 @@ impl Shards {
                 )));
             }
         }
-        Ok(Some(decode(entries).collect()))
+        Ok(Index {
+            entries: decode(entries).collect(),
+            size: *size,
+        })
     }
 }

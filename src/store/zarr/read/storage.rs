@@ -1,5 +1,7 @@
 //! One array of a store, as `zarrs` asks for its bytes.
 
+use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +10,11 @@ use zarrs::storage::{
     MaybeBytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey,
 };
 
-use super::files::Files;
+use super::files::{Files, Piece};
+use crate::store::remote::Span;
+
+/// Parts of values by key; all of a value where there are no ranges.
+pub(super) type Wanted = Vec<(StoreKey, Vec<Range<u64>>)>;
 
 /// Values of one array for `zarrs`, which says how many bytes were taken. The array is the root to
 /// it: names such as `__categories` are none that it takes.
@@ -18,6 +24,8 @@ pub(super) struct Counted {
     /// What keys of the array begin with.
     prefix: String,
     bytes: AtomicU64,
+    /// Whether what is read was fetched, and counted, before.
+    is_ahead: bool,
 }
 
 impl Counted {
@@ -26,7 +34,44 @@ impl Counted {
             files,
             prefix,
             bytes: AtomicU64::new(0),
+            is_ahead: false,
         }
+    }
+
+    /// The same values with parts of them at hand, by key and ranges (all of a value where there are
+    /// none); [`None`] where nothing is far away.
+    ///
+    /// # Errors
+    /// Where they cannot be fetched.
+    pub(super) fn ahead(&self, wanted: Wanted) -> io::Result<Option<Arc<Self>>> {
+        let keys = wanted.into_iter();
+        let keys = keys.map(|(key, ranges)| (self.key(&key), ranges));
+        let Some(ahead) = Arc::clone(&self.files).ahead(keys.collect())? else {
+            return Ok(None);
+        };
+        self.bytes.fetch_add(ahead.bytes, Ordering::Relaxed);
+        Ok(Some(Arc::new(Self {
+            files: ahead.files,
+            prefix: self.prefix.clone(),
+            bytes: AtomicU64::new(0),
+            is_ahead: true,
+        })))
+    }
+
+    /// A part of each of some values, [`None`] where there is no value.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub(super) fn parts<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a StoreKey>,
+        span: &Span,
+    ) -> io::Result<Vec<Option<Piece>>> {
+        let wanted: Vec<_> = keys.map(|key| (self.key(key), span.clone())).collect();
+        let pieces = self.files.parts(&wanted)?;
+        let bytes = pieces.iter().flatten().map(|p| p.bytes.len() as u64).sum();
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(pieces)
     }
 
     /// Bytes read since this was last asked.
@@ -79,7 +124,9 @@ impl Counted {
             ByteRange::FromStart(from, None) => (from, size.saturating_sub(from)),
             ByteRange::Suffix(len) => (size.saturating_sub(len), len.min(size)),
         };
-        self.bytes.fetch_add(len, Ordering::Relaxed);
+        if !self.is_ahead {
+            self.bytes.fetch_add(len, Ordering::Relaxed);
+        }
         Ok(self.files.read(key, from, len)?)
     }
 }

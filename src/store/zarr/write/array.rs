@@ -1,7 +1,6 @@
 //! One array: bands of rows are cut into chunks as soon as they are there.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -55,7 +54,6 @@ struct ZarrBody {
     shared: Arc<Shared>,
     key: ElementKey,
     spec: ArraySpec,
-    folder: PathBuf,
     state: State,
 }
 
@@ -75,8 +73,8 @@ impl ZarrBody {
         }
         // What has no type in zarr is refused before it gets values.
         DataType::of(&spec.dtype, None)?;
+        shared.make_node(&key)?;
         let mut body = Self {
-            folder: shared.folder(&key)?,
             shared,
             key,
             spec,
@@ -132,9 +130,9 @@ impl ZarrBody {
             )?,
         };
         let files = ChunkFiles::new(
-            self.folder.clone(),
+            Arc::clone(self.shared.values()),
+            self.key.as_str(),
             self.shared.version(),
-            self.shared.fsync(),
             grid.per_shard(),
         );
         self.state = State::Cut(Box::new(Cutter {
@@ -246,7 +244,7 @@ impl Body for ZarrBody {
             State::Cut(cutter) => cutter.waiting_len.saturating_mul(self.element_bytes()),
             State::Kept { bytes, .. } => *bytes,
         };
-        waiting >= HEAVY_BYTES / 4
+        waiting >= HEAVY_BYTES / 4 || self.shared.values().is_remote()
     }
 }
 

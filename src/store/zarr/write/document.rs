@@ -116,6 +116,19 @@ impl DataType {
         }
     }
 
+    /// The same with the most significant byte of a number first; version 2 only.
+    pub(super) fn into_big_endian(mut self) -> Self {
+        if let Some(name) = self.v2.as_str() {
+            self.v2 = json!(name.replacen('<', ">", 1));
+        }
+        self
+    }
+
+    /// The same with another fill value.
+    pub(super) fn with_fill(self, fill: Value) -> Self {
+        Self { fill, ..self }
+    }
+
     /// Bytes of an element; [`None`] of text.
     pub(super) fn size(&self) -> Option<u64> {
         self.size
@@ -139,6 +152,29 @@ pub(super) fn array(
         ZarrVersion::V2 => v2(shape, grid, data_type, codecs),
         ZarrVersion::V3 => v3(shape, grid, data_type, codecs),
     };
+    object(document)
+}
+
+/// The document of an array of version 2 whose chunks another file has: `filters` were applied to
+/// them in this order.
+pub(super) fn linked(
+    shape: &[u64],
+    chunk: &[u64],
+    data_type: &DataType,
+    filters: Value,
+) -> Map<String, Value> {
+    let fill = data_type.fill.clone();
+    object(array_v2(
+        shape,
+        chunk,
+        data_type,
+        fill,
+        filters,
+        Value::Null,
+    ))
+}
+
+fn object(document: Value) -> Map<String, Value> {
     match document {
         Value::Object(document) => document,
         _ => Map::new(),
@@ -189,15 +225,34 @@ fn v2(shape: &[u64], grid: &Grid, data_type: &DataType, codecs: &Codecs) -> Valu
         None => json!([{"id": "vlen-utf8"}]),
         Some(_) => Value::Null,
     };
+    let compressor = codecs.v2.clone();
+    array_v2(
+        shape,
+        grid.cut().chunk(),
+        data_type,
+        fill,
+        filters,
+        compressor,
+    )
+}
+
+fn array_v2(
+    shape: &[u64],
+    chunk: &[u64],
+    data_type: &DataType,
+    fill: Value,
+    filters: Value,
+    compressor: Value,
+) -> Value {
     json!({
         "zarr_format": 2,
         "shape": shape,
-        "chunks": grid.cut().chunk(),
+        "chunks": chunk,
         "dtype": data_type.v2,
         "fill_value": fill,
         "order": "C",
         "filters": filters,
         "dimension_separator": ".",
-        "compressor": codecs.v2,
+        "compressor": compressor,
     })
 }

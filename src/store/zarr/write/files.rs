@@ -1,23 +1,23 @@
-//! Where encoded chunks go: a file each, or shards.
+//! Where encoded chunks go: a value each, or shards.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
+use std::sync::Arc;
 
+use super::values::{Value, Values};
+use crate::store::ZarrVersion;
 use crate::store::zarr::shard::{Entry, MISSING, encode, locate};
-use crate::store::{ZarrVersion, folder_of};
 
 /// Bytes of a shard that are written at once.
 const BLOCK: usize = 1 << 20;
 
-/// The files of one array's chunks.
+/// The values of one array's chunks.
 #[derive(Debug)]
 pub(super) struct ChunkFiles {
-    /// The array's folder.
-    folder: PathBuf,
+    values: Arc<dyn Values>,
+    /// The array's path.
+    array: String,
     version: ZarrVersion,
-    fsync: bool,
     /// Chunks of a shard along each axis.
     per_shard: Option<Vec<u64>>,
     /// Shards that may get more, by their place.
@@ -26,15 +26,15 @@ pub(super) struct ChunkFiles {
 
 impl ChunkFiles {
     pub(super) fn new(
-        folder: PathBuf,
+        values: Arc<dyn Values>,
+        array: &str,
         version: ZarrVersion,
-        fsync: bool,
         per_shard: Option<&[u64]>,
     ) -> Self {
         Self {
-            folder,
+            values,
+            array: array.to_owned(),
             version,
-            fsync,
             per_shard: per_shard.map(<[u64]>::to_vec),
             open: BTreeMap::new(),
         }
@@ -43,9 +43,9 @@ impl ChunkFiles {
     /// Stores the chunk at a place; chunks come band by band, from the first on.
     pub(super) fn put(&mut self, place: &[u64], chunk: &[u8]) -> io::Result<()> {
         let Some(per_shard) = &self.per_shard else {
-            let mut file = self.create(place)?;
-            file.write_all(chunk)?;
-            return self.end(&file);
+            let mut value = self.create(place)?;
+            value.write(chunk)?;
+            return value.finish();
         };
         let (shard_place, inner) = locate(place, per_shard);
         // Whoever is in an earlier row of shards gets no more.
@@ -57,9 +57,7 @@ impl ChunkFiles {
         {
             let later = self.open.split_off(&vec![row]);
             let ended = std::mem::replace(&mut self.open, later);
-            ended
-                .into_values()
-                .try_for_each(|shard| self.close(shard))?;
+            ended.into_values().try_for_each(Shard::finish)?;
         }
         if !self.open.contains_key(&shard_place) {
             let n_chunks = self.per_shard.iter().flatten().product();
@@ -75,41 +73,25 @@ impl ChunkFiles {
     /// Ends what is open.
     pub(super) fn finish(mut self) -> io::Result<()> {
         let open = std::mem::take(&mut self.open);
-        open.into_values().try_for_each(|shard| self.close(shard))
+        open.into_values().try_for_each(Shard::finish)
     }
 
-    fn close(&self, shard: Shard) -> io::Result<()> {
-        let file = shard.finish()?;
-        self.end(&file)
+    /// Begins the value of a chunk or a shard.
+    fn create(&self, place: &[u64]) -> io::Result<Box<dyn Value>> {
+        self.values
+            .create(&chunk_key(&self.array, self.version, place))
     }
+}
 
-    fn end(&self, file: &File) -> io::Result<()> {
-        match self.fsync {
-            true => file.sync_all(),
-            false => Ok(()),
-        }
-    }
-
-    /// Creates the file of a chunk or a shard (keys as `default` and `v2` of the specification's
-    /// chunk key encodings, with `/` and `.`).
-    fn create(&self, place: &[u64]) -> io::Result<File> {
-        let mut names = place.iter().map(u64::to_string);
-        let path = match self.version {
-            ZarrVersion::V3 => names.fold(self.folder.join("c"), |path, name| path.join(name)),
-            ZarrVersion::V2 if place.is_empty() => self.folder.join("0"),
-            ZarrVersion::V2 => {
-                let first = names.next().unwrap_or_default();
-                self.folder
-                    .join(names.fold(first, |key, name| format!("{key}.{name}")))
-            }
-        };
-        match File::create_new(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(folder_of(&path))?;
-                File::create_new(&path)
-            }
-            made => made,
-        }
+/// The key of a chunk or a shard of an array, as `default` and `v2` of the specification's chunk key
+/// encodings have it, with `/` and `.`.
+pub(super) fn chunk_key(array: &str, version: ZarrVersion, place: &[u64]) -> String {
+    let names: Vec<String> = place.iter().map(u64::to_string).collect();
+    match version {
+        ZarrVersion::V3 if names.is_empty() => format!("{array}/c"),
+        ZarrVersion::V3 => format!("{array}/c/{}", names.join("/")),
+        ZarrVersion::V2 if names.is_empty() => format!("{array}/0"),
+        ZarrVersion::V2 => format!("{array}/{}", names.join(".")),
     }
 }
 
@@ -117,7 +99,7 @@ impl ChunkFiles {
 /// (`sharding_indexed`, `index_location` end).
 #[derive(Debug)]
 struct Shard {
-    file: File,
+    value: Box<dyn Value>,
     /// Bytes so far.
     len: u64,
     /// Those of them that are not written yet.
@@ -127,10 +109,10 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(file: File, n_chunks: u64) -> io::Result<Self> {
+    fn new(value: Box<dyn Value>, n_chunks: u64) -> io::Result<Self> {
         let n_chunks = usize::try_from(n_chunks).map_err(io::Error::other)?;
         Ok(Self {
-            file,
+            value,
             len: 0,
             waiting: Vec::new(),
             index: vec![MISSING; n_chunks],
@@ -146,11 +128,11 @@ impl Shard {
         }
         self.len += len;
         if self.waiting.len() + chunk.len() > BLOCK {
-            self.file.write_all(&self.waiting)?;
+            self.value.write(&self.waiting)?;
             self.waiting.clear();
         }
         match chunk.len() > BLOCK {
-            true => self.file.write_all(chunk),
+            true => self.value.write(chunk),
             false => {
                 self.waiting.extend_from_slice(chunk);
                 Ok(())
@@ -158,9 +140,9 @@ impl Shard {
         }
     }
 
-    fn finish(mut self) -> io::Result<File> {
+    fn finish(mut self) -> io::Result<()> {
         self.waiting.extend(encode(&self.index));
-        self.file.write_all(&self.waiting)?;
-        Ok(self.file)
+        self.value.write(&self.waiting)?;
+        self.value.finish()
     }
 }

@@ -1,9 +1,6 @@
-//! The store: a folder beside its final name, and the documents of its nodes.
+//! The store: where its values go, and the documents of its nodes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,54 +8,65 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 
 use super::array;
+use super::bucket::Bucket;
+use super::references::{self, ReferenceFile};
+use super::values::{Folder, Values};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
 use crate::store::encode::{OpenArrays, RawResult, in_background};
-use crate::store::temporary::{Kind, Names};
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{
-    ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
+    ArrayReader, ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
 };
 
 /// What errors call this store.
 pub(super) const STORE: &str = "zarr";
 
-/// Starts a store beside `target.path`.
+/// Starts a store: a folder beside `target.path`, or the objects below a URL.
 ///
 /// # Errors
 /// [`Error::OutputRefused`] where the output exists and may not be replaced, or has no directory;
-/// [`Error::Store`] where the folder cannot be made.
-pub(in crate::store) fn create(
+/// [`Error::Store`] where the folder cannot be made, or the server refuses.
+pub(in crate::store) async fn create(
     target: &WriteTarget,
     version: ZarrVersion,
 ) -> Result<Arc<dyn StoreWriter>> {
-    let names = Names::try_new(target, Kind::Folder)?;
-    std::fs::create_dir(&names.temporary).map_err(|e| Error::store(STORE, &names.url, e))?;
-    let root = Node::default();
-    Ok(Arc::new(ZarrWriter {
-        shared: Arc::new(Shared {
-            names,
-            committed: AtomicBool::new(false),
-            format: target.format,
-            version,
-            fsync: target.fsync,
-            nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
-            open_arrays: OpenArrays::default(),
-        }),
-        target: target.clone(),
-        closed: AtomicBool::new(false),
-    }))
+    let values: Arc<dyn Values> = match target.is_url() {
+        true => Arc::new(Bucket::create(target).await?),
+        false => Arc::new(Folder::create(target)?),
+    };
+    Ok(ZarrWriter::start(target.format, version, values))
+}
+
+/// Starts a document of references to the file `source` beside `target.path`.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where the name does not end in `.json`, otherwise as [`create`].
+pub(in crate::store) fn create_references(
+    target: &WriteTarget,
+    source: &str,
+) -> Result<Arc<dyn StoreWriter>> {
+    if target
+        .path
+        .extension()
+        .is_none_or(|ending| ending != "json")
+    {
+        let path = target.path.display().to_string();
+        let reason = "a document of references must end in .json";
+        return Err(Error::option(path, reason));
+    }
+    let values = Arc::new(ReferenceFile::create(target, source)?);
+    Ok(ZarrWriter::start(target.format, ZarrVersion::V2, values))
 }
 
 /// What a store and its arrays share. The last of them to go removes what has no name, so no array
 /// that is still at work makes its folder again.
 #[derive(Debug)]
 pub(super) struct Shared {
-    names: Names,
+    values: Arc<dyn Values>,
     committed: AtomicBool,
     format: Format,
     version: ZarrVersion,
-    fsync: bool,
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
     pub(super) open_arrays: OpenArrays,
@@ -73,7 +81,7 @@ struct Node {
 
 impl Shared {
     pub(super) fn url(&self) -> &str {
-        &self.names.url
+        self.values.url()
     }
 
     pub(super) fn format(&self) -> Format {
@@ -84,22 +92,20 @@ impl Shared {
         self.version
     }
 
-    pub(super) fn fsync(&self) -> bool {
-        self.fsync
+    pub(super) fn values(&self) -> &Arc<dyn Values> {
+        &self.values
     }
 
-    /// The folder of a node, made if it is not there.
+    /// Makes room for the values of a node.
     ///
     /// # Errors
-    /// Where a folder cannot have the node's name, or the system cannot make it.
-    pub(super) fn folder(&self, key: &ElementKey) -> RawResult<PathBuf> {
+    /// Where a node cannot have the name, or the system cannot make a folder for it.
+    pub(super) fn make_node(&self, key: &ElementKey) -> RawResult<()> {
         let name = key.name();
         if name.is_empty() || name == "." || name == ".." || DOCUMENTS.contains(&name) {
             return Err(format!("no node of a zarr store can be called {name:?}").into());
         }
-        let folder = self.names.temporary.join(key.as_str());
-        std::fs::create_dir_all(&folder)?;
-        Ok(folder)
+        Ok(self.values.make_node(key.as_str())?)
     }
 
     /// Takes the document of a finished array.
@@ -121,7 +127,7 @@ impl Shared {
     }
 
     fn failure(&self, key: &ElementKey, source: BoxedError) -> Error {
-        Error::store(STORE, format!("{}: {key}", self.names.url), source)
+        Error::store(STORE, format!("{}: {key}", self.url()), source)
     }
 
     /// Writes the documents of all nodes, the root's last.
@@ -156,22 +162,11 @@ impl Shared {
             }
         }
         for (path, name, document) in documents.into_iter().rev() {
-            let path = self.names.temporary.join(path).join(name);
-            self.write(&path, &serde_json::to_vec_pretty(&document)?)?;
+            let mut value = self.values.create(&join(&path, name))?;
+            value.write(&serde_json::to_vec_pretty(&document)?)?;
+            value.finish()?;
         }
-        if self.fsync {
-            sync_folders(&self.names.temporary)?;
-        }
-        Ok(())
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        match self.fsync {
-            true => file.sync_all(),
-            false => Ok(()),
-        }
+        Ok(self.values.close()?)
     }
 }
 
@@ -180,17 +175,6 @@ fn join(path: &str, name: &str) -> String {
         "" => name.to_owned(),
         path => format!("{path}/{name}"),
     }
-}
-
-/// Flushes the entries of folders.
-fn sync_folders(folder: &Path) -> io::Result<()> {
-    for entry in folder.read_dir()? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_folders(&entry.path())?;
-        }
-    }
-    File::open(folder)?.sync_all()
 }
 
 impl Node {
@@ -223,8 +207,28 @@ impl Node {
 #[derive(Debug)]
 struct ZarrWriter {
     shared: Arc<Shared>,
-    target: WriteTarget,
     closed: AtomicBool,
+}
+
+impl ZarrWriter {
+    fn start(
+        format: Format,
+        version: ZarrVersion,
+        values: Arc<dyn Values>,
+    ) -> Arc<dyn StoreWriter> {
+        let root = Node::default();
+        Arc::new(Self {
+            shared: Arc::new(Shared {
+                values,
+                committed: AtomicBool::new(false),
+                format,
+                version,
+                nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
+                open_arrays: OpenArrays::default(),
+            }),
+            closed: AtomicBool::new(false),
+        })
+    }
 }
 
 #[async_trait]
@@ -235,7 +239,7 @@ impl StoreWriter for ZarrWriter {
 
     async fn create_group(&self, key: &ElementKey, attributes: &Attributes) -> Result<()> {
         self.shared
-            .folder(key)
+            .make_node(key)
             .map_err(|e| self.shared.failure(key, e))?;
         self.set_attributes(key, attributes).await
     }
@@ -257,6 +261,21 @@ impl StoreWriter for ZarrWriter {
         array::create(&self.shared, key, spec)
     }
 
+    async fn link(
+        &self,
+        key: &ElementKey,
+        source: &dyn ArrayReader,
+        attributes: &Attributes,
+    ) -> Result<bool> {
+        let Some(file) = self.shared.values().references() else {
+            return Ok(false);
+        };
+        let located = source.references().await?;
+        let made = self.shared.make_node(key);
+        made.and_then(|()| references::link(&self.shared, file, key, source, &located, attributes))
+            .map_err(|e| self.shared.failure(key, e))
+    }
+
     async fn close(&self) -> Result<()> {
         let root = ElementKey::root();
         let finished = self.shared.open_arrays.check();
@@ -274,8 +293,11 @@ impl StoreWriter for ZarrWriter {
             let reason = "the store is not closed";
             return Err(self.shared.failure(&ElementKey::root(), reason.into()));
         }
-        let (overwrite, fsync) = (self.target.overwrite, self.target.fsync);
-        self.shared.names.publish(overwrite, fsync)?;
+        let values = Arc::clone(self.shared.values());
+        match values.is_remote() {
+            true => in_background(move || values.publish()).await?,
+            false => values.publish()?,
+        }
         self.shared.committed.store(true, Ordering::Release);
         Ok(())
     }
@@ -284,7 +306,7 @@ impl StoreWriter for ZarrWriter {
 impl Drop for Shared {
     fn drop(&mut self) {
         if !self.committed.load(Ordering::Acquire) {
-            self.names.remove();
+            self.values.discard();
         }
     }
 }

@@ -1,0 +1,124 @@
+"""Counts what a query on one cell type transfers, beside what it needs, and writes a Markdown table.
+
+    VENV/bin/python benches/peers/remote.py --data DIR --annfusion target/release/annfusion [--out results.md]
+
+DIR holds realish-100k.h5ad, which `gen.py` of the shared benchmarks makes; the other forms (sorted by
+cell type, gzip, zarr) are made from it once, below DIR/remote. The venv is the tests' own: h5py and
+zarr say which bytes are needed (`tests/python/needed.py`), `.ci/test-servers` has brought moto and
+nginx. Between program and server, both on loopback, stands the proxy of the tests.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "python"))
+
+import anndata  # noqa: E402
+import servers  # noqa: E402
+from needed import cells_of, needed  # noqa: E402
+from proxy import Proxy  # noqa: E402
+
+FORMS = {
+    "h5ad": [],
+    "gzip.h5ad": ["--compression", "gzip"],
+    "zarr": [],
+    "lz4.zarr": ["--compression", "blosc-lz4"],
+    "v2.zarr": ["--zarr-version", "2"],
+}
+QUERY = "SELECT count(*), sum(total_counts(X)), avg(gene(X, '{gene}')) FROM cells WHERE cell_type = '{cell_type}'"
+
+
+def make(data, program):
+    """All forms of the object, by order and form."""
+    source, folder = data / "realish-100k.h5ad", data / "remote"
+    folder.mkdir(exist_ok=True)
+    ordered = folder / "sorted.h5ad"
+    if not ordered.exists():
+        a = anndata.read_h5ad(source)
+        a[a.obs["cell_type"].argsort(kind="stable")].write_h5ad(ordered)
+    made = {}
+    for order, path in (("as it is", source), ("sorted", ordered)):
+        made[order, "h5ad by anndata"] = path
+        for form, options in FORMS.items():
+            made[order, form] = folder / f"{path.stem}.made.{form}"
+            if not made[order, form].exists():
+                subprocess.run([program, "convert", path, made[order, form], *options, "--quiet"], check=True)
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--annfusion", default="target/release/annfusion")
+    parser.add_argument("--servers", default="HTTP,S3")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    made = make(args.data, args.annfusion)
+    obs = anndata.read_h5ad(args.data / "realish-100k.h5ad", backed="r")
+    # A type of middling size.
+    sizes = obs.obs["cell_type"].value_counts()
+    cell_type = sizes.index[len(sizes) // 2]
+    query = QUERY.format(gene=obs.var_names[0], cell_type=cell_type)
+    lines = [
+        f"`{query}` on {sizes[cell_type]:,} of {obs.n_obs:,} cells.",
+        "",
+        "| server | cells | form | MB needed | MB transferred | share | requests | wall |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
+    for kind in servers.KINDS:
+        if kind.name not in args.servers.split(","):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            server = kind(folder)
+            try:
+                for (order, form), path in made.items():
+                    lines.append(measure(args.annfusion, server, order, form, path, query, cell_type))
+                    print(lines[-1], flush=True)
+            finally:
+                server.stop()
+    if args.out:
+        args.out.write_text("\n".join(lines) + "\n")
+
+
+def measure(program, server, order, form, path, query, cell_type):
+    want = needed(path, cells_of(path, "cell_type", cell_type), ["cell_type"])
+    if server.name == "HTTP":
+        (server.root / path.name).symlink_to(path.resolve())
+    else:
+        server.upload(path, path.name)
+    expected = run([program, "query", path, query, "--format", "csv"])
+    with Proxy(server.port) as proxy:
+        access = server.access(proxy.port)
+        began = time.monotonic()
+        answer = run([program, "query", access.url(path.name), query, "--format", "csv"], env=access.env)
+        wall = time.monotonic() - began
+        if answer != expected:
+            sys.exit(f"{server.name}, {path}: {answer!r} is not {expected!r}")
+        got, n_requests = proxy.n_bytes, len(proxy.requests)
+    cells = [
+        server.name,
+        order,
+        form,
+        f"{want / 1e6:.2f}",
+        f"{got / 1e6:.2f}",
+        f"{got / want:.3f}",
+        str(n_requests),
+        f"{wall:.2f} s",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def run(command, **kwargs):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **kwargs)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+//! Arguments that say in which order cells come.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+
+use super::args::RunArgs;
+use crate::ops::{Cut, SplitParts};
+use crate::plan::{Shuffle, ShuffleWay};
+
+/// Cells of a block of a block shuffle.
+const BLOCK: u64 = 64;
+
+/// `--shuffle` of `slice`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SliceOrderArgs {
+    /// Assign cells to shards at random: an exact shuffle of all cells, each shard in its order. With
+    /// --obs-column the cells of each output are shuffled.
+    #[arg(long)]
+    pub(super) shuffle: bool,
+    /// Shards of N cells that each have the categories of this obs column in proportion, exact to one
+    /// cell; which cells, the seed says.
+    #[arg(long, value_name = "COLUMN", conflicts_with_all = ["obs_column", "split"])]
+    stratify: Option<String>,
+    /// Parts instead of shards: train=0.8,val=0.1,test=0.1 gives PREFIX_train.h5ad, ...; which cells,
+    /// the seed says.
+    #[arg(long, value_name = "NAME=F,...", conflicts_with_all = ["obs_column", "size"])]
+    split: Option<SplitParts>,
+    /// Keep the cells of each category of this obs column, such as a donor, in one part of --split.
+    #[arg(long, value_name = "COLUMN", requires = "split")]
+    by: Option<String>,
+    #[command(flatten)]
+    how: OrderArgs,
+}
+
+impl SliceOrderArgs {
+    /// Where to cut: every so many cells, unless --stratify or --split say otherwise.
+    pub(super) fn cut(self, size: u64) -> Cut {
+        let seed = self.how.seed.unwrap_or_default();
+        match (self.stratify, self.split) {
+            (Some(column), _) => Cut::Stratify { column, size, seed },
+            (None, Some(parts)) => Cut::Split {
+                parts,
+                by: self.by,
+                seed,
+            },
+            (None, None) => Cut::Size(size),
+        }
+    }
+
+    /// What --shuffle asks for.
+    pub(super) fn how(&self) -> Shuffle {
+        self.how.shuffle()
+    }
+}
+
+/// Which order, and how it is made.
+#[derive(Debug, Clone, Args)]
+pub(super) struct OrderArgs {
+    /// The same seed and input give the same order, whatever the memory and the threads (0).
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// exact gives every order the same chance; block reads less: blocks of adjacent cells in a random
+    /// order, and then the cells of some blocks at a time.
+    #[arg(long, value_enum, default_value_t = Mode::Exact)]
+    mode: Mode,
+    /// Cells of a block of --mode block (64).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    block_size: Option<u64>,
+    /// How rows are brought into their order, where it is not to be chosen; changes no result.
+    #[arg(long, value_name = "WAY", hide = true, value_parser = PossibleValuesParser::new(ShuffleWay::ALL.map(ShuffleWay::name)))]
+    shuffle_way: Option<String>,
+}
+
+impl OrderArgs {
+    /// The order asked for.
+    pub(super) fn shuffle(&self) -> Shuffle {
+        Shuffle {
+            seed: self.seed.unwrap_or_default(),
+            block: match self.mode {
+                Mode::Exact => None,
+                Mode::Block => Some(self.block_size.unwrap_or(BLOCK)),
+            },
+            way: self.shuffle_way.as_ref().and_then(|way| way.parse().ok()),
+        }
+    }
+}
+
+/// How random an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Exact,
+    Block,
+}
+
+/// Arguments of `shuffle`.
+#[derive(Debug, Args)]
+pub(super) struct ShuffleArgs {
+    /// Objects whose cells have the same columns over the same genes: .h5ad files, .zarr folders,
+    /// .zarr.zip, objects inside one (x.h5mu#mod/rna), or patterns in quotes ('parts/*.h5ad').
+    #[arg(required = true)]
+    pub(super) inputs: Vec<String>,
+    /// The .h5ad file or .zarr store to write; with --shards or --size, OUT_shard_0.h5ad, ....
+    #[arg(long, short, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Write so many outputs, equal in size to one cell.
+    #[arg(long, value_name = "N", conflicts_with = "size", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) shards: Option<u64>,
+    /// Write outputs of so many cells.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) size: Option<u64>,
+    #[command(flatten)]
+    pub(super) how: OrderArgs,
+    /// Keep only these genes: a file with one name a line, or a list with commas.
+    #[arg(long, value_name = "FILE|LIST")]
+    pub(super) genes: Option<String>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}

@@ -1,0 +1,102 @@
+//! Columns and row lengths that are read once and kept, for whoever comes back to them out of order.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::FieldRef;
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use crate::element::ColumnReader;
+use crate::error::Result;
+use crate::kernel::gather;
+use crate::model::{ElementKey, RowSelection};
+use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+
+/// An element aligned to an axis, all of it in memory after the first read.
+#[derive(Debug)]
+pub(crate) struct HeldColumn {
+    reader: Arc<dyn ColumnReader>,
+    values: OnceCell<ArrayRef>,
+}
+
+impl HeldColumn {
+    /// What `reader` reads, read once.
+    pub(crate) fn new(reader: Arc<dyn ColumnReader>) -> Self {
+        Self {
+            reader,
+            values: OnceCell::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl ColumnReader for HeldColumn {
+    fn field(&self) -> &FieldRef {
+        self.reader.field()
+    }
+
+    fn key(&self) -> &ElementKey {
+        self.reader.key()
+    }
+
+    fn len(&self) -> u64 {
+        self.reader.len()
+    }
+
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        let all = RowSelection::all(self.len());
+        if rows.end() > self.len() {
+            // The reader knows how to say it.
+            return self.reader.read(rows, metrics).await;
+        }
+        let read = || self.reader.read(&all, metrics);
+        pick(self.values.get_or_try_init(read).await?, rows)
+    }
+
+    fn row_bytes(&self) -> u64 {
+        self.reader.row_bytes()
+    }
+}
+
+/// An array, all of it in memory after the first read.
+#[derive(Debug)]
+pub(super) struct HeldArray {
+    reader: Arc<dyn ArrayReader>,
+    values: OnceCell<ArrayRef>,
+}
+
+impl HeldArray {
+    /// What `reader` reads, read once.
+    pub(super) fn new(reader: Arc<dyn ArrayReader>) -> Self {
+        Self {
+            reader,
+            values: OnceCell::new(),
+        }
+    }
+}
+
+#[async_trait]
+impl ArrayReader for HeldArray {
+    fn info(&self) -> &ArrayInfo {
+        self.reader.info()
+    }
+
+    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        let len = self.info().len();
+        if rows.end() > len {
+            return self.reader.read(rows, metrics).await;
+        }
+        let all = RowSelection::all(len);
+        let read = || self.reader.read(&all, metrics);
+        pick(self.values.get_or_try_init(read).await?, rows)
+    }
+}
+
+fn pick(values: &ArrayRef, rows: &RowSelection) -> Result<ArrayRef> {
+    let places: Vec<_> = rows
+        .iter()
+        .map(|row| (0, usize::try_from(row).unwrap_or(usize::MAX)))
+        .collect();
+    gather(std::slice::from_ref(values), &places)
+}

@@ -1,0 +1,468 @@
+//! Matrix rows on another axis: every column goes to its new place, columns that are new are filled.
+//!
+//! ```text
+//!  old  a b c      places  a → 2, b → 0, c dropped       new  b x a
+//!       1 2 3                                                  2 . 1
+//! ```
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Int32Array, ListArray,
+    PrimitiveArray, StructArray, UInt32Array, downcast_primitive_array,
+};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::compute::{concat, interleave, take};
+use arrow::datatypes::{DataType, Field, Int32Type};
+
+use crate::error::{Error, Result};
+use crate::kernel::numbers::promote;
+use crate::model::matrix_type;
+
+/// Marks an entry that is a fill.
+const FILL: u32 = u32::MAX;
+/// Where a column goes that is dropped, and where one comes from that is new.
+const NONE: i32 = -1;
+
+/// Where the columns of one axis stand on another.
+///
+/// Takes 8 bytes per column of the two axes, nothing where they are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnMap {
+    n_old: usize,
+    n_new: usize,
+    moves: Option<Moves>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Moves {
+    /// New place by old one.
+    places: Vec<i32>,
+    /// Old place by new one.
+    sources: Vec<i32>,
+    /// New places that no old column goes to.
+    n_empty: usize,
+    /// Whether every old column has a new place.
+    complete: bool,
+    /// Whether the order stays, so that sorted rows stay sorted.
+    ascending: bool,
+}
+
+impl ColumnMap {
+    /// Every column stays where it is.
+    pub(crate) fn identity(n: usize) -> Self {
+        Self {
+            n_old: n,
+            n_new: n,
+            moves: None,
+        }
+    }
+
+    /// The first columns stay; further ones are dropped, or new.
+    ///
+    /// # Errors
+    /// As [`ColumnMap::try_new`].
+    pub(crate) fn resized(n_old: usize, n_new: usize) -> Result<Self> {
+        let places: Vec<Option<usize>> = (0..n_old).map(|at| (at < n_new).then_some(at)).collect();
+        Self::try_new(&places, n_new)
+    }
+
+    /// From the new place of each old column, [`None`] where it is dropped; no place is named twice.
+    ///
+    /// # Errors
+    /// [`Error::NotImplemented`] from 2^31 columns on; [`Error::IncompatibleSchemas`] for a place
+    /// that is not below `n_new`.
+    pub(crate) fn try_new(places: &[Option<usize>], n_new: usize) -> Result<Self> {
+        let n_old = places.len();
+        if n_old == n_new && places.iter().enumerate().all(|(at, to)| *to == Some(at)) {
+            return Ok(Self::identity(n_new));
+        }
+        let wide = |_| Error::NotImplemented("reordering 2^31 columns or more".to_owned());
+        i32::try_from(n_new.max(n_old)).map_err(wide)?;
+        let mut sources = vec![NONE; n_new];
+        let mut moved = Vec::with_capacity(n_old);
+        for (old, new) in places.iter().enumerate() {
+            let Some(new) = new else {
+                moved.push(NONE);
+                continue;
+            };
+            let slot = sources.get_mut(*new).ok_or_else(off_axis)?;
+            *slot = i32::try_from(old).map_err(wide)?;
+            moved.push(i32::try_from(*new).map_err(wide)?);
+        }
+        let kept = || moved.iter().filter(|place| **place >= 0);
+        let moves = Moves {
+            n_empty: sources.iter().filter(|source| **source < 0).count(),
+            complete: kept().count() == n_old,
+            ascending: kept().is_sorted(),
+            places: moved,
+            sources,
+        };
+        Ok(Self {
+            n_old,
+            n_new,
+            moves: Some(moves),
+        })
+    }
+
+    /// How many columns there are now.
+    pub(crate) fn n_new(&self) -> usize {
+        self.n_new
+    }
+
+    /// How many columns there were.
+    pub(crate) fn n_old(&self) -> usize {
+        self.n_old
+    }
+
+    /// How many of them have a place.
+    pub(crate) fn n_kept(&self) -> usize {
+        match &self.moves {
+            Some(moves) => self.n_new - moves.n_empty,
+            None => self.n_old,
+        }
+    }
+
+    /// Whether nothing changes.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.moves.is_none()
+    }
+
+    /// Whether every old column has a place.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.moves.as_ref().is_none_or(|moves| moves.complete)
+    }
+
+    /// Whether there are columns that are filled.
+    pub(crate) fn has_empty(&self) -> bool {
+        self.moves.as_ref().is_some_and(|moves| moves.n_empty > 0)
+    }
+
+    /// Old column by new one, [`None`] where it is new.
+    pub(crate) fn sources(&self) -> Vec<Option<usize>> {
+        match &self.moves {
+            None => (0..self.n_new).map(Some).collect(),
+            Some(moves) => {
+                let of = |source: &i32| usize::try_from(*source).ok();
+                moves.sources.iter().map(of).collect()
+            }
+        }
+    }
+
+    /// Sparse rows with values of type `data`; new columns get `fill` (one value) where it is given.
+    ///
+    /// Rows whose order changes come out sorted. Where nothing changes, nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] where an index lies off the axis.
+    pub(crate) fn sparse(
+        &self,
+        rows: &ListArray,
+        data: &DataType,
+        fill: Option<&ArrayRef>,
+    ) -> Result<ListArray> {
+        let entries = rows.values().as_struct();
+        let values = promote(entries.column(1), data)?;
+        let indices = entries.column(0);
+        let Some(moves) = &self.moves else {
+            let offsets = rows.offsets().clone();
+            return list(offsets, Arc::clone(indices), values);
+        };
+        let indices = indices
+            .as_primitive_opt::<Int32Type>()
+            .ok_or_else(off_axis)?;
+        let indices = indices.values();
+        let fill = fill.filter(|_| moves.n_empty > 0);
+        if moves.complete && moves.ascending && fill.is_none() {
+            let place = |old: &i32| place(&moves.places, *old);
+            let indices: Vec<i32> = indices.iter().map(place).collect::<Result<_>>()?;
+            let indices: ArrayRef = Arc::new(Int32Array::from(indices));
+            return list(rows.offsets().clone(), indices, values);
+        }
+        let mut moved = Moved::default();
+        for pair in rows.value_offsets().windows(2) {
+            moved.row(moves, indices, pair, fill.is_some())?;
+        }
+        let values = match fill {
+            Some(fill) => {
+                let n = u32::try_from(values.len()).map_err(|_| too_large())?;
+                moved
+                    .order
+                    .iter_mut()
+                    .filter(|at| **at == FILL)
+                    .for_each(|at| *at = n);
+                concat(&[values.as_ref(), fill.as_ref()])?
+            }
+            None => values,
+        };
+        let values = take(&values, &UInt32Array::from(moved.order), None)?;
+        let indices: ArrayRef = Arc::new(Int32Array::from(moved.indices));
+        list(
+            OffsetBuffer::new(ScalarBuffer::from(moved.ends)),
+            indices,
+            values,
+        )
+    }
+
+    /// Dense rows with values of type `data`; new columns get `fill` (one value of that type).
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] where rows are not as wide as the axis, or there are new columns
+    /// and no fill.
+    pub(crate) fn dense(
+        &self,
+        rows: &FixedSizeListArray,
+        data: &DataType,
+        fill: Option<&ArrayRef>,
+    ) -> Result<FixedSizeListArray> {
+        if usize::try_from(rows.value_length()).ok() != Some(self.n_old) {
+            return Err(off_axis());
+        }
+        let values = promote(rows.values(), data)?;
+        let values = match &self.moves {
+            None => values,
+            Some(moves) => self.gather(moves, &values, rows.len(), fill)?,
+        };
+        let item = Arc::new(Field::new("item", data.clone(), false));
+        let width = i32::try_from(self.n_new).map_err(|_| too_large())?;
+        Ok(FixedSizeListArray::try_new_with_length(
+            item,
+            width,
+            values,
+            None,
+            rows.len(),
+        )?)
+    }
+
+    fn gather(
+        &self,
+        moves: &Moves,
+        values: &ArrayRef,
+        n_rows: usize,
+        fill: Option<&ArrayRef>,
+    ) -> Result<ArrayRef> {
+        if moves.n_empty > 0 && fill.is_none() {
+            return Err(off_axis());
+        }
+        let array: &dyn Array = values.as_ref();
+        let filled = |array: &dyn Array| -> Result<ArrayRef> {
+            let fill = fill.map_or_else(|| array.slice(0, 0), Arc::clone);
+            let sources = (0..n_rows).flat_map(|row| {
+                moves
+                    .sources
+                    .iter()
+                    .map(move |source| match usize::try_from(*source) {
+                        Ok(source) => (0, row * self.n_old + source),
+                        Err(_) => (1, 0),
+                    })
+            });
+            let sources: Vec<(usize, usize)> = sources.collect();
+            Ok(interleave(&[array, fill.as_ref()], &sources)?)
+        };
+        downcast_primitive_array!(
+            array => Ok(self.gather_numbers(moves, array, n_rows, fill)),
+            _ => filled(values.as_ref())
+        )
+    }
+
+    fn gather_numbers<T: ArrowPrimitiveType>(
+        &self,
+        moves: &Moves,
+        values: &PrimitiveArray<T>,
+        n_rows: usize,
+        fill: Option<&ArrayRef>,
+    ) -> ArrayRef {
+        let fill = fill
+            .and_then(|fill| fill.as_primitive_opt::<T>())
+            .map_or_else(T::default_value, |fill| fill.value(0));
+        let mut out: Vec<T::Native> = Vec::with_capacity(n_rows * self.n_new);
+        for row in values.values().chunks_exact(self.n_old.max(1)).take(n_rows) {
+            let at = |source: &i32| usize::try_from(*source).map_or(fill, |source| row[source]);
+            out.extend(moves.sources.iter().map(at));
+        }
+        // Rows of no columns have no values to be cut by.
+        out.resize(n_rows * self.n_new, fill);
+        Arc::new(PrimitiveArray::<T>::new(out.into(), None))
+    }
+}
+
+/// Rows in the making: new indices, where their values stand, where rows end.
+struct Moved {
+    indices: Vec<i32>,
+    order: Vec<u32>,
+    ends: Vec<i32>,
+    /// Of one row: new index above, place of the value below.
+    keys: Vec<u64>,
+}
+
+impl Default for Moved {
+    fn default() -> Self {
+        Self {
+            indices: Vec::new(),
+            order: Vec::new(),
+            ends: vec![0],
+            keys: Vec::new(),
+        }
+    }
+}
+
+impl Moved {
+    fn row(&mut self, moves: &Moves, indices: &[i32], ends: &[i32], fill: bool) -> Result<()> {
+        let end = |at: i32| usize::try_from(at).map_err(|_| off_axis());
+        let (from, to) = (end(ends[0])?, end(ends[1])?);
+        self.keys.clear();
+        for (at, old) in (ends[0]..).zip(&indices[from..to]) {
+            let new = place(&moves.places, *old)?;
+            if new >= 0 {
+                self.keys.push(key(new, at));
+            }
+        }
+        if fill {
+            let empty = (0..).zip(&moves.sources).filter(|(_, source)| **source < 0);
+            self.keys.extend(empty.map(|(new, _)| key(new, NONE)));
+        }
+        if fill || !moves.ascending {
+            self.keys.sort_unstable();
+        }
+        self.indices.extend(self.keys.iter().map(|key| high(*key)));
+        self.order.extend(self.keys.iter().map(|key| low(*key)));
+        let end = i32::try_from(self.indices.len()).map_err(|_| too_large())?;
+        self.ends.push(end);
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "a new index is not negative, and -1 below stands for FILL"
+)]
+fn key(new: i32, at: i32) -> u64 {
+    u64::from(new as u32) << 32 | u64::from(at as u32)
+}
+
+fn high(key: u64) -> i32 {
+    (key >> 32) as i32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half of a key")]
+fn low(key: u64) -> u32 {
+    key as u32
+}
+
+fn place(places: &[i32], old: i32) -> Result<i32> {
+    let at = usize::try_from(old).ok().and_then(|old| places.get(old));
+    at.copied().ok_or_else(off_axis)
+}
+
+/// Sparse rows from their parts.
+pub(crate) fn list(
+    offsets: OffsetBuffer<i32>,
+    indices: ArrayRef,
+    values: ArrayRef,
+) -> Result<ListArray> {
+    let data_type = matrix_type(values.data_type().clone(), indices.data_type().clone());
+    let (DataType::List(item), Some(fields)) = (&data_type, entry_fields(&data_type)) else {
+        return Err(off_axis());
+    };
+    let entries = StructArray::try_new(fields.clone(), vec![indices, values], None)?;
+    let item = Arc::clone(item);
+    Ok(ListArray::try_new(item, offsets, Arc::new(entries), None)?)
+}
+
+fn entry_fields(data_type: &DataType) -> Option<&arrow::datatypes::Fields> {
+    match data_type {
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => Some(fields),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn off_axis() -> Error {
+    Error::IncompatibleSchemas("an index of a matrix row lies off its axis".to_owned())
+}
+
+fn too_large() -> Error {
+    Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float32Array, Float64Array};
+    use arrow::datatypes::Float32Type;
+
+    use super::*;
+
+    fn rows() -> ListArray {
+        let indices = Arc::new(Int32Array::from(vec![0, 2, 1]));
+        let values = Arc::new(Float32Array::from(vec![1., 3., 2.]));
+        list(OffsetBuffer::new(vec![0, 2, 2, 3].into()), indices, values).unwrap()
+    }
+
+    fn parts(rows: &ListArray) -> (Vec<i32>, Vec<i32>, Vec<f32>) {
+        let entries = rows.values().as_struct();
+        (
+            rows.value_offsets().to_vec(),
+            entries
+                .column(0)
+                .as_primitive::<Int32Type>()
+                .values()
+                .to_vec(),
+            entries
+                .column(1)
+                .as_primitive::<Float32Type>()
+                .values()
+                .to_vec(),
+        )
+    }
+
+    #[test]
+    fn rows_of_the_same_axis_are_not_touched() {
+        let map = ColumnMap::try_new(&[Some(0), Some(1), Some(2)], 3).unwrap();
+        assert!(map.is_identity());
+        let (before, after) = (
+            rows(),
+            map.sparse(&rows(), &DataType::Float32, None).unwrap(),
+        );
+        assert_eq!(parts(&before), parts(&after));
+    }
+
+    #[test]
+    fn moved_rows_are_sorted_and_dropped_columns_gone() {
+        let map = ColumnMap::try_new(&[Some(3), None, Some(1)], 4).unwrap();
+        let moved = map.sparse(&rows(), &DataType::Float32, None).unwrap();
+        assert_eq!(parts(&moved), (vec![0, 2, 2, 2], vec![1, 3], vec![3., 1.]));
+        assert!(!map.is_complete() && map.has_empty());
+    }
+
+    #[test]
+    fn new_columns_are_filled() {
+        let map = ColumnMap::try_new(&[Some(0), Some(1), Some(3)], 4).unwrap();
+        let fill: ArrayRef = Arc::new(Float32Array::from(vec![9.]));
+        let moved = map
+            .sparse(&rows(), &DataType::Float32, Some(&fill))
+            .unwrap();
+        let expected = (
+            vec![0, 3, 4, 6],
+            vec![0, 2, 3, 2, 1, 2],
+            vec![1., 9., 3., 9., 2., 9.],
+        );
+        assert_eq!(parts(&moved), expected);
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let values = Arc::new(Float32Array::from(vec![1., 2., 3.]));
+        let dense = FixedSizeListArray::new(item, 3, values, None);
+        let fill: ArrayRef = Arc::new(Float64Array::from(vec![0.5]));
+        let dense = map.dense(&dense, &DataType::Float64, Some(&fill)).unwrap();
+        let values = dense
+            .values()
+            .as_primitive::<arrow::datatypes::Float64Type>();
+        assert_eq!(values.values().to_vec(), [1., 2., 0.5, 3.]);
+    }
+
+    #[test]
+    fn indices_off_the_axis_are_errors() {
+        let map = ColumnMap::resized(2, 5).unwrap();
+        assert!(map.sparse(&rows(), &DataType::Float32, None).is_err());
+    }
+}

@@ -1,0 +1,184 @@
+//! Splitting cells into named parts by fractions, cell by cell or group by group.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::kernel::Ranks;
+use crate::model::{RowOrder, RowSelection};
+
+/// How far the sum of fractions may be from one: they are typed with a few digits.
+const SLACK: f64 = 1e-6;
+
+/// Named parts and their fractions, which add up to one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SplitParts(Vec<(String, f64)>);
+
+impl SplitParts {
+    /// Parts of these fractions.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] where fractions are not above 0 or do not add up to one, or two parts
+    /// have one name.
+    pub fn try_new(parts: Vec<(String, f64)>) -> Result<Self> {
+        let bad = |reason: String| Err(Error::option("--split", reason));
+        for (at, (name, fraction)) in parts.iter().enumerate() {
+            if name.is_empty() || parts[..at].iter().any(|(other, _)| other == name) {
+                return bad(format!("'{name}' is no name for a part, or that of two"));
+            }
+            if !(*fraction > 0.0 && fraction.is_finite()) {
+                return bad(format!("{name}={fraction} is not a fraction above 0"));
+            }
+        }
+        let sum: f64 = parts.iter().map(|(_, fraction)| fraction).sum();
+        if (sum - 1.0).abs() > SLACK {
+            return bad(format!("the fractions add up to {sum}, not to 1"));
+        }
+        Ok(Self(parts))
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Where the parts of `n` cells end.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of a count, rounded to a cell"
+    )]
+    fn ends(&self, n: u64) -> Vec<u64> {
+        let mut sum = 0.0;
+        let ends = self.0.iter().map(|(_, fraction)| {
+            sum += fraction;
+            ((sum * n as f64).round() as u64).min(n)
+        });
+        let mut ends: Vec<u64> = ends.collect();
+        if let Some(last) = ends.last_mut() {
+            *last = n;
+        }
+        ends
+    }
+}
+
+impl FromStr for SplitParts {
+    type Err = Error;
+
+    /// `train=0.8,val=0.1,test=0.1`.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split(',').map(|part| {
+            let fraction = part.split_once('=').and_then(|(name, fraction)| {
+                Some((name.trim().to_owned(), fraction.trim().parse().ok()?))
+            });
+            fraction.ok_or_else(|| {
+                Error::option("--split", format!("'{part}' is not of the form name=0.8"))
+            })
+        });
+        Self::try_new(parts.collect::<Result<_>>()?)
+    }
+}
+
+/// Parts of the kept cells, chosen at random, with sizes exact to a cell.
+pub(super) fn cells(parts: &SplitParts, kept: &RowSelection, order: RowOrder) -> Vec<RowSelection> {
+    let ranks = Ranks::new(order, kept.clone());
+    let mut start = 0;
+    let parts = parts.ends(kept.len()).into_iter().map(|end| {
+        let mut rows = ranks.rows(start..end);
+        rows.sort_unstable();
+        start = end;
+        RowSelection::from_sorted(rows).unwrap_or_default()
+    });
+    parts.collect()
+}
+
+/// Parts of whole groups: groups come in a random order, and each goes to the part that lacks the most
+/// cells. Cells of no group are one.
+pub(super) fn groups(
+    parts: &SplitParts,
+    groups: &[RowSelection],
+    kept: &RowSelection,
+    order: RowOrder,
+) -> Vec<RowSelection> {
+    let all = RowSelection::from_ranges(groups.iter().flat_map(|g| g.ranges().iter().cloned()));
+    let without = kept.without(&all);
+    let groups = groups.iter().chain(std::iter::once(&without));
+    let groups: Vec<RowSelection> = groups.map(|group| group.intersect(kept)).collect();
+    let keys = order.keys_of((0..groups.len() as u64).map(|group| u64::MAX - group));
+    let mut sequence: Vec<(u64, &RowSelection)> = keys.zip(&groups).collect();
+    sequence.sort_by_key(|(key, _)| *key);
+    let mut start = 0;
+    let mut lacks: Vec<u64> = Vec::new();
+    for end in parts.ends(kept.len()) {
+        lacks.push(end - start);
+        start = end;
+    }
+    let mut ranges = vec![Vec::new(); lacks.len()];
+    for (_, group) in sequence {
+        // The first of those that lack as much.
+        let most = (0..lacks.len()).rev().max_by_key(|part| lacks[*part]);
+        let Some(part) = most else { break };
+        lacks[part] = lacks[part].saturating_sub(group.len());
+        ranges[part].extend(group.ranges().iter().cloned());
+    }
+    ranges.into_iter().map(RowSelection::from_ranges).collect()
+}
+
+/// What to say of parts that got no cell.
+pub(super) fn empty(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
+    let names = parts.names();
+    let empty = names
+        .iter()
+        .zip(cells)
+        .filter(|(_, cells)| cells.is_empty());
+    let empty: Vec<&str> = empty.map(|(name, _)| name.as_str()).collect();
+    (!empty.is_empty()).then(|| format!("no cells for {}", empty.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_exact_and_hold_every_cell_once() {
+        let parts: SplitParts = "train=0.8,val=0.1,test=0.1".parse().unwrap();
+        let kept = RowSelection::from_ranges([3..50, 60..1000]);
+        let cells = cells(&parts, &kept, RowOrder::new(3));
+        let sizes: Vec<u64> = cells.iter().map(RowSelection::len).collect();
+        assert_eq!(sizes, [790, 98, 99]);
+        let all = cells.iter().flat_map(|part| part.ranges().iter().cloned());
+        assert_eq!(RowSelection::from_ranges(all), kept);
+    }
+
+    #[test]
+    fn groups_stay_whole() {
+        let parts: SplitParts = "a=0.5, b=0.5".parse().unwrap();
+        let groups_of: Vec<_> = (0..10)
+            .map(|g| RowSelection::range(g * 9..g * 9 + 9))
+            .collect();
+        let kept = RowSelection::all(95);
+        let split = groups(&parts, &groups_of, &kept, RowOrder::new(1));
+        for group in &groups_of {
+            let here = split
+                .iter()
+                .filter(|part| !part.intersect(group).is_empty());
+            assert_eq!(here.count(), 1);
+        }
+        assert_eq!(split.iter().map(RowSelection::len).sum::<u64>(), 95);
+        assert!(split.iter().all(|part| (36..60).contains(&part.len())));
+    }
+
+    #[test]
+    fn fractions_that_do_not_add_up_are_refused() {
+        for bad in [
+            "a=0.5",
+            "a=0.5,b=0.6",
+            "a=1,a=0",
+            "a",
+            "a=0.5,a=0.5",
+            "a=nan,b=1",
+        ] {
+            assert!(bad.parse::<SplitParts>().is_err(), "{bad}");
+        }
+    }
+}

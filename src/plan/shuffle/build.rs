@@ -1,0 +1,205 @@
+//! From rows to be shuffled to a plan that does it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
+
+use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
+use super::exec::ShuffleExec;
+use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
+use crate::error::Result;
+use crate::kernel::{OrderCut, Ranks};
+use crate::model::{Location, RowOrder, RowSelection};
+use crate::table::{OrderedRows, RowWeight, even_partitions};
+
+/// Fewer rows than this are not worth a partition of a scan.
+const LEAST_PARTITION: u64 = 4096;
+
+/// An object whose rows are shuffled.
+#[derive(Debug, Clone)]
+pub struct ShuffledObject {
+    /// Where it is.
+    pub location: Location,
+    /// Its rows, also those that are left out: they have their numbers.
+    pub n_rows: u64,
+    /// Those that are shuffled.
+    pub rows: RowSelection,
+}
+
+/// Rows to be shuffled.
+#[derive(Debug, Clone)]
+pub struct ShuffleRequest {
+    /// The order.
+    pub shuffle: Shuffle,
+    /// The objects, in their order.
+    pub objects: Vec<ShuffledObject>,
+    /// What the heaviest of them have in a row.
+    pub weight: RowWeight,
+    /// The output's partitions, as ranges of ranks that follow each other.
+    pub partitions: Vec<Range<u64>>,
+    /// What it may take.
+    pub memory: ShuffleMemory,
+}
+
+/// What of an object is to be scanned.
+#[derive(Debug, Clone)]
+pub struct ShuffledScan {
+    /// Which of the request's objects.
+    pub object: usize,
+    /// Partitions, as ranges of ranks in its rows (in their order, where there is one).
+    pub partitions: Vec<Range<u64>>,
+    /// The order that rows are read in.
+    pub order: Option<OrderedRows>,
+}
+
+impl ShuffleRequest {
+    /// The plan, over scans that `scan` makes: of the objects' shuffled rows, with `__object` and
+    /// `__row`.
+    ///
+    /// # Errors
+    /// Those of [`choose`] and of `scan`.
+    pub fn plan(
+        self,
+        scan: impl Fn(ShuffledScan) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let n_rows = self.objects.iter().map(|object| object.rows.len()).sum();
+        let input = ShuffleInput {
+            rows: n_rows,
+            weight: self.weight,
+            one_object: self.objects.len() == 1,
+        };
+        let blocks = self.shuffle.block.map(|rows| blocks(rows, self.weight));
+        let choice = match blocks {
+            Some(blocks) => in_blocks(&input, blocks, self.memory)?,
+            None => choose(&input, self.memory, self.shuffle.way)?,
+        };
+        let mut spec = ShuffleSpec {
+            seed: self.shuffle.seed,
+            way: choice.way,
+            reason: choice.reason,
+            partitions: Vec::new(),
+            windows: Vec::new(),
+            window_bytes: choice.window_bytes,
+            objects: self.bases(),
+        };
+        let input = match spec.way {
+            ShuffleWay::Gather => scan(ShuffledScan {
+                object: 0,
+                partitions: self.partitions.clone(),
+                order: Some(OrderedRows {
+                    order: RowOrder::new(self.shuffle.seed),
+                    blocks,
+                    window_bytes: choice.window_bytes,
+                    held_bytes: choice.held_bytes,
+                }),
+            })?,
+            way => {
+                let ranks = Ranks::new(RowOrder::new(self.shuffle.seed), self.numbers());
+                spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
+                if way != ShuffleWay::InMemory {
+                    let per_window =
+                        spec.window_bytes / self.weight.bytes.saturating_add(40).max(1);
+                    let starts = window_starts(&self.partitions, per_window.max(1));
+                    spec.windows = cuts(&ranks, starts.into_iter());
+                }
+                self.in_order(scan)?
+            }
+        };
+        Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
+    }
+
+    /// Scans of all objects, one behind the other.
+    fn in_order(
+        &self,
+        scan: impl Fn(ShuffledScan) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let scans = self.objects.iter().enumerate().map(|(at, object)| {
+            scan(ShuffledScan {
+                object: at,
+                partitions: even_partitions(object.rows.len(), cores, LEAST_PARTITION),
+                order: None,
+            })
+        });
+        let mut scans = scans.collect::<Result<Vec<_>>>()?;
+        match scans.len() {
+            1 => Ok(scans.swap_remove(0)),
+            _ => Ok(UnionExec::try_new(scans)?),
+        }
+    }
+
+    /// The objects and the numbers of their first rows.
+    fn bases(&self) -> Vec<(String, u64)> {
+        let mut base = 0;
+        let objects = self.objects.iter().map(|object| {
+            let first = base;
+            base += object.n_rows;
+            (object.location.to_string(), first)
+        });
+        objects.collect()
+    }
+
+    /// The numbers of all shuffled rows.
+    fn numbers(&self) -> RowSelection {
+        let objects = self.objects.iter().zip(self.bases());
+        RowSelection::from_ranges(objects.flat_map(|(object, (_, base))| {
+            let ranges = object.rows.ranges().iter();
+            ranges.map(move |rows| base + rows.start..base + rows.end)
+        }))
+    }
+}
+
+fn cuts(ranks: &Ranks, starts: impl Iterator<Item = u64>) -> Vec<OrderCut> {
+    let end = OrderCut {
+        key: u64::MAX,
+        row: u64::MAX,
+    };
+    starts.map(|rank| ranks.cut(rank).unwrap_or(end)).collect()
+}
+
+/// The ranks at which windows after the first begin: of as many whole partitions as fit, or of parts
+/// of one that does not, so that none waits for a partition that has not begun.
+fn window_starts(partitions: &[Range<u64>], per_window: u64) -> Vec<u64> {
+    let mut starts = Vec::new();
+    let mut first = 0;
+    for partition in partitions {
+        let len = partition.end.saturating_sub(partition.start);
+        if partition.end.saturating_sub(first) <= per_window {
+            continue;
+        }
+        if partition.start > first {
+            starts.push(partition.start);
+            first = partition.start;
+        }
+        let parts = len.div_ceil(per_window);
+        for part in 1..parts {
+            let at = u128::from(len) * u128::from(part) / u128::from(parts);
+            starts.push(partition.start + u64::try_from(at).unwrap_or(len));
+        }
+        if parts > 1 {
+            // What follows has a window of its own, so that nobody holds two parts of this one.
+            starts.push(partition.end);
+            first = partition.end;
+        }
+    }
+    if starts.last() == partitions.last().map(|p| &p.end) {
+        starts.pop();
+    }
+    starts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_hold_whole_partitions_or_parts_of_one() {
+        assert_eq!(window_starts(&[0..4, 4..8, 8..12, 12..14], 8), [8]);
+        assert_eq!(window_starts(&[0..4, 4..8, 8..12], 100), [0u64; 0]);
+        assert_eq!(window_starts(&[0..2, 2..12, 12..14], 4), [2, 5, 8, 12]);
+        let all = 0..9;
+        assert_eq!(window_starts(std::slice::from_ref(&all), 4), [3, 6]);
+    }
+}

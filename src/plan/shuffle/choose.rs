@@ -1,0 +1,319 @@
+//! Which way a shuffle goes.
+
+use super::spec::ShuffleWay;
+use crate::element::{scratch_folder, scratch_space};
+use crate::error::{Error, Result};
+use crate::kernel::Blocks;
+use crate::table::RowWeight;
+
+/// Rows that have to fit in memory at least, for each partition that is read at a time.
+const LEAST_ROWS: u64 = 64;
+/// Windows of a direct gather: larger ones spare little, smaller ones read neighbours twice.
+const GATHER_WINDOW: u64 = 32 << 20;
+
+/// What is known of the rows before they are read.
+#[derive(Debug, Clone, Copy)]
+pub struct ShuffleInput {
+    /// Rows.
+    pub rows: u64,
+    /// What a row weighs.
+    pub weight: RowWeight,
+    /// Whether the rows are of one object.
+    pub one_object: bool,
+}
+
+/// What a shuffle may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ShuffleMemory {
+    /// Bytes of rows that may be in memory.
+    pub bytes: u64,
+    /// Partitions that are read at a time.
+    pub at_a_time: u64,
+    /// What of the limit is for the program itself; of the rest a shuffle may take half.
+    pub beside: u64,
+}
+
+impl ShuffleMemory {
+    /// A message that names the least limit that would do.
+    fn too_little(self, what: &str, needed: u64) -> Error {
+        let limit = needed.saturating_mul(2).saturating_add(self.beside);
+        Error::option(
+            "--memory-limit",
+            format!(
+                "{what} take {}, and a shuffle may hold {}; the least limit that will do is {}",
+                megabytes(needed),
+                megabytes(self.bytes),
+                megabytes(limit.div_ceil(100_000) * 100_000)
+            ),
+        )
+    }
+}
+
+/// A way, and how much it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShuffleChoice {
+    /// The way.
+    pub way: ShuffleWay,
+    /// Why.
+    pub reason: String,
+    /// Bytes of the rows of a window.
+    pub window_bytes: u64,
+    /// Bytes of columns that a direct gather may keep.
+    pub held_bytes: u64,
+}
+
+/// Chooses the cheapest way that the memory allows, or takes the one asked for.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where not even 64 rows fit, where the way asked for needs more memory or
+/// another input, or where the folder of temporary files has no room for the only way left.
+pub fn choose(
+    input: &ShuffleInput,
+    memory: ShuffleMemory,
+    asked: Option<ShuffleWay>,
+) -> Result<ShuffleChoice> {
+    let least = LEAST_ROWS
+        .saturating_mul(input.weight.bytes)
+        .saturating_mul(4 * memory.at_a_time.max(1));
+    if least > memory.bytes {
+        return Err(memory.too_little("64 rows at a time", least));
+    }
+    if let Some(way) = asked {
+        let cost = cost(way, input, memory);
+        return match cost {
+            Ok(_) => Ok(chosen(way, "as asked for".to_owned(), memory)),
+            Err(reason) => Err(reason),
+        };
+    }
+    let mut best: Option<(f64, ShuffleWay)> = None;
+    let mut refused = None;
+    for way in ShuffleWay::ALL {
+        match cost(way, input, memory) {
+            Ok(cost) if best.is_none_or(|(least, _)| cost < least) => best = Some((cost, way)),
+            Ok(_) => {}
+            Err(reason) => refused = Some(reason),
+        }
+    }
+    match (best, refused) {
+        (Some((_, way)), _) => Ok(chosen(way, reason(way, input, memory), memory)),
+        (None, Some(reason)) => Err(reason),
+        (None, None) => Err(Error::option(
+            "way",
+            "there is no way to shuffle these rows",
+        )),
+    }
+}
+
+/// The windows of a block shuffle: as many blocks as 16 MiB hold, and 16 at least. They depend on the
+/// rows alone, so that the order does.
+pub(super) fn blocks(rows: u64, weight: RowWeight) -> Blocks {
+    const WINDOW: u64 = 16 << 20;
+    let block = rows.saturating_mul(weight.bytes).max(1);
+    Blocks {
+        rows,
+        per_window: (WINDOW / block).max(16),
+    }
+}
+
+/// The one way of a block shuffle: each window's blocks are read, and put in order.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where a window does not fit, the rows are of several objects, or another
+/// way is asked for.
+pub(super) fn in_blocks(
+    input: &ShuffleInput,
+    blocks: Blocks,
+    memory: ShuffleMemory,
+) -> Result<ShuffleChoice> {
+    if !input.one_object {
+        let reason = "blocks of several objects are not shuffled together; merge them first";
+        return Err(Error::option("mode", reason));
+    }
+    let rows = blocks
+        .rows
+        .saturating_mul(blocks.per_window)
+        .min(input.rows);
+    let window = rows.saturating_mul(input.weight.bytes);
+    let least = window.saturating_mul(2 * memory.at_a_time.max(1));
+    if least > memory.bytes {
+        return Err(memory.too_little("windows of blocks", least));
+    }
+    let reason = format!(
+        "blocks of {}, {} in a window",
+        blocks.rows, blocks.per_window
+    );
+    Ok(ShuffleChoice {
+        window_bytes: window,
+        held_bytes: (memory.bytes - least).min(memory.bytes / 4),
+        ..chosen(ShuffleWay::Gather, reason, memory)
+    })
+}
+
+fn chosen(way: ShuffleWay, reason: String, memory: ShuffleMemory) -> ShuffleChoice {
+    let held_bytes = match way {
+        ShuffleWay::Gather => memory.bytes / 4,
+        _ => 0,
+    };
+    ShuffleChoice {
+        way,
+        reason,
+        held_bytes,
+        window_bytes: match way {
+            ShuffleWay::InMemory => memory.bytes,
+            // A batch is gathered while the window is there, so windows count for a little more.
+            ShuffleWay::Gather => {
+                let each = (memory.bytes - held_bytes) / memory.at_a_time.max(1);
+                (each / 5 * 4).min(GATHER_WINDOW)
+            }
+            // One is made while the last is written.
+            ShuffleWay::Passes | ShuffleWay::Scatter => memory.bytes / 2,
+        },
+    }
+}
+
+/// Seconds that a way takes, by rates measured on two cores of 2.6 GHz.
+fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<f64> {
+    /// Bytes a second: a copy out of the page cache, decoding, pages that are used for the first time.
+    const READ: f64 = 3e9;
+    const DECODE: f64 = 5e8;
+    const TOUCH: f64 = 1e9;
+    /// Seconds of a read of a few kilobytes, of one core of two.
+    const SEEK: f64 = 6e-7;
+    let bytes = bytes(input);
+    let once = float(bytes) / if input.weight.random { READ } else { DECODE };
+    let windows = bytes.div_ceil((memory.bytes / 2).max(1)).max(1);
+    match way {
+        ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
+        ShuffleWay::InMemory => Ok(once + float(bytes) / TOUCH),
+        ShuffleWay::Gather if !input.one_object => Err(Error::option(
+            "way",
+            "rows of several objects are not gathered where they lie",
+        )),
+        ShuffleWay::Gather if input.weight.random => {
+            Ok(once + SEEK * float(input.rows.saturating_mul(input.weight.arrays)))
+        }
+        ShuffleWay::Gather => {
+            // What has to be decoded is decoded for each window, of which every partition has one. Of
+            // one alone all rows would be held as well.
+            let window = chosen(way, String::new(), memory).window_bytes;
+            let windows = bytes.div_ceil(window.max(1)).max(memory.at_a_time);
+            Ok(once * float(windows.max(2)))
+        }
+        ShuffleWay::Passes => {
+            Ok(once * float(windows) + float(bytes.min(memory.bytes / 2)) / TOUCH)
+        }
+        ShuffleWay::Scatter => match scratch_space() {
+            Some(space) if space < bytes => Err(Error::option(
+                "--tmpdir",
+                format!(
+                    "{} has {} left, and the rows take {}",
+                    scratch_folder().display(),
+                    megabytes(space),
+                    megabytes(bytes)
+                ),
+            )),
+            _ => Ok(once + 2.5 * float(bytes) / TOUCH),
+        },
+    }
+}
+
+fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> String {
+    let bytes = bytes(input);
+    let (rows, room) = (megabytes(bytes), megabytes(memory.bytes));
+    let windows = bytes.div_ceil((memory.bytes / 2).max(1)).max(1);
+    match way {
+        ShuffleWay::InMemory => format!("the rows take {rows} of {room}"),
+        ShuffleWay::Gather if input.weight.random => {
+            format!("the rows take {rows} and are not compressed")
+        }
+        ShuffleWay::Gather => format!("the rows take {rows} of {room}"),
+        ShuffleWay::Passes => {
+            format!("the rows take {rows}, more than fit in {room}: read {windows} times")
+        }
+        ShuffleWay::Scatter => {
+            format!("the rows take {rows}, more than fit in {room}: read once, through a file")
+        }
+    }
+}
+
+/// Bytes of all rows in memory, with what is held to order them.
+fn bytes(input: &ShuffleInput) -> u64 {
+    input
+        .rows
+        .saturating_mul(input.weight.bytes.saturating_add(40))
+}
+
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes / 100_000;
+    format!("{}.{} MB", tenths / 10, tenths % 10)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn float(n: u64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(rows: u64, row_bytes: u64, random: bool, limit: u64) -> ShuffleWay {
+        let input = ShuffleInput {
+            rows,
+            weight: RowWeight {
+                bytes: row_bytes,
+                arrays: 2,
+                random,
+            },
+            one_object: true,
+        };
+        let memory = ShuffleMemory {
+            bytes: limit << 20,
+            at_a_time: 2,
+            beside: 0,
+        };
+        choose(&input, memory, None).unwrap().way
+    }
+
+    #[test]
+    fn the_way_follows_from_size_limit_and_layout() {
+        assert_eq!(way(3_000, 2_000, false, 64), ShuffleWay::InMemory);
+        assert_eq!(way(1_000_000, 5_200, true, 256), ShuffleWay::Gather);
+        assert_eq!(way(200_000, 1_700, false, 448), ShuffleWay::InMemory);
+        assert_eq!(way(1_000_000, 5_200, false, 256), ShuffleWay::Scatter);
+        // Three passes cost more than a file, where there is room for one.
+        assert_eq!(way(100_000, 1_700, false, 160), ShuffleWay::Scatter);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_would() {
+        let input = ShuffleInput {
+            rows: 1_000,
+            weight: RowWeight {
+                bytes: 1 << 20,
+                arrays: 1,
+                random: true,
+            },
+            one_object: true,
+        };
+        let memory = ShuffleMemory {
+            bytes: 100 << 20,
+            at_a_time: 4,
+            beside: 64 << 20,
+        };
+        let error = choose(&input, memory, None).unwrap_err().to_string();
+        assert!(error.contains("limit that will do is 2214.6 MB"), "{error}");
+        let memory = ShuffleMemory {
+            bytes: 1 << 30,
+            at_a_time: 1,
+            beside: 0,
+        };
+        assert!(choose(&input, memory, Some(ShuffleWay::Gather)).is_ok());
+        let input = ShuffleInput {
+            rows: 1 << 20,
+            ..input
+        };
+        let error = choose(&input, memory, Some(ShuffleWay::InMemory)).unwrap_err();
+        assert!(error.to_string().contains("--memory-limit"), "{error}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What the partitions of a shuffle share: windows, each made by the first that asks for it and let go
+//! by the last that needs it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
+
+use super::numbering::Numbering;
+use super::scatter::{Scatter, Scattered};
+use super::spec::{ShuffleSpec, ShuffleWay, bounds};
+use super::window::{Collected, Window};
+use crate::error::Result;
+
+type Cell = Arc<OnceCell<Arc<Window>>>;
+
+/// The windows of a shuffle.
+#[derive(Default)]
+pub(super) struct Shared {
+    slots: Mutex<Vec<Slot>>,
+    scattered: OnceCell<Scattered>,
+}
+
+#[derive(Default, Clone)]
+struct Slot {
+    window: Cell,
+    /// Partitions that are done with it.
+    done: usize,
+}
+
+/// What a window is made from.
+pub(super) struct Source {
+    pub(super) input: Arc<dyn ExecutionPlan>,
+    pub(super) spec: Arc<ShuffleSpec>,
+    pub(super) context: Arc<TaskContext>,
+    pub(super) spilled: Count,
+    pub(super) passes: Count,
+}
+
+impl Shared {
+    /// A window, and what lets it go when it is dropped.
+    pub(super) async fn window(
+        self: &Arc<Self>,
+        at: usize,
+        source: &Source,
+    ) -> Result<(Arc<Window>, Lease)> {
+        let lease = Lease {
+            shared: Arc::clone(self),
+            at,
+            users: users(&source.spec, at),
+        };
+        let cell = self.slot(at, |slot| Arc::clone(&slot.window));
+        let make = || self.make(at, source);
+        let window = cell
+            .get_or_try_init(|| async { make().await.map(Arc::new) })
+            .await?;
+        Ok((Arc::clone(window), lease))
+    }
+
+    async fn make(&self, at: usize, source: &Source) -> Result<Window> {
+        let pool = source.context.memory_pool();
+        if source.spec.way == ShuffleWay::Scatter {
+            let scatter = || scatter(source);
+            let scattered = self.scattered.get_or_try_init(scatter).await?;
+            return scattered.window(at, pool).await;
+        }
+        source.passes.add(1);
+        let reservation = MemoryConsumer::new("ShuffleExec window").register(pool);
+        let mut collected = Collected::new(reservation);
+        let mut numbering = Numbering::of(&source.spec, &source.input.schema())?;
+        let range = bounds(&source.spec.windows, at);
+        let mut batches = rows(source)?;
+        while let Some(batch) = batches.try_next().await? {
+            let places = numbering.places(&batch)?;
+            collected.push_within(batch, &places, range)?;
+        }
+        Ok(collected.finish())
+    }
+
+    fn slot<T>(&self, at: usize, with: impl FnOnce(&mut Slot) -> T) -> T {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() <= at {
+            slots.resize_with(at + 1, Slot::default);
+        }
+        with(&mut slots[at])
+    }
+}
+
+/// A partition's need of a window.
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    at: usize,
+    users: usize,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let users = self.users;
+        self.shared.slot(self.at, |slot| {
+            slot.done += 1;
+            if slot.done >= users {
+                *slot = Slot::default();
+            }
+        });
+    }
+}
+
+/// Partitions that a window has rows of.
+fn users(spec: &ShuffleSpec, at: usize) -> usize {
+    let partitions = 0..=spec.partitions.len();
+    partitions
+        .filter(|p| spec.windows_of(*p).contains(&at))
+        .count()
+}
+
+async fn scatter(source: &Source) -> Result<Scattered> {
+    source.passes.add(1);
+    let (pool, schema) = (source.context.memory_pool(), source.input.schema());
+    let mut scatter = Scatter::begin(&source.spec, &schema, pool, source.spilled.clone())?;
+    let mut numbering = Numbering::of(&source.spec, &schema)?;
+    let mut batches = rows(source)?;
+    while let Some(batch) = batches.try_next().await? {
+        let places = numbering.places(&batch)?;
+        scatter.push(batch, places).await?;
+    }
+    scatter.finish().await
+}
+
+/// All rows of the input: as they come where they say their numbers, else in order.
+fn rows(source: &Source) -> Result<BoxStream<'static, Result<arrow::array::RecordBatch>>> {
+    let partitions = source.input.output_partitioning().partition_count();
+    let (input, context) = (Arc::clone(&source.input), Arc::clone(&source.context));
+    let open = move |partition| input.execute(partition, Arc::clone(&context));
+    if source.spec.objects.is_empty() {
+        let streams = stream::iter(0..partitions).map(open).try_flatten();
+        return Ok(streams.map_err(Into::into).boxed());
+    }
+    let cores = source.context.session_config().target_partitions();
+    let streams = stream::iter(0..partitions).map(move |partition| match open(partition) {
+        Ok(rows) => rows,
+        Err(error) => failed(error),
+    });
+    let streams = streams.flatten_unordered(Some(cores.max(1)));
+    Ok(streams.map_err(Into::into).boxed())
+}
+
+/// A stream of nothing but an error.
+fn failed(error: datafusion::error::DataFusionError) -> SendableRecordBatchStream {
+    let schema = Arc::new(arrow::datatypes::Schema::empty());
+    let error = stream::once(std::future::ready(Err(error)));
+    Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, error))
+}

@@ -1,0 +1,293 @@
+//! What `shuffle(...)` gives to SQL: a table whose rows come in a seeded order.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::projection::ProjectionExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::projection::ProjectionExec;
+
+use super::build::{ShuffleRequest, ShuffledObject, ShuffledScan};
+use super::choose::ShuffleMemory;
+use super::exec::ShuffleExec;
+use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
+use crate::error::Error;
+use crate::kernel::OrderCut;
+use crate::model::{FieldMeta, RowSelection};
+use crate::table::{AnnDataTable, NumberedTable, RowWeight, even_partitions};
+
+/// Bytes of rows that a shuffle holds where the session sets no limit.
+pub const DEFAULT_SHUFFLE_BYTES: u64 = 384 << 20;
+/// Fewer rows than this are not worth a partition.
+const LEAST_PARTITION: u64 = 4096;
+/// Windows of rows whose number is not known.
+const WINDOWS: u64 = 32;
+
+/// Rows of tables in a seeded order.
+///
+/// Tables of objects are scanned under it: predicates go into the scans and leave the order of the
+/// rest as it is. Rows of any other table are numbered as it gives them.
+#[derive(Debug, Clone)]
+pub struct ShuffleTable {
+    inputs: Vec<Arc<dyn TableProvider>>,
+    shuffle: Shuffle,
+    schema: SchemaRef,
+}
+
+impl ShuffleTable {
+    /// A table over the inputs' rows, which are numbered in the order of the inputs.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] for several inputs that are not tables of objects with the same
+    /// columns over the same genes.
+    pub fn try_new(inputs: Vec<Arc<dyn TableProvider>>, shuffle: Shuffle) -> crate::Result<Self> {
+        let [first, rest @ ..] = inputs.as_slice() else {
+            return Err(Error::option("shuffle", "there is nothing to shuffle"));
+        };
+        let schema = first.schema();
+        for other in rest {
+            check_same(&schema, &other.schema())?;
+        }
+        let tables = inputs.iter().all(|input| shuffled(input).is_some());
+        if !rest.is_empty() && !tables {
+            return Err(Error::option(
+                "shuffle",
+                "several inputs must be tables with a row per cell or gene",
+            ));
+        }
+        Ok(Self {
+            schema,
+            inputs,
+            shuffle,
+        })
+    }
+
+    /// The tables, in their order.
+    pub fn inputs(&self) -> &[Arc<dyn TableProvider>] {
+        &self.inputs
+    }
+
+    /// The order, and how it is made.
+    pub fn shuffle(&self) -> Shuffle {
+        self.shuffle
+    }
+
+    /// Tables of objects, whose scans number their rows.
+    fn of_objects(
+        &self,
+        tables: &[NumberedTable],
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let columns: Vec<usize> = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        let wanted = |name: &str| {
+            let mut wanted = columns.iter().map(|at| self.schema.field(*at).name());
+            wanted.any(|wanted| wanted == name)
+        };
+        let weight = tables
+            .iter()
+            .map(|table| table.weigh(wanted))
+            .reduce(RowWeight::heavier)
+            .unwrap_or_default();
+        let objects: Vec<ShuffledObject> = tables
+            .iter()
+            .map(|table| ShuffledObject {
+                location: table.description().location.clone(),
+                n_rows: table.n_rows(),
+                rows: RowSelection::all(table.n_rows()),
+            })
+            .collect();
+        let n_rows = objects.iter().map(|object| object.n_rows).sum();
+        let target = match limit {
+            Some(_) => 1,
+            None => state.config().target_partitions(),
+        };
+        let request = ShuffleRequest {
+            shuffle: self.shuffle,
+            objects,
+            weight,
+            // As many as may run: with fewer, nodes above would deal rows out in turn, and lose the order.
+            partitions: match n_rows < LEAST_PARTITION {
+                true => std::iter::once(0..n_rows).collect(),
+                false => even_partitions(n_rows, target, 1),
+            },
+            memory: memory(state),
+        };
+        let shuffled = request.plan(|scan: ShuffledScan| {
+            let table = &tables[scan.object];
+            Ok(table.scan(state, &columns, filters, &scan.partitions, scan.order)?)
+        })?;
+        // `__object` and `__row` stand behind what was asked for; a node that writes takes them back.
+        let schema = shuffled.schema();
+        let visible = (0..columns.len()).map(|at| {
+            let name = schema.field(at).name();
+            ProjectionExpr::new(Arc::new(Column::new(name, at)), name.clone())
+        });
+        let visible: Vec<_> = visible.collect();
+        Ok(Arc::new(ProjectionExec::try_new(visible, shuffled)?))
+    }
+
+    /// Any other table, whose rows are counted. Under a limit it is one partition: DataFusion takes
+    /// the first rows of whichever partition has some.
+    async fn of_rows(
+        &self,
+        input: &Arc<dyn TableProvider>,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = input.scan(state, projection, &[], None).await?;
+        let way = match self.shuffle.way {
+            Some(ShuffleWay::Gather | ShuffleWay::Passes) => {
+                let reason = "a query's rows are read once: scatter, or in memory";
+                return Err(Error::option("way", reason).into());
+            }
+            Some(way) => way,
+            None => ShuffleWay::Scatter,
+        };
+        let bytes = memory(state).bytes;
+        let partitions = match limit {
+            Some(_) => 1,
+            None => state.config().target_partitions().max(1) as u64,
+        };
+        let spec = ShuffleSpec {
+            seed: self.shuffle.seed,
+            way,
+            reason: match self.shuffle.way {
+                Some(_) => "as asked for".to_owned(),
+                None => "a query says not how many rows it has".to_owned(),
+            },
+            partitions: even_cuts(partitions),
+            windows: match way {
+                ShuffleWay::Scatter => even_cuts(partitions * WINDOWS.div_ceil(partitions)),
+                _ => Vec::new(),
+            },
+            window_bytes: bytes / 2,
+            objects: Vec::new(),
+        };
+        Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
+    }
+}
+
+/// Parts of the order that hold about as many rows each, since keys are uniform.
+fn even_cuts(parts: u64) -> Vec<OrderCut> {
+    let step = u64::MAX / parts.max(1);
+    (1..parts)
+        .map(|part| OrderCut {
+            key: part * step,
+            row: 0,
+        })
+        .collect()
+}
+
+/// What a shuffle of a session may hold: half of its limit.
+fn memory(state: &dyn Session) -> ShuffleMemory {
+    use datafusion::execution::memory_pool::MemoryLimit;
+    let bytes = match state.runtime_env().memory_pool.memory_limit() {
+        MemoryLimit::Finite(limit) => u64::try_from(limit / 2).unwrap_or(DEFAULT_SHUFFLE_BYTES),
+        _ => DEFAULT_SHUFFLE_BYTES,
+    };
+    ShuffleMemory {
+        bytes,
+        at_a_time: 1,
+        beside: 0,
+    }
+}
+
+/// A table whose scan numbers its rows.
+fn shuffled(input: &Arc<dyn TableProvider>) -> Option<&AnnDataTable> {
+    let table = input.downcast_ref::<AnnDataTable>()?;
+    table.has_positions().then_some(table)
+}
+
+/// Whether rows of two tables can be rows of one.
+fn check_same(first: &Schema, other: &Schema) -> crate::Result<()> {
+    let differ = |what: String| {
+        Err(Error::IncompatibleSchemas(format!(
+            "{what}; objects that differ are shuffled after merge(...)"
+        )))
+    };
+    let names = |schema: &Schema| {
+        let fields = schema.fields().iter();
+        fields.map(|field| field.name().clone()).collect::<Vec<_>>()
+    };
+    let (ours, theirs) = (names(first), names(other));
+    if ours != theirs {
+        let only = |a: &[String], b: &[String]| {
+            let only: Vec<_> = a.iter().filter(|name| !b.contains(name)).cloned().collect();
+            only.join(", ")
+        };
+        return differ(format!(
+            "the inputs have other columns: only in one of them are {}",
+            [only(&ours, &theirs), only(&theirs, &ours)].join(", ")
+        ));
+    }
+    for (a, b) in first.fields().iter().zip(other.fields()) {
+        if a.data_type() != b.data_type() {
+            return differ(format!(
+                "column '{}' is {} in one input and {} in another",
+                a.name(),
+                a.data_type(),
+                b.data_type()
+            ));
+        }
+        if FieldMeta::of(a).axis != FieldMeta::of(b).axis {
+            return differ(format!("the genes of '{}' are not the same", a.name()));
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl TableProvider for ShuffleTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let objects: Vec<&AnnDataTable> = self.inputs.iter().filter_map(shuffled).collect();
+        if objects.len() < self.inputs.len() {
+            return self.of_rows(&self.inputs[0], state, projection, limit).await;
+        }
+        let mut tables = Vec::with_capacity(objects.len());
+        for table in objects {
+            tables.push(NumberedTable::open(table).await?);
+        }
+        self.of_objects(&tables, state, projection, filters, limit)
+    }
+
+    /// What scans take over leaves the order of the rest as it is.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        match self.inputs.iter().find_map(shuffled) {
+            Some(table) => table.supports_filters_pushdown(filters),
+            None => Ok(vec![
+                TableProviderFilterPushDown::Unsupported;
+                filters.len()
+            ]),
+        }
+    }
+}

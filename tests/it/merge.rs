@@ -1,0 +1,289 @@
+//! Merges: cut objects put together again, through the API, through SQL and through protobuf.
+//!
+//! That merges are what `anndata.concat` makes is asked of anndata itself, in `tests/python`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
+use annfusion::model::{Location, MergeStrategy};
+use annfusion::ops::{
+    Cut, FilterOptions, GeneList, MergeOptions, Quiet, Report, RunOptions, SliceOptions,
+    SynthOptions, VerifyOptions, compare, filter, merge, slice, synth,
+};
+use annfusion::plan::merge::{Join, MergeSpec};
+use annfusion::session::Session;
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use datafusion::physical_plan::collect;
+use datafusion_proto::bytes::{
+    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_put_together_again() {
+    let folder = shards().await;
+    let report = run(folder.path(), whole(folder.path()), "m.h5ad").await;
+    assert_eq!(report.outputs[0].n_obs, 300);
+    assert_equal(folder.path(), "in.h5ad", "m.h5ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inner_join_has_the_genes_of_all_in_the_order_of_the_first() {
+    let folder = shards().await;
+    let names = gene_names(folder.path(), "in.h5ad").await;
+    keep_genes(folder.path(), "s_shard_1.h5ad", "few.h5ad", &names[5..20]).await;
+    let spec = spec(folder.path(), &["s_shard_0.h5ad", "few.h5ad"]);
+    let prepared = prepared(folder.path(), spec, "m.h5ad").await;
+    let details = prepared.estimate().details.join("\n");
+    assert!(
+        details.contains("15 of 40 genes kept, 25 lost; --join outer keeps them"),
+        "{details}"
+    );
+    prepared.run(Arc::new(Quiet)).await.unwrap();
+    assert_eq!(gene_names(folder.path(), "m.h5ad").await, names[5..20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_options_drop_is_said_with_the_option_that_keeps_it() {
+    let folder = shards().await;
+    let inputs = ["s_shard_0.h5ad", "s_shard_1.h5ad"];
+    let report = run(folder.path(), spec(folder.path(), &inputs), "m.h5ad").await;
+    let said = report.warnings.join("\n");
+    for expected in [
+        "var/",
+        "--merge first keeps it",
+        "--uns-merge first keeps it",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn merges_travel_and_are_written_by_copy() {
+    let folder = shards().await;
+    run(folder.path(), whole(folder.path()), "m.h5ad").await;
+    let session = Session::try_new().unwrap();
+    let pattern = path(folder.path(), "s_shard_*.h5ad");
+    let copy = |name: &str| {
+        let target = path(folder.path(), name);
+        let options =
+            "{'join': 'outer', 'merge': 'first', 'uns_merge': 'first', 'pairwise': 'true'}";
+        format!("COPY (SELECT * FROM merge('{pattern}', {options})) TO '{target}' STORED AS H5AD")
+    };
+    session.collect(&copy("c.h5ad")).await.unwrap();
+    assert_equal(folder.path(), "m.h5ad", "c.h5ad").await;
+
+    let other = Session::try_new().unwrap();
+    let task = other.context().task_ctx();
+    let frame = session.sql(&copy("p.h5ad")).await.unwrap();
+    let (state, logical) = frame.into_parts();
+    let plan = state.create_physical_plan(&logical).await.unwrap();
+    let codec = AnnDataPhysicalCodec::default();
+    let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
+    let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+    collect(plan, Arc::clone(&task)).await.unwrap();
+    assert_equal(folder.path(), "m.h5ad", "p.h5ad").await;
+
+    let (_, logical) = session.sql(&copy("l.h5ad")).await.unwrap().into_parts();
+    let codec = AnnDataLogicalCodec::default();
+    let bytes = logical_plan_to_bytes_with_extension_codec(&logical, &codec).unwrap();
+    let logical = logical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+    let frame = other.context().execute_logical_plan(logical).await.unwrap();
+    frame.collect().await.unwrap();
+    assert_equal(folder.path(), "m.h5ad", "l.h5ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_in_order_whatever_is_asked_of_them() {
+    let folder = shards().await;
+    let session = Session::try_new().unwrap();
+    let merge = format!("merge('{}')", path(folder.path(), "s_shard_*.h5ad"));
+    for (sql, expected) in [
+        (
+            format!("SELECT obs_idx FROM {merge} LIMIT 150"),
+            (0..150).collect::<Vec<i64>>(),
+        ),
+        (format!("SELECT obs_idx FROM {merge}"), (0..300).collect()),
+        (
+            format!("SELECT obs_idx FROM {merge} WHERE obs_idx BETWEEN 95 AND 205"),
+            (95..206).collect(),
+        ),
+    ] {
+        let batches = session.collect(&sql).await.unwrap();
+        let rows = batches
+            .iter()
+            .flat_map(|b| b.column(0).as_primitive::<Int64Type>().values());
+        assert_eq!(rows.copied().collect::<Vec<_>>(), expected, "{sql}");
+    }
+    let count = format!("SELECT count(*) FROM {merge} WHERE cell_type = 'B'");
+    let batches = session.collect(&count).await.unwrap();
+    assert!(batches[0].column(0).as_primitive::<Int64Type>().value(0) > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_name_what_is_wrong() {
+    let folder = shards().await;
+    let refused = |spec: MergeSpec, output: &str| {
+        let options = MergeOptions {
+            spec,
+            output: folder.path().join(output),
+            run: RunOptions::default(),
+        };
+        async move {
+            merge(&options)
+                .await
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default()
+        }
+    };
+    let inputs = ["s_shard_0.h5ad", "s_shard_1.h5ad"];
+    let base = spec(folder.path(), &inputs);
+    let message = refused(base.clone(), "s_shard_0.h5ad").await;
+    assert!(message.contains("s_shard_0.h5ad"), "{message}");
+    let keys = MergeSpec {
+        keys: Some(vec!["a".to_owned()]),
+        ..base.clone()
+    };
+    let message = refused(keys, "m.h5ad").await;
+    assert!(message.contains("1 keys for 2 objects"), "{message}");
+    let align = MergeSpec {
+        align_on: Some("nothing".to_owned()),
+        ..base
+    };
+    let message = refused(align, "m.h5ad").await;
+    assert!(
+        message.contains("--align-on") && message.contains("nothing"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_union_of_a_merge_and_an_object_over_other_genes_is_refused() {
+    let folder = shards().await;
+    let names = gene_names(folder.path(), "in.h5ad").await;
+    keep_genes(folder.path(), "s_shard_1.h5ad", "few.h5ad", &names[5..20]).await;
+    let session = Session::try_new().unwrap();
+    let [a, few, out] = ["s_shard_0.h5ad", "few.h5ad", "u.h5ad"].map(|n| path(folder.path(), n));
+    let copy = format!(
+        "COPY (SELECT obs_names, X FROM merge('{a}', '{few}') UNION ALL \
+         SELECT obs_names, X FROM read_anndata('{a}')) TO '{out}' STORED AS H5AD"
+    );
+    let error = session.collect(&copy).await.unwrap_err().to_string();
+    assert!(error.contains("genes"), "{error}");
+}
+
+/// 300 cells of 40 genes as `in.h5ad`, and as three shards.
+async fn shards() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SynthOptions {
+        n_obs: 300,
+        n_vars: 40,
+        cell_types: 3,
+        seed: 3,
+        ..SynthOptions::new(folder.path().join("in.h5ad"))
+    };
+    synth(&options, &Quiet).await.unwrap();
+    let options = SliceOptions {
+        input: Location::parse(&path(folder.path(), "in.h5ad")),
+        prefix: folder.path().join("s"),
+        cut: Cut::Size(100),
+        csv: None,
+        predicate: None,
+        genes: None,
+        shuffle: None,
+        output_names: None,
+        run: RunOptions::default(),
+    };
+    slice(&options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
+    folder
+}
+
+/// A merge of some files.
+fn spec(folder: &Path, inputs: &[&str]) -> MergeSpec {
+    let inputs = inputs
+        .iter()
+        .map(|name| Location::parse(&path(folder, name)));
+    MergeSpec::new(inputs.collect())
+}
+
+/// A merge of the three shards that keeps all of them.
+fn whole(folder: &Path) -> MergeSpec {
+    MergeSpec {
+        join: Join::Outer,
+        merge: Some(MergeStrategy::First),
+        uns_merge: Some(MergeStrategy::First),
+        pairwise: true,
+        ..spec(
+            folder,
+            &["s_shard_0.h5ad", "s_shard_1.h5ad", "s_shard_2.h5ad"],
+        )
+    }
+}
+
+async fn prepared(folder: &Path, spec: MergeSpec, output: &str) -> annfusion::ops::Prepared {
+    let options = MergeOptions {
+        spec,
+        output: folder.join(output),
+        run: RunOptions::default(),
+    };
+    merge(&options).await.unwrap()
+}
+
+async fn run(folder: &Path, spec: MergeSpec, output: &str) -> Report {
+    prepared(folder, spec, output)
+        .await
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap()
+}
+
+async fn keep_genes(folder: &Path, input: &str, output: &str, genes: &[String]) {
+    let options = FilterOptions {
+        input: Location::parse(&path(folder, input)),
+        output: folder.join(output),
+        obs_column: None,
+        csv: None,
+        predicate: None,
+        genes: Some(GeneList(genes.to_vec())),
+        run: RunOptions::default(),
+    };
+    filter(&options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
+}
+
+async fn gene_names(folder: &Path, file: &str) -> Vec<String> {
+    let session = Session::try_new().unwrap();
+    let sql = format!(
+        "SELECT var_names FROM read_anndata('{}', 'var')",
+        path(folder, file)
+    );
+    let batches = session.collect(&sql).await.unwrap();
+    let names = batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_string::<i32>().iter());
+    names.flatten().map(str::to_owned).collect()
+}
+
+async fn assert_equal(folder: &Path, left: &str, right: &str) {
+    let [left, right] = [left, right].map(|name| Location::parse(&path(folder, name)));
+    let found = compare(&left, &right, &VerifyOptions::default(), &Quiet)
+        .await
+        .unwrap();
+    assert!(found.is_ok(), "{left} and {right}: {:?}", found.findings);
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}

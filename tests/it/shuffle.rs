@@ -1,0 +1,502 @@
+//! Shuffles of made objects: every way, limit and cut gives the order that the rule says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
+use annfusion::element::AnnData;
+use annfusion::error::Result;
+use annfusion::model::{Location, RowOrder, RowSelection};
+use annfusion::ops::{
+    ConvertOptions, Cut, Quiet, RunOptions, Shards, ShuffleOptions, SliceOptions, SplitParts,
+    SynthOptions, VerifyOptions, compare, convert, shuffle, slice, synth,
+};
+use annfusion::plan::{
+    Shuffle, ShuffleMemory, ShuffleRequest, ShuffleWay, ShuffledObject, ShuffledScan,
+};
+use annfusion::session::Session;
+use annfusion::store::Format;
+use annfusion::table::{CellsScan, RowWeight, scan_cells};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
+use datafusion::prelude::SessionContext;
+use datafusion_proto::bytes::{
+    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
+use proptest::prelude::*;
+
+const CELLS: u64 = 300;
+const GIB: u64 = 1 << 30;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_and_limit_writes_the_same_bytes_in_the_order_of_keys() {
+    let folder = made().await;
+    let mut expected = None;
+    for way in ShuffleWay::ALL.map(Some).into_iter().chain([None]) {
+        for (limit, jobs) in [(192 << 20, 1), (4 * GIB, 2)] {
+            let options = SliceOptions {
+                shuffle: Some(Shuffle {
+                    way,
+                    ..Shuffle::new(9)
+                }),
+                run: RunOptions {
+                    memory_limit: Some(limit),
+                    jobs: Some(jobs),
+                    overwrite: true,
+                    ..RunOptions::default()
+                },
+                ..slice_options(folder.path(), Cut::Size(110))
+            };
+            run_slice(&options).await;
+            let bytes: Vec<Vec<u8>> = (0..3)
+                .map(|i| std::fs::read(folder.path().join(format!("s_shard_{i}.h5ad"))).unwrap())
+                .collect();
+            let expected = expected.get_or_insert_with(|| bytes.clone());
+            assert!(*expected == bytes, "{way:?} with {limit} and {jobs} jobs");
+        }
+    }
+    let all = names(folder.path(), "in.h5ad").await;
+    let mut shuffled = Vec::new();
+    for i in 0..3 {
+        shuffled.extend(names(folder.path(), &format!("s_shard_{i}.h5ad")).await);
+    }
+    let by_rule: Vec<String> = in_order(9, 0..CELLS)
+        .into_iter()
+        .map(|row| all[usize::try_from(row).unwrap()].clone())
+        .collect();
+    assert_eq!(shuffled, by_rule);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zarr_and_several_files_give_the_same_order() {
+    let folder = made().await;
+    run_slice(&slice_options(folder.path(), Cut::Size(77))).await;
+    let store = ConvertOptions {
+        input: at(folder.path(), "in.h5ad"),
+        output: folder.path().join("in.zarr"),
+        drop: Vec::new(),
+        sparse: Vec::new(),
+        dense: Vec::new(),
+        genes: None,
+        run: RunOptions {
+            storage: annfusion::element::Storage::of(Format::ZARR),
+            ..RunOptions::default()
+        },
+    };
+    convert(&store)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
+    let parts: Vec<_> = (0..4).map(|i| format!("s_shard_{i}.h5ad")).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let mut orders = Vec::new();
+    for (inputs, output) in [
+        (vec!["in.h5ad"], "a.h5ad"),
+        (vec!["in.zarr"], "b.h5ad"),
+        (parts, "c.h5ad"),
+    ] {
+        let options = shuffle_options(folder.path(), &inputs, output, Shards::One);
+        run_shuffle(&options).await;
+        orders.push(names(folder.path(), output).await);
+    }
+    assert_eq!(orders[0], orders[1]);
+    assert_eq!(orders[0], orders[2]);
+    let [a, b] = ["a.h5ad", "b.h5ad"].map(|name| at(folder.path(), name));
+    let found = compare(&a, &b, &VerifyOptions::default(), &Quiet)
+        .await
+        .unwrap();
+    assert!(found.is_ok(), "{:?}", found.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_leaves_the_order_of_the_rest_and_seeds_differ() {
+    let folder = made().await;
+    let order = |seed, predicate: &str| {
+        let sql = format!("SELECT obs_idx FROM shuffle('cells', {seed}) WHERE {predicate}");
+        let path = path(folder.path(), "in.h5ad");
+        async move {
+            let session = Session::try_new().unwrap();
+            session.open(&path).await.unwrap();
+            integers(&session.collect(&sql).await.unwrap())
+        }
+    };
+    let all = order(3, "true").await;
+    assert_eq!(all, in_order(3, 0..CELLS));
+    let even: Vec<u64> = all.iter().copied().filter(|row| row % 2 == 0).collect();
+    assert_eq!(order(3, "obs_idx % 2 = 0").await, even);
+    assert_ne!(order(4, "true").await, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_numbered_as_its_rows_come() {
+    let folder = made().await;
+    let session = Session::try_new().unwrap();
+    session.open(&path(folder.path(), "in.h5ad")).await.unwrap();
+    session
+        .collect("CREATE VIEW late AS SELECT obs_idx, X FROM cells WHERE obs_idx >= 100")
+        .await
+        .unwrap();
+    let rows = session
+        .collect("SELECT obs_idx FROM shuffle('late', 8)")
+        .await
+        .unwrap();
+    let expected: Vec<u64> = in_order(8, 0..200)
+        .into_iter()
+        .map(|row| row + 100)
+        .collect();
+    let mut sorted = integers(&rows);
+    assert_eq!(sorted, expected);
+    sorted.sort_unstable();
+    assert_eq!(sorted, (100..CELLS).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shuffle_survives_the_trip_as_bytes() {
+    let folder = made().await;
+    let session = Session::try_new().unwrap();
+    session.open(&path(folder.path(), "in.h5ad")).await.unwrap();
+    let context = session.context();
+    let task = context.task_ctx();
+    for way in ShuffleWay::ALL {
+        let sql = format!(
+            "SELECT obs_idx, X FROM shuffle('cells', 5, '{}')",
+            way.name()
+        );
+        let frame = session.sql(&sql).await.unwrap();
+        let logical = frame.logical_plan().clone();
+        let codec = AnnDataLogicalCodec::default();
+        let bytes = logical_plan_to_bytes_with_extension_codec(&logical, &codec).unwrap();
+        let logical = logical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let plan = context
+            .state()
+            .create_physical_plan(&logical)
+            .await
+            .unwrap();
+        let codec = AnnDataPhysicalCodec::default();
+        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
+        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let batches = collect(plan, Arc::clone(&task)).await.unwrap();
+        assert_eq!(integers(&batches), in_order(5, 0..CELLS), "{way:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_hold_every_cell_once_and_follow_the_seed() {
+    let folder = made().await;
+    let mut orders = Vec::new();
+    for (seed, output) in [(1, "a.h5ad"), (1, "b.h5ad"), (2, "c.h5ad")] {
+        let options = ShuffleOptions {
+            shuffle: Shuffle {
+                block: Some(7),
+                ..Shuffle::new(seed)
+            },
+            ..shuffle_options(folder.path(), &["in.h5ad"], output, Shards::One)
+        };
+        run_shuffle(&options).await;
+        orders.push(names(folder.path(), output).await);
+    }
+    assert_eq!(orders[0], orders[1]);
+    assert_ne!(orders[0], orders[2]);
+    let mut sorted = orders.swap_remove(0);
+    let mut all = names(folder.path(), "in.h5ad").await;
+    assert_ne!(sorted, all);
+    sorted.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(sorted, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_even_and_outputs_of_categories_are_shuffled() {
+    let folder = made().await;
+    let options = shuffle_options(folder.path(), &["in.h5ad"], "o.h5ad", Shards::Count(7));
+    let report = run_shuffle(&options).await;
+    let sizes: Vec<u64> = report.outputs.iter().map(|o| o.n_obs).collect();
+    assert_eq!(sizes, [42, 43, 43, 43, 43, 43, 43]);
+    let cut = Cut::Column {
+        column: "cell_type".to_owned(),
+        always_include: Vec::new(),
+    };
+    let options = SliceOptions {
+        shuffle: Some(Shuffle::new(6)),
+        ..slice_options(folder.path(), cut)
+    };
+    run_slice(&options).await;
+    let session = Session::try_new().unwrap();
+    session.open(&path(folder.path(), "in.h5ad")).await.unwrap();
+    let sql = "SELECT obs_names FROM shuffle('cells', 6) WHERE cell_type = 'B'";
+    let expected = texts(&session.collect(sql).await.unwrap());
+    assert_eq!(names(folder.path(), "s_B.h5ad").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_keeps_donors_whole_and_every_cell() {
+    let folder = made().await;
+    let cut = Cut::Split {
+        parts: "train=0.7,test=0.3".parse::<SplitParts>().unwrap(),
+        by: Some("donor".to_owned()),
+        seed: 2,
+    };
+    run_slice(&slice_options(folder.path(), cut)).await;
+    let session = Session::try_new().unwrap();
+    for name in ["s_train.h5ad", "s_test.h5ad"] {
+        session.open(&path(folder.path(), name)).await.unwrap();
+    }
+    let both = "SELECT (SELECT count(*) FROM s_train.obs) + (SELECT count(*) FROM s_test.obs)";
+    assert_eq!(integers(&session.collect(both).await.unwrap()), [CELLS]);
+    let shared = "SELECT count(*) FROM (SELECT DISTINCT CAST(donor AS TEXT) AS d FROM s_train.obs) a \
+                  JOIN (SELECT DISTINCT CAST(donor AS TEXT) AS d FROM s_test.obs) b ON a.d = b.d";
+    assert_eq!(integers(&session.collect(shared).await.unwrap()), [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_before_work_starts() {
+    let folder = made().await;
+    let refused = |options: ShuffleOptions| async move {
+        shuffle(&options)
+            .await
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default()
+    };
+    let twice = shuffle_options(
+        folder.path(),
+        &["in.h5ad", "in.h5ad"],
+        "o.h5ad",
+        Shards::One,
+    );
+    assert!(refused(twice).await.contains("twice"));
+    let other = SynthOptions {
+        n_obs: 10,
+        n_vars: 7,
+        ..SynthOptions::new(folder.path().join("other.h5ad"))
+    };
+    synth(&other, &Quiet).await.unwrap();
+    let inputs = ["in.h5ad", "other.h5ad"];
+    let message = refused(shuffle_options(
+        folder.path(),
+        &inputs,
+        "o.h5ad",
+        Shards::One,
+    ))
+    .await;
+    assert!(
+        message.contains("genes") && message.contains("merge"),
+        "{message}"
+    );
+    let many = shuffle_options(folder.path(), &["in.h5ad"], "o.h5ad", Shards::Count(301));
+    assert!(
+        refused(many)
+            .await
+            .contains("300 cells do not fill 301 shards")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Small memory, so that there are several windows, and any cut into partitions.
+    #[test]
+    fn any_cut_way_and_memory_gives_the_order(
+        seed in any::<u64>(),
+        cuts in proptest::collection::vec(0..=CELLS, 0..6),
+        kept in proptest::collection::vec(0..CELLS, 1..4),
+        way in 0usize..4,
+        rooms in 1u64..40,
+        parts in 1usize..3,
+    ) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let folder = FIXTURE.get_or_init(made).await;
+            let object = AnnData::open(&at(folder.path(), "in.h5ad")).await.unwrap();
+            let rows = RowSelection::from_ranges(kept.iter().map(|at| *at..(*at + 90).min(CELLS)));
+            let mut cuts: Vec<u64> = cuts.iter().map(|cut| cut * rows.len() / CELLS).collect();
+            cuts.extend([0, rows.len()]);
+            cuts.sort_unstable();
+            let partitions: Vec<_> = cuts.windows(2).map(|pair| pair[0]..pair[1]).collect();
+            let n = partitions.len();
+            let request = ShuffleRequest {
+                shuffle: Shuffle { way: Some(ShuffleWay::ALL[way]), ..Shuffle::new(seed) },
+                objects: vec![ShuffledObject {
+                    location: object.location().clone(),
+                    n_rows: CELLS,
+                    rows: rows.clone(),
+                }],
+                weight: RowWeight { bytes: 100, arrays: 2, random: true },
+                partitions,
+                memory: ShuffleMemory {
+                    bytes: match ShuffleWay::ALL[way] {
+                        ShuffleWay::InMemory => 1 << 30,
+                        _ => 26_000 + rooms * 1_000,
+                    },
+                    at_a_time: 1,
+                    beside: 0,
+                },
+            };
+            let plan = request
+                .plan(|scan: ShuffledScan| scan_of(&object, &rows, scan, parts))
+                .unwrap();
+            prop_assert_eq!(plan.output_partitioning().partition_count(), n);
+            let context = SessionContext::new();
+            let mut found = Vec::new();
+            for (partition, cut) in cuts.windows(2).enumerate() {
+                let stream = plan.execute(partition, context.task_ctx()).unwrap();
+                let batches: Vec<RecordBatch> =
+                    futures::TryStreamExt::try_collect(stream).await.unwrap();
+                let rows: Vec<u64> = integers(&batches);
+                prop_assert_eq!(rows.len() as u64, cut[1] - cut[0]);
+                found.extend(rows);
+            }
+            let mut expected: Vec<u64> = in_order(seed, 0..CELLS);
+            expected.retain(|row| rows.contains(*row));
+            prop_assert_eq!(found, expected);
+            Ok(())
+        })?;
+    }
+}
+
+static FIXTURE: tokio::sync::OnceCell<tempfile::TempDir> = tokio::sync::OnceCell::const_new();
+
+fn scan_of(
+    object: &Arc<AnnData>,
+    rows: &RowSelection,
+    scan: ShuffledScan,
+    parts: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let partitions = match scan.order {
+        Some(_) => scan.partitions,
+        None => {
+            let half = rows.len() / parts as u64;
+            if parts == 1 {
+                std::iter::once(0..rows.len()).collect()
+            } else {
+                vec![0..half, half..rows.len()]
+            }
+        }
+    };
+    scan_cells(CellsScan {
+        object: Arc::clone(object),
+        rows: rows.clone(),
+        partitions,
+        order: scan.order,
+        genes: None,
+        provenance: true,
+        columns: Some(vec![
+            "obs_idx".to_owned(),
+            "X".to_owned(),
+            "cell_type".to_owned(),
+        ]),
+        batch_bytes: 2_000,
+    })
+}
+
+/// The rows by the rule, worked out the plain way.
+fn in_order(seed: u64, rows: std::ops::Range<u64>) -> Vec<u64> {
+    let order = RowOrder::new(seed);
+    let mut rows: Vec<u64> = rows.collect();
+    rows.sort_by_key(|row| (order.key(*row), *row));
+    rows
+}
+
+/// 300 cells of 40 genes as `in.h5ad`.
+async fn made() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SynthOptions {
+        n_obs: CELLS,
+        n_vars: 40,
+        cell_types: 3,
+        seed: 3,
+        ..SynthOptions::new(folder.path().join("in.h5ad"))
+    };
+    synth(&options, &Quiet).await.unwrap();
+    folder
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}
+
+fn at(folder: &Path, name: &str) -> Location {
+    Location::parse(&path(folder, name))
+}
+
+fn slice_options(folder: &Path, cut: Cut) -> SliceOptions {
+    SliceOptions {
+        input: at(folder, "in.h5ad"),
+        prefix: folder.join("s"),
+        cut,
+        csv: None,
+        predicate: None,
+        genes: None,
+        shuffle: None,
+        output_names: None,
+        run: RunOptions::default(),
+    }
+}
+
+fn shuffle_options(folder: &Path, inputs: &[&str], output: &str, shards: Shards) -> ShuffleOptions {
+    ShuffleOptions {
+        inputs: inputs.iter().map(|name| at(folder, name)).collect(),
+        output: folder.join(output),
+        shards,
+        shuffle: Shuffle::new(11),
+        genes: None,
+        run: RunOptions::default(),
+    }
+}
+
+async fn run_slice(options: &SliceOptions) {
+    slice(options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap();
+}
+
+async fn run_shuffle(options: &ShuffleOptions) -> annfusion::ops::Report {
+    shuffle(options)
+        .await
+        .unwrap()
+        .run(Arc::new(Quiet))
+        .await
+        .unwrap()
+}
+
+async fn names(folder: &Path, name: &str) -> Vec<String> {
+    let session = Session::try_new().unwrap();
+    session.open(&path(folder, name)).await.unwrap();
+    let sql = "SELECT obs_names FROM obs ORDER BY obs_idx";
+    texts(&session.collect(sql).await.unwrap())
+}
+
+fn texts(batches: &[RecordBatch]) -> Vec<String> {
+    let column = |batch: &RecordBatch| cast(batch.column(0), &DataType::Utf8).unwrap();
+    let columns = batches.iter().map(column);
+    columns
+        .flat_map(|c| {
+            c.as_string::<i32>()
+                .iter()
+                .flatten()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn integers(batches: &[RecordBatch]) -> Vec<u64> {
+    let Some(first) = batches.first() else {
+        return Vec::new();
+    };
+    let all = concat_batches(&first.schema(), batches).unwrap();
+    let column = cast(all.column(0), &DataType::Int64).unwrap();
+    let values = column.as_primitive::<Int64Type>().values().to_vec();
+    values
+        .into_iter()
+        .map(|v| u64::try_from(v).unwrap())
+        .collect()
+}

@@ -1,0 +1,144 @@
+"""`cells` as a Parquet file and back: categories, their order and the genes come along."""
+
+
+import anndata
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse as sp
+
+import objects
+from oracle import check_equal
+
+
+def make(path, x):
+    rng = np.random.default_rng(0)
+    n, m = x.shape
+    a = anndata.AnnData(x)
+    a.obs_names = [f"cell-{i}" for i in range(n)]
+    a.var_names = [f"gene.{i}" for i in range(m)]
+    kinds = pd.Categorical.from_codes(rng.integers(-1, 3, n), ["z", "a", "m", "never"])
+    a.obs["kind"] = kinds
+    a.obs["stage"] = pd.Categorical.from_codes(rng.integers(0, 2, n), ["late", "early", "none"], ordered=True)
+    a.obs["year"] = pd.Categorical.from_codes(rng.integers(0, 2, n), [2020, 1999, 2031])
+    a.obs["score"] = rng.random(n)
+    a.obs["maybe"] = pd.array([None if i % 5 == 0 else i for i in range(n)], dtype="Int32")
+    a.obs["on"] = rng.integers(0, 2, n).astype(bool)
+    a.obs["X"] = [f"text {i}" for i in range(n)]
+    a.obs.index.name = "barcode"
+    a.var["symbol"] = [f"s{i}" for i in range(m)]
+    a.var["chromosome"] = pd.Categorical.from_codes(rng.integers(0, 2, m), ["y", "x", "mt"], ordered=True)
+    a.var["length"] = rng.integers(0, 9, m).astype("u2")
+    a.layers["counts"] = sp.csr_matrix(rng.poisson(0.2, (n, m)).astype("i4"))
+    a.layers["dense"] = rng.random((n, m)).astype("f4")
+    a.obsm["X_pca"] = rng.random((n, 3))
+    a.obsm["frame"] = pd.DataFrame({"a": rng.random(n), "b": kinds}, index=a.obs_names)
+    a.raw = anndata.AnnData(a.layers["counts"][:, :5].copy(), var=a.var.iloc[:5].copy())
+    a.write_h5ad(path)
+    return objects.read(path)
+
+
+def without(a, *groups):
+    """What a table of cells holds of an object."""
+    a = a.copy()
+    for group in groups:
+        mapping = getattr(a, group)
+        for key in list(mapping):
+            del mapping[key]
+    return a
+
+
+def to_parquet(annfusion, source, path, select="SELECT * FROM cells"):
+    return annfusion("query", source, f"COPY ({select}) TO '{path}'")
+
+
+def from_parquet(annfusion, parquet, path, select="SELECT * FROM p"):
+    sql = (
+        f"CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION '{parquet}'; "
+        f"COPY ({select}) TO '{path}' STORED AS H5AD"
+    )
+    return annfusion("query", sql)
+
+
+@pytest.mark.parametrize("kind", ["csr", "dense"])
+def test_a_round_trip_keeps_cells_and_genes(annfusion, tmp_path, kind):
+    source, parquet, back = tmp_path / "a.h5ad", tmp_path / "a.parquet", tmp_path / "b.h5ad"
+    x = sp.random(300, 40, 0.2, format="csr", dtype="f4", random_state=0)
+    a = make(source, x if kind == "csr" else x.toarray())
+    to_parquet(annfusion, source, parquet)
+    # Another process, and the file is gone: nothing but the Parquet file says what there was.
+    source.rename(tmp_path / "elsewhere")
+    done = annfusion("query", f"CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION '{parquet}'; SELECT sum(gene(X, 'gene.7')) AS s FROM p", "--format", "csv")
+    total = float(done.stdout.split()[-1])
+    assert total == pytest.approx(float(a[:, "gene.7"].X.sum()), rel=1e-5)
+    from_parquet(annfusion, parquet, back)
+    check_equal("parquet", objects.read(back), a)
+    # Some of the cells, and a mask of them.
+    from_parquet(annfusion, parquet, tmp_path / "c.h5ad", "SELECT * FROM p WHERE kind = 'a' ORDER BY score DESC")
+    with anndata.settings.override(remove_unused_categories=False):
+        expected = a[(a.obs["kind"] == "a").to_numpy()].copy()
+        expected = expected[np.argsort(-expected.obs["score"].to_numpy())].copy()
+    check_equal("parquet", objects.read(tmp_path / "c.h5ad"), expected, sliced=True)
+
+
+def test_others_read_the_file(annfusion, tmp_path):
+    source, parquet = tmp_path / "a.h5ad", tmp_path / "a.parquet"
+    a = make(source, sp.random(50, 20, 0.3, format="csr", dtype="f4", random_state=0))
+    to_parquet(annfusion, source, parquet)
+    table = pq.read_table(parquet)
+    assert table.num_rows == 50 and table["obs_names"].to_pylist() == list(a.obs_names)
+    frame = table.select(["obs_names", "kind", "stage", "score", "maybe"]).to_pandas()
+    assert list(frame["kind"].astype(object).fillna("-")) == list(a.obs["kind"].astype(object).fillna("-"))
+    np.testing.assert_array_equal(frame["score"], a.obs["score"])
+    row = table["X"][3].as_py()
+    assert [e["indices"] for e in row] == list(a.X[3].indices)
+    assert [k for k in pq.read_metadata(parquet).metadata if k.startswith(b"annfusion.var.")]
+
+
+def test_the_order_of_rows_is_kept(annfusion, synth, tmp_path):
+    parquet, back = tmp_path / "a.parquet", tmp_path / "b.h5ad"
+    done = to_parquet(annfusion, synth, parquet)
+    a = objects.read(synth)
+    assert pq.read_table(parquet, columns=["obs_names"])["obs_names"].to_pylist() == list(a.obs_names)
+    for group in ("uns", "varm", "varp", "obsp"):
+        if len(getattr(a, group)):
+            assert group in done.stderr, done.stderr
+    from_parquet(annfusion, parquet, back)
+    check_equal("parquet", objects.read(back), without(a, "uns", "varm", "varp", "obsp"))
+
+
+def test_every_file_survives(annfusion, shared_object, tmp_path):
+    if not objects.is_hdf5(shared_object.path):
+        return
+    a = shared_object.read()
+    parquet, back = tmp_path / "a.parquet", tmp_path / "b.h5ad"
+    done = to_parquet(annfusion, f"o={shared_object.location}", parquet)
+    from_parquet(annfusion, parquet, back)
+    b = objects.read(back)
+    expected = without(a, "uns", "varm", "varp", "obsp")
+    if expected.raw is not None:
+        for key in list(expected.raw.varm):
+            del expected.raw.varm[key]
+    check_equal(shared_object, b, expected)
+
+
+def test_metadata_that_lies_is_named(annfusion, tmp_path):
+    source, parquet = tmp_path / "a.h5ad", tmp_path / "a.parquet"
+    make(source, sp.random(50, 20, 0.3, format="csr", dtype="f4", random_state=0))
+    to_parquet(annfusion, source, parquet)
+    table = pq.read_table(parquet)
+    metadata = dict(table.schema.metadata or {})
+    keys = [k for k in metadata if k.startswith(b"annfusion.var.")]
+    for wrong in (b"!", b"AAAA", metadata[keys[0]][:400]):
+        damaged = table.replace_schema_metadata({**metadata, keys[0]: wrong})
+        path = tmp_path / "broken.parquet"
+        pq.write_table(damaged, path)
+        done = from_parquet_unchecked(annfusion, path)
+        assert done.returncode == 1 and "annfusion.var." in done.stderr, done.stderr
+        path.unlink()
+
+
+def from_parquet_unchecked(annfusion, path):
+    sql = f"CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION '{path}'; SELECT count(*) FROM p"
+    return annfusion("query", sql, check=False)
