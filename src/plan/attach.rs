@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::take;
 use arrow::datatypes::{FieldRef, Int64Type, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -16,6 +16,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::node::only_child;
 use crate::model::ROW_COLUMN;
 
 /// Replaces an obs column, or adds one behind the others, by values for every row of the source.
@@ -122,12 +123,7 @@ impl ExecutionPlan for AttachColumnExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children).map_err(|children| {
-            DataFusionError::Internal(format!(
-                "AttachColumnExec has one child, not {}",
-                children.len()
-            ))
-        })?;
+        let input = only_child(self.name(), children)?;
         Ok(Arc::new(Self::try_new(
             input,
             Arc::clone(&self.field),

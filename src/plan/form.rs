@@ -15,6 +15,7 @@ use datafusion::physical_plan::{
 };
 use futures::{StreamExt, stream};
 
+use super::node::only_child;
 use crate::error::Error;
 use crate::kernel::form::{densify, is_of_numbers, sparsify};
 use crate::model::{FieldMeta, MatrixKind, matrix_type};
@@ -162,12 +163,7 @@ impl ExecutionPlan for MatrixFormExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children).map_err(|children| {
-            DataFusionError::Internal(format!(
-                "MatrixFormExec has one child, not {}",
-                children.len()
-            ))
-        })?;
+        let input = only_child(self.name(), children)?;
         Ok(Arc::new(Self::try_new(input, self.columns.clone())?))
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -13,6 +13,8 @@ use datafusion::physical_plan::{
     PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt, stream};
+
+use super::node::{only_child, only_partition};
 
 /// Gives the rows of input partition `i` before those of `i + 1`, for writers that take one
 /// partition: what DataFusion puts there mixes them.
@@ -71,9 +73,7 @@ impl ExecutionPlan for InOrderExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children).map_err(|children| {
-            DataFusionError::Internal(format!("InOrderExec has one child, not {}", children.len()))
-        })?;
+        let input = only_child(self.name(), children)?;
         Ok(Arc::new(Self::new(input)))
     }
 
@@ -89,11 +89,7 @@ impl ExecutionPlan for InOrderExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(DataFusionError::Internal(format!(
-                "InOrderExec has one partition, not {partition}"
-            )));
-        }
+        only_partition(self.name(), partition)?;
         let input = Arc::clone(&self.input);
         let partitions = stream::iter(0..input.output_partitioning().partition_count());
         let batches = partitions

@@ -17,9 +17,8 @@ use arrow::ipc::writer::StreamWriter;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{AxisRegistry, CategoryRegistry, FieldMeta, FrameRegistry, VarAxis};
+use crate::model::{AxisRegistry, CategoryRegistry, FieldMeta, FrameRegistry, Location, VarAxis};
 use crate::sink::frame_of_genes;
 
 /// Bytes of one frame or set of categories that are taken along: readers of the file's schema read
@@ -35,12 +34,11 @@ pub(super) struct Luggage {
     pub(super) warnings: Vec<String>,
 }
 
-/// Packs what the fields of a schema name. `source` is the object that the rows come from, where
-/// they come from one.
+/// Packs what the fields of a schema name. `objects` are those that the rows may come from.
 ///
 /// # Errors
 /// Those of opening objects and reading their `var`.
-pub(super) async fn pack(schema: &Schema, source: Option<&Arc<AnnData>>) -> Result<Luggage> {
+pub(super) async fn pack(schema: &Schema, objects: &[Location]) -> Result<Luggage> {
     let mut luggage = Luggage::default();
     for field in schema.fields() {
         let meta = FieldMeta::of(field);
@@ -49,7 +47,7 @@ pub(super) async fn pack(schema: &Schema, source: Option<&Arc<AnnData>>) -> Resu
         }
         if let Some(id) = &meta.axis {
             luggage
-                .genes(field, id, meta.var.as_deref(), source)
+                .genes(field, id, meta.var.as_deref(), objects)
                 .await?;
         }
         if let DataType::Struct(members) = field.data_type() {
@@ -83,7 +81,7 @@ impl Luggage {
         field: &Field,
         id: &str,
         frame: Option<&str>,
-        source: Option<&Arc<AnnData>>,
+        objects: &[Location],
     ) -> Result<()> {
         let raw = field.name() == "raw_X";
         let key = frame_key(raw, id);
@@ -97,7 +95,7 @@ impl Luggage {
         let kept = kept.filter(|frame| names(frame).is_ok_and(|names| names == *axis.names()));
         let batch = match kept {
             Some(frame) => frame.as_ref().clone(),
-            None => match frame_of_genes(&axis, raw, source).await? {
+            None => match frame_of_genes(&axis, raw, objects).await? {
                 Some(frame) => frame,
                 None => only_names(axis.names())?,
             },

@@ -19,6 +19,7 @@ mod names;
 mod write;
 mod run;
 mod unions;
+mod node;
 mod attach;
 mod form;
 mod shuffle;

@@ -25,7 +25,7 @@ use super::in_order::InOrderExec;
 use super::luggage::{pack, unpack};
 use super::notices::Notices;
 use crate::element::AnnData;
-use crate::model::MatrixKind;
+use crate::model::FieldMeta;
 use crate::table::locations;
 
 /// Makes the format of `STORED AS PARQUET`.
@@ -156,18 +156,21 @@ impl FileFormat for CellsParquet {
         config: FileSinkConfig,
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let source = match &locations(&input)[..] {
+        let objects = locations(&input);
+        let source = match objects.as_slice() {
             [one] => Some(AnnData::open(one).await.map_err(DataFusionError::from)?),
             _ => None,
         };
         let schema = input.schema();
-        let luggage = pack(&schema, source.as_ref()).await?;
+        let luggage = pack(&schema, &objects).await?;
         let mut warnings = luggage.warnings;
-        let mut fields = schema.fields().iter();
-        if let Some(object) = source.filter(|_| {
-            fields.any(|field| field.name() == "X" && MatrixKind::of(field.data_type()).is_some())
-        }) {
-            warnings.extend(left_behind(&object));
+        let over_genes = schema
+            .fields()
+            .iter()
+            .any(|field| FieldMeta::of(field).axis.is_some());
+        // Rows without a matrix are no cells, but where the cells have none.
+        if let Some(object) = source.filter(|object| over_genes || no_matrix(object)) {
+            warnings.extend(left_behind(&object, over_genes));
         }
         if let Some(notices) = state.config().get_extension::<Notices>() {
             notices.add(&warnings);
@@ -191,9 +194,15 @@ impl FileFormat for CellsParquet {
     }
 }
 
-/// What of an object is no row of cells and no `var`, so that a table of its rows lacks it.
-fn left_behind(object: &AnnData) -> Option<String> {
+fn no_matrix(object: &AnnData) -> bool {
+    object.x().is_none() && object.layers().is_empty()
+}
+
+/// What of an object is no row of cells and not the genes that a column is over, so that a table of
+/// its rows lacks it.
+fn left_behind(object: &AnnData, over_genes: bool) -> Option<String> {
     let parts = [
+        ("var", !over_genes && object.n_vars() > 0),
         ("varm", !object.varm().is_empty()),
         ("varp", !object.varp().is_empty()),
         ("obsp", !object.obsp().is_empty()),
@@ -206,7 +215,7 @@ fn left_behind(object: &AnnData) -> Option<String> {
         .collect();
     (!lost.is_empty()).then(|| {
         format!(
-            "{}: not written, because a Parquet file holds rows of cells and their genes",
+            "{}: not written, because a Parquet file holds rows of cells and the genes of their matrices",
             lost.join(", ")
         )
     })

@@ -23,7 +23,7 @@ use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
-use crate::sink::{FinishedObject, ObjectSink, ObjectSize, Origin, SinkOptions};
+use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
 use crate::store::{Compression, Format, Inputs};
 use crate::table::locations;
 
@@ -45,25 +45,27 @@ pub(super) async fn write(
     counters: Counters,
 ) -> Result<Written> {
     unions::check(&input).await?;
-    let mut sources = locations(&input);
-    let mut origins = Vec::new();
+    let mut sources = Sources {
+        merges: Vec::new(),
+        objects: locations(&input),
+    };
     let mut warnings = Vec::new();
     for merge in unions::merges(&input) {
         let outline = merge.outline().await?;
-        origins.push(outline.origin().await?);
+        sources.merges.push(outline.origin().await?);
         warnings.extend(outline.warnings().iter().cloned());
         warnings.extend(outline.rest_warnings().await?);
         // Objects beside each other are read by the merge, not by scans of their own.
-        let objects = outline
-            .objects()
-            .iter()
-            .map(|object| object.location().clone());
-        sources.extend(objects.filter(|object| !locations(&input).contains(object)));
+        for object in outline.objects() {
+            if !sources.objects.contains(object.location()) {
+                sources.objects.push(object.location().clone());
+            }
+        }
     }
     let job = Job {
-        merges: origins,
         schema: input.schema(),
-        inputs: Inputs::of(sources.iter().map(Location::path)),
+        inputs: Inputs::of(sources.objects.iter().map(Location::path)),
+        sources,
         input,
         run_bytes: spec.outputs.known_bytes(),
         spec: Arc::clone(&spec),
@@ -83,7 +85,7 @@ pub(super) async fn write(
         warnings,
     };
     if objects.iter().any(|object| !object.is_of_one_object()) {
-        for source in &sources {
+        for source in &job.sources.objects {
             let source = AnnData::open(source).await?;
             written.warnings.extend(lost(&source));
         }
@@ -110,8 +112,7 @@ pub(super) async fn write(
 #[derive(Clone)]
 struct Job {
     input: Arc<dyn ExecutionPlan>,
-    /// Merges that rows may come from.
-    merges: Vec<Arc<Origin>>,
+    sources: Sources,
     inputs: Inputs,
     schema: SchemaRef,
     /// Bytes of all outputs, as far as the plan knows them.
@@ -345,7 +346,7 @@ impl Job {
             run_bytes: self.run_bytes,
         };
         let sink = ObjectSink::create(&output.path, &self.schema, &size, &options).await?;
-        Ok(sink.with_merges(self.merges.iter().map(Arc::clone).collect()))
+        Ok(sink.with_sources(self.sources.clone()))
     }
 
     async fn drain(

@@ -17,6 +17,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
 
+use super::node::{only_child, only_partition};
 use super::run::{self, Counters};
 use super::spec::{Outputs, WriteSpec};
 use crate::model::shown;
@@ -164,9 +165,7 @@ impl ExecutionPlan for WriteExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children).map_err(|children| {
-            DataFusionError::Internal(format!("WriteExec has one child, not {}", children.len()))
-        })?;
+        let input = only_child(self.name(), children)?;
         let mut node = Self::try_new(input, Arc::clone(&self.spec))?;
         // Who holds the plan from before an optimizer rule still sees the outcome.
         node.written = Arc::clone(&self.written);
@@ -185,11 +184,7 @@ impl ExecutionPlan for WriteExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        if partition != 0 {
-            return Err(DataFusionError::Internal(format!(
-                "WriteExec has one partition, not {partition}"
-            )));
-        }
+        only_partition(self.name(), partition)?;
         let counters = Counters {
             rows: MetricBuilder::new(&self.metrics).global_counter("rows_written"),
             objects: MetricBuilder::new(&self.metrics).global_counter("objects_written"),

@@ -12,7 +12,7 @@ use crate::model::{ElementKey, Location, RowSelection, VarAxis};
 use crate::sink::aligned::{write_batch, write_column, write_frame, write_pairwise};
 use crate::sink::genes::{Genes, Side, kept};
 use crate::sink::layout::Layout;
-use crate::sink::origin::{GeneSide, Origin};
+use crate::sink::origin::{GeneSide, Origin, Sources};
 use crate::sink::provenance::Provenance;
 
 /// What there is to say of the rest of an object.
@@ -39,18 +39,17 @@ impl Parts<'_> {
     }
 }
 
-/// Writes the rest of an object whose rows are written. `merges` are what some may come from that is
-/// no object.
+/// Writes the rest of an object whose rows are written. `sources` are what some may come from.
 pub(super) async fn write_rest(
     root: &Place,
     parts: Parts<'_>,
     provenance: Provenance,
-    merges: &[Arc<Origin>],
+    sources: &Sources,
     rows: u64,
 ) -> Result<Rest> {
     let layout = parts.layout;
     let mut warnings = Vec::new();
-    let (source, positions) = source(layout, provenance, merges, rows).await?;
+    let (source, positions) = source(layout, provenance, &sources.merges, rows).await?;
     let kept = match source {
         Some(_) => None,
         None => kept(layout.frame.as_deref(), layout.axis.as_deref()),
@@ -58,10 +57,13 @@ pub(super) async fn write_rest(
     if let Some(frame) = &kept {
         write_batch(frame, root.child("var"), |p| parts.keep(p)).await?;
     }
-    let mut origins: Vec<Arc<Origin>> = source.iter().map(Arc::clone).collect();
-    origins.extend(merges.iter().map(Arc::clone));
+    let at_hand: Vec<Arc<Origin>> = source.iter().chain(&sources.merges).cloned().collect();
+    let others = match source {
+        Some(_) => &[],
+        None => sources.objects.as_slice(),
+    };
     let genes = match &layout.axis {
-        Some(axis) => Genes::of(axis, Side::Var, &origins).await?,
+        Some(axis) => Genes::of(axis, Side::Var, &at_hand, others).await?,
         None => source
             .as_ref()
             .filter(|origin| layout.n_vars.is_none_or(|n| n == origin.var.frame.n_rows()))
@@ -70,7 +72,8 @@ pub(super) async fn write_rest(
     if kept.is_none() {
         write_var(root, parts, genes.as_ref(), &mut warnings).await?;
     }
-    write_raw(root, parts, source.as_ref(), &origins, &mut warnings).await?;
+    let known = (at_hand.as_slice(), others);
+    write_raw(root, parts, source.as_ref(), known, &mut warnings).await?;
     match source.as_ref().zip(positions) {
         Some((origin, positions)) => {
             write_obsp(root, parts, origin, positions).await?;
@@ -169,7 +172,7 @@ async fn write_raw(
     root: &Place,
     parts: Parts<'_>,
     source: Option<&Arc<Origin>>,
-    origins: &[Arc<Origin>],
+    (at_hand, others): (&[Arc<Origin>], &[Location]),
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let layout = parts.layout;
@@ -188,7 +191,7 @@ async fn write_raw(
     }
     let genes = match (&layout.raw, source) {
         (Some(raw), _) => match &raw.axis {
-            Some(axis) => Genes::of(axis, Side::Raw, origins).await?,
+            Some(axis) => Genes::of(axis, Side::Raw, at_hand, others).await?,
             None => None,
         },
         (None, Some(origin)) => match &origin.raw {

@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use crate::element::{AnnData, Frame};
 use crate::error::Result;
 use crate::kernel::Positions;
-use crate::model::VarAxis;
+use crate::model::{Location, VarAxis};
 use crate::sink::aligned::read_frame;
 use crate::sink::origin::{GeneSide, Origin};
 
@@ -39,15 +39,17 @@ impl Genes {
         }
     }
 
-    /// Where the genes of `axis` are described: in one of the origins at hand, else in the object
-    /// that the axis was read from. [`None`] where nothing describes them.
+    /// Where the genes of `axis` are described: in one of the origins at hand, else in the first of
+    /// the objects that has them, else in the object that the axis was read from. [`None`] where
+    /// nothing describes them.
     ///
-    /// Origins come first because axes are known by their names alone: another file with the same
-    /// genes may have been opened before.
+    /// That object comes last because axes are known by their names alone: it is any file with these
+    /// genes that this process has opened, and may be gone.
     pub(super) async fn of(
         axis: &VarAxis,
         first: Side,
         origins: &[Arc<Origin>],
+        objects: &[Location],
     ) -> Result<Option<Self>> {
         let found = origins
             .iter()
@@ -55,12 +57,15 @@ impl Genes {
         if found.is_some() {
             return Ok(found);
         }
-        let Some((location, _)) = axis.source() else {
-            return Ok(None);
-        };
-        let object = AnnData::open(location).await?;
-        let origin = Arc::new(Origin::of_object(&object).await?);
-        Ok(Self::in_origin(axis, first, &origin))
+        let last = axis.source().map(|(location, _)| location);
+        for location in objects.iter().chain(last) {
+            let object = AnnData::open(location).await?;
+            let origin = Arc::new(Origin::of_object(&object).await?);
+            if let Some(found) = Self::in_origin(axis, first, &origin) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     fn in_origin(axis: &VarAxis, first: Side, origin: &Arc<Origin>) -> Option<Self> {
@@ -103,21 +108,17 @@ impl Genes {
 }
 
 /// The data frame that describes the genes of an axis, as a batch whose first column is their
-/// names; [`None`] where no object describes them.
+/// names; [`None`] where no object describes them. `objects` are those that the plan reads.
 ///
 /// # Errors
 /// Those of opening an object and reading its `var`.
 pub(crate) async fn frame_of_genes(
     axis: &VarAxis,
     raw: bool,
-    source: Option<&Arc<AnnData>>,
+    objects: &[Location],
 ) -> Result<Option<RecordBatch>> {
     let side = if raw { Side::Raw } else { Side::Var };
-    let origin = match source {
-        Some(object) => vec![Arc::new(Origin::of_object(object).await?)],
-        None => Vec::new(),
-    };
-    match Genes::of(axis, side, &origin).await? {
+    match Genes::of(axis, side, &[], objects).await? {
         Some(genes) => Ok(Some(read_frame(genes.frame(), &genes.positions).await?)),
         None => Ok(None),
     }

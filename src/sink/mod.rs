@@ -26,4 +26,4 @@ pub(crate) use genes::frame_of_genes;
 pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};
 pub use options::{ObjectSize, SinkOptions};
-pub(crate) use origin::{GeneSide, Origin};
+pub(crate) use origin::{GeneSide, Origin, Sources};

@@ -14,7 +14,7 @@ use crate::model::{AxisRegistry, ElementKey};
 use crate::sink::finish::{Parts, Rest, write_rest};
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
-use crate::sink::origin::Origin;
+use crate::sink::origin::Sources;
 use crate::sink::provenance::Provenance;
 use crate::store::{self, StoreWriter, WriteTarget};
 
@@ -35,7 +35,7 @@ pub struct ObjectSink {
     /// In the order of `layout.elements`.
     elements: Vec<ColumnWriter>,
     provenance: Provenance,
-    merges: Vec<Arc<Origin>>,
+    sources: Sources,
     rows: u64,
 }
 
@@ -105,7 +105,7 @@ impl ObjectSink {
             storage: options.storage,
             drop: options.drop.clone(),
             provenance: Provenance::default(),
-            merges: Vec::new(),
+            sources: Sources::default(),
             rows: 0,
             writer,
             layout,
@@ -114,10 +114,10 @@ impl ObjectSink {
         })
     }
 
-    /// Makes merges known that rows may come from; objects are opened by their names.
+    /// Makes known what rows may come from.
     #[must_use]
-    pub(crate) fn with_merges(mut self, merges: Vec<Arc<Origin>>) -> Self {
-        self.merges = merges;
+    pub(crate) fn with_sources(mut self, sources: Sources) -> Self {
+        self.sources = sources;
         self
     }
 
@@ -185,7 +185,7 @@ impl ObjectSink {
             layout: &self.layout,
             drop: &self.drop,
         };
-        let rest = write_rest(&place, parts, self.provenance, &self.merges, self.rows);
+        let rest = write_rest(&place, parts, self.provenance, &self.sources, self.rows);
         let mut rest = Box::pin(rest).await?;
         if self.layout.index.is_none() && self.rows > 0 {
             let lost = "obs_names: the query does not give them, so the cells are numbered";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::element::{AnnData, ColumnReader, Frame, MatrixReader, UnsNode, UnsSource};
 use crate::error::Result;
 use crate::kernel::Positions;
-use crate::model::{ElementKey, RowSelection, VarAxis};
+use crate::model::{ElementKey, Location, RowSelection, VarAxis};
 
 /// What stands beside the rows of an object, or of a merge, which is as good as one.
 ///
@@ -27,6 +27,16 @@ pub(crate) struct Origin {
     pub(crate) uns: Option<UnsNode>,
     /// What is stored in it and is no part of it.
     pub(crate) strays: Vec<ElementKey>,
+}
+
+/// What the rows of an output may come from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    /// Merges. Objects are opened by their names.
+    pub(crate) merges: Vec<Arc<Origin>>,
+    /// The objects that the plan reads, in its order: of those that have the genes of an axis the
+    /// first describes them, where the rows are cells of several.
+    pub(crate) objects: Vec<Location>,
 }
 
 /// `var` or `raw/var`, and `varm` beside it.

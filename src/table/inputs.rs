@@ -8,7 +8,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::model::Location;
 use crate::table::source::AnnDataSource;
 
-/// The objects of a plan's scans, each once.
+/// The objects of a plan's scans, each once, in the order in which the plan names them.
 pub(crate) fn locations(plan: &Arc<dyn ExecutionPlan>) -> Vec<Location> {
     let mut found: Vec<Location> = Vec::new();
     let mut todo = vec![plan];
@@ -22,7 +22,7 @@ pub(crate) fn locations(plan: &Arc<dyn ExecutionPlan>) -> Vec<Location> {
                 found.push(location.clone());
             }
         }
-        todo.extend(node.children());
+        todo.extend(node.children().into_iter().rev());
     }
     found
 }

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails; one that is skipped says so"
 )]
 
+mod support;
 mod h5_write;
 mod h5_layouts;
 mod h5_read;

@@ -5,20 +5,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
-use annfusion::model::{Location, MergeStrategy};
+use annfusion::model::MergeStrategy;
 use annfusion::ops::{
-    Cut, FilterOptions, GeneList, MergeOptions, Quiet, Report, RunOptions, SliceOptions,
-    SynthOptions, VerifyOptions, compare, filter, merge, slice, synth,
+    Cut, FilterOptions, GeneList, MergeOptions, Quiet, Report, RunOptions, merge,
 };
 use annfusion::plan::merge::{Join, MergeSpec};
 use annfusion::session::Session;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use datafusion::physical_plan::collect;
-use datafusion_proto::bytes::{
-    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
-    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+
+use crate::support::{
+    assert_copies, assert_equal, at, filter_options, made, path, run_filter, run_slice,
+    slice_options, texts,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,27 +70,7 @@ async fn merges_travel_and_are_written_by_copy() {
             "{'join': 'outer', 'merge': 'first', 'uns_merge': 'first', 'pairwise': 'true'}";
         format!("COPY (SELECT * FROM merge('{pattern}', {options})) TO '{target}' STORED AS H5AD")
     };
-    session.collect(&copy("c.h5ad")).await.unwrap();
-    assert_equal(folder.path(), "m.h5ad", "c.h5ad").await;
-
-    let other = Session::try_new().unwrap();
-    let task = other.context().task_ctx();
-    let frame = session.sql(&copy("p.h5ad")).await.unwrap();
-    let (state, logical) = frame.into_parts();
-    let plan = state.create_physical_plan(&logical).await.unwrap();
-    let codec = AnnDataPhysicalCodec::default();
-    let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
-    let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
-    collect(plan, Arc::clone(&task)).await.unwrap();
-    assert_equal(folder.path(), "m.h5ad", "p.h5ad").await;
-
-    let (_, logical) = session.sql(&copy("l.h5ad")).await.unwrap().into_parts();
-    let codec = AnnDataLogicalCodec::default();
-    let bytes = logical_plan_to_bytes_with_extension_codec(&logical, &codec).unwrap();
-    let logical = logical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
-    let frame = other.context().execute_logical_plan(logical).await.unwrap();
-    frame.collect().await.unwrap();
-    assert_equal(folder.path(), "m.h5ad", "l.h5ad").await;
+    assert_copies(folder.path(), &session, copy, "m.h5ad").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,41 +155,14 @@ async fn a_union_of_a_merge_and_an_object_over_other_genes_is_refused() {
 
 /// 300 cells of 40 genes as `in.h5ad`, and as three shards.
 async fn shards() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let options = SynthOptions {
-        n_obs: 300,
-        n_vars: 40,
-        cell_types: 3,
-        seed: 3,
-        ..SynthOptions::new(folder.path().join("in.h5ad"))
-    };
-    synth(&options, &Quiet).await.unwrap();
-    let options = SliceOptions {
-        input: Location::parse(&path(folder.path(), "in.h5ad")),
-        prefix: folder.path().join("s"),
-        cut: Cut::Size(100),
-        csv: None,
-        predicate: None,
-        genes: None,
-        shuffle: None,
-        output_names: None,
-        run: RunOptions::default(),
-    };
-    slice(&options)
-        .await
-        .unwrap()
-        .run(Arc::new(Quiet))
-        .await
-        .unwrap();
+    let folder = made().await;
+    run_slice(&slice_options(folder.path(), Cut::Size(100))).await;
     folder
 }
 
 /// A merge of some files.
 fn spec(folder: &Path, inputs: &[&str]) -> MergeSpec {
-    let inputs = inputs
-        .iter()
-        .map(|name| Location::parse(&path(folder, name)));
-    MergeSpec::new(inputs.collect())
+    MergeSpec::new(inputs.iter().map(|name| at(folder, name)).collect())
 }
 
 /// A merge of the three shards that keeps all of them.
@@ -247,20 +198,10 @@ async fn run(folder: &Path, spec: MergeSpec, output: &str) -> Report {
 
 async fn keep_genes(folder: &Path, input: &str, output: &str, genes: &[String]) {
     let options = FilterOptions {
-        input: Location::parse(&path(folder, input)),
-        output: folder.join(output),
-        obs_column: None,
-        csv: None,
-        predicate: None,
         genes: Some(GeneList(genes.to_vec())),
-        run: RunOptions::default(),
+        ..filter_options(folder, input, output)
     };
-    filter(&options)
-        .await
-        .unwrap()
-        .run(Arc::new(Quiet))
-        .await
-        .unwrap();
+    run_filter(&options).await;
 }
 
 async fn gene_names(folder: &Path, file: &str) -> Vec<String> {
@@ -269,21 +210,5 @@ async fn gene_names(folder: &Path, file: &str) -> Vec<String> {
         "SELECT var_names FROM read_anndata('{}', 'var')",
         path(folder, file)
     );
-    let batches = session.collect(&sql).await.unwrap();
-    let names = batches
-        .iter()
-        .flat_map(|batch| batch.column(0).as_string::<i32>().iter());
-    names.flatten().map(str::to_owned).collect()
-}
-
-async fn assert_equal(folder: &Path, left: &str, right: &str) {
-    let [left, right] = [left, right].map(|name| Location::parse(&path(folder, name)));
-    let found = compare(&left, &right, &VerifyOptions::default(), &Quiet)
-        .await
-        .unwrap();
-    assert!(found.is_ok(), "{left} and {right}: {:?}", found.findings);
-}
-
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
+    texts(&session.collect(&sql).await.unwrap())
 }

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
 use annfusion::element::AnnData;
 use annfusion::error::Result;
-use annfusion::model::{Location, RowOrder, RowSelection};
+use annfusion::model::{RowOrder, RowSelection};
 use annfusion::ops::{
     ConvertOptions, Cut, Quiet, RunOptions, Shards, ShuffleOptions, SliceOptions, SplitParts,
-    SynthOptions, VerifyOptions, compare, convert, shuffle, slice, synth,
+    SynthOptions, VerifyOptions, compare, convert, shuffle, synth,
 };
 use annfusion::plan::{
     Shuffle, ShuffleMemory, ShuffleRequest, ShuffleWay, ShuffledObject, ShuffledScan,
@@ -22,11 +21,11 @@ use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, collect};
 use datafusion::prelude::SessionContext;
-use datafusion_proto::bytes::{
-    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
-    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
-};
 use proptest::prelude::*;
+
+use crate::support::{
+    at, made, obs_names, path, run_slice, sent, sent_logical, slice_options, texts,
+};
 
 const CELLS: u64 = 300;
 const GIB: u64 = 1 << 30;
@@ -58,10 +57,10 @@ async fn every_way_and_limit_writes_the_same_bytes_in_the_order_of_keys() {
             assert!(*expected == bytes, "{way:?} with {limit} and {jobs} jobs");
         }
     }
-    let all = names(folder.path(), "in.h5ad").await;
+    let all = obs_names(folder.path(), "in.h5ad").await;
     let mut shuffled = Vec::new();
     for i in 0..3 {
-        shuffled.extend(names(folder.path(), &format!("s_shard_{i}.h5ad")).await);
+        shuffled.extend(obs_names(folder.path(), &format!("s_shard_{i}.h5ad")).await);
     }
     let by_rule: Vec<String> = in_order(9, 0..CELLS)
         .into_iter()
@@ -102,7 +101,7 @@ async fn zarr_and_several_files_give_the_same_order() {
     ] {
         let options = shuffle_options(folder.path(), &inputs, output, Shards::One);
         run_shuffle(&options).await;
-        orders.push(names(folder.path(), output).await);
+        orders.push(obs_names(folder.path(), output).await);
     }
     assert_eq!(orders[0], orders[1]);
     assert_eq!(orders[0], orders[2]);
@@ -169,17 +168,13 @@ async fn a_shuffle_survives_the_trip_as_bytes() {
         );
         let frame = session.sql(&sql).await.unwrap();
         let logical = frame.logical_plan().clone();
-        let codec = AnnDataLogicalCodec::default();
-        let bytes = logical_plan_to_bytes_with_extension_codec(&logical, &codec).unwrap();
-        let logical = logical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let logical = sent_logical(&logical, &task);
         let plan = context
             .state()
             .create_physical_plan(&logical)
             .await
             .unwrap();
-        let codec = AnnDataPhysicalCodec::default();
-        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
-        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let plan = sent(plan, &task);
         let batches = collect(plan, Arc::clone(&task)).await.unwrap();
         assert_eq!(integers(&batches), in_order(5, 0..CELLS), "{way:?}");
     }
@@ -198,12 +193,12 @@ async fn blocks_hold_every_cell_once_and_follow_the_seed() {
             ..shuffle_options(folder.path(), &["in.h5ad"], output, Shards::One)
         };
         run_shuffle(&options).await;
-        orders.push(names(folder.path(), output).await);
+        orders.push(obs_names(folder.path(), output).await);
     }
     assert_eq!(orders[0], orders[1]);
     assert_ne!(orders[0], orders[2]);
     let mut sorted = orders.swap_remove(0);
-    let mut all = names(folder.path(), "in.h5ad").await;
+    let mut all = obs_names(folder.path(), "in.h5ad").await;
     assert_ne!(sorted, all);
     sorted.sort_unstable();
     all.sort_unstable();
@@ -230,7 +225,7 @@ async fn shards_are_even_and_outputs_of_categories_are_shuffled() {
     session.open(&path(folder.path(), "in.h5ad")).await.unwrap();
     let sql = "SELECT obs_names FROM shuffle('cells', 6) WHERE cell_type = 'B'";
     let expected = texts(&session.collect(sql).await.unwrap());
-    assert_eq!(names(folder.path(), "s_B.h5ad").await, expected);
+    assert_eq!(obs_names(folder.path(), "s_B.h5ad").await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,42 +397,6 @@ fn in_order(seed: u64, rows: std::ops::Range<u64>) -> Vec<u64> {
     rows
 }
 
-/// 300 cells of 40 genes as `in.h5ad`.
-async fn made() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let options = SynthOptions {
-        n_obs: CELLS,
-        n_vars: 40,
-        cell_types: 3,
-        seed: 3,
-        ..SynthOptions::new(folder.path().join("in.h5ad"))
-    };
-    synth(&options, &Quiet).await.unwrap();
-    folder
-}
-
-fn path(folder: &Path, name: &str) -> String {
-    folder.join(name).display().to_string()
-}
-
-fn at(folder: &Path, name: &str) -> Location {
-    Location::parse(&path(folder, name))
-}
-
-fn slice_options(folder: &Path, cut: Cut) -> SliceOptions {
-    SliceOptions {
-        input: at(folder, "in.h5ad"),
-        prefix: folder.join("s"),
-        cut,
-        csv: None,
-        predicate: None,
-        genes: None,
-        shuffle: None,
-        output_names: None,
-        run: RunOptions::default(),
-    }
-}
-
 fn shuffle_options(folder: &Path, inputs: &[&str], output: &str, shards: Shards) -> ShuffleOptions {
     ShuffleOptions {
         inputs: inputs.iter().map(|name| at(folder, name)).collect(),
@@ -449,15 +408,6 @@ fn shuffle_options(folder: &Path, inputs: &[&str], output: &str, shards: Shards)
     }
 }
 
-async fn run_slice(options: &SliceOptions) {
-    slice(options)
-        .await
-        .unwrap()
-        .run(Arc::new(Quiet))
-        .await
-        .unwrap();
-}
-
 async fn run_shuffle(options: &ShuffleOptions) -> annfusion::ops::Report {
     shuffle(options)
         .await
@@ -465,27 +415,6 @@ async fn run_shuffle(options: &ShuffleOptions) -> annfusion::ops::Report {
         .run(Arc::new(Quiet))
         .await
         .unwrap()
-}
-
-async fn names(folder: &Path, name: &str) -> Vec<String> {
-    let session = Session::try_new().unwrap();
-    session.open(&path(folder, name)).await.unwrap();
-    let sql = "SELECT obs_names FROM obs ORDER BY obs_idx";
-    texts(&session.collect(sql).await.unwrap())
-}
-
-fn texts(batches: &[RecordBatch]) -> Vec<String> {
-    let column = |batch: &RecordBatch| cast(batch.column(0), &DataType::Utf8).unwrap();
-    let columns = batches.iter().map(column);
-    columns
-        .flat_map(|c| {
-            c.as_string::<i32>()
-                .iter()
-                .flatten()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 fn integers(batches: &[RecordBatch]) -> Vec<u64> {

@@ -8,7 +8,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use annfusion::cluster::{AnnDataLogicalCodec, AnnDataPhysicalCodec};
 use annfusion::ops::{Quiet, SynthOptions, synth};
 use annfusion::session::Session;
 use annfusion::table::{AnnDataSource, TableKind};
@@ -17,10 +16,8 @@ use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::physical_plan::collect;
-use datafusion_proto::bytes::{
-    logical_plan_from_bytes_with_extension_codec, logical_plan_to_bytes_with_extension_codec,
-    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
-};
+
+use crate::support::{sent, sent_logical};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_table_of_every_object_runs_and_counts_its_rows() {
@@ -123,17 +120,11 @@ async fn plans_survive_protobuf_and_give_the_same_rows() {
         let other = session_of_another_machine();
         let task = other.context().task_ctx();
 
-        let codec = AnnDataPhysicalCodec::default();
-        let plan = frame.create_physical_plan().await.unwrap();
-        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).unwrap();
-        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let plan = sent(frame.create_physical_plan().await.unwrap(), &task);
         let rows = collect(plan, other.context().task_ctx()).await.unwrap();
         assert_eq!(expected, show(&rows), "{sql}");
 
-        let codec = AnnDataLogicalCodec::default();
-        let logical = state.optimize(&logical).unwrap();
-        let bytes = logical_plan_to_bytes_with_extension_codec(&logical, &codec).unwrap();
-        let logical = logical_plan_from_bytes_with_extension_codec(&bytes, &task, &codec).unwrap();
+        let logical = sent_logical(&state.optimize(&logical).unwrap(), &task);
         let frame = other.context().execute_logical_plan(logical).await.unwrap();
         assert_eq!(expected, show(&frame.collect().await.unwrap()), "{sql}");
     }

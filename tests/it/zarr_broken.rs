@@ -209,11 +209,6 @@ fn damages(form: Form) -> Vec<Damage> {
             change(|bytes| bytes.iter().map(|b| b ^ 0x5a).collect()),
         ),
         (
-            "a chunk of twice its size",
-            "X",
-            change(|bytes| [bytes.clone(), bytes].concat()),
-        ),
-        (
             "a document of noise",
             "X",
             Box::new(move |store| {
@@ -253,17 +248,31 @@ fn damages(form: Form) -> Vec<Damage> {
         ),
         ("a bomb", "X", bomb(form)),
     ];
-    if form == Form::Sharded {
-        all.push((
-            "an index of another checksum",
+    // A shard finds its index from its end and its chunks from its beginning, so that what stands
+    // twice there is the same shard.
+    all.extend(match form {
+        Form::V2 | Form::V3 => vec![(
+            "a chunk of twice its size",
             "X",
-            change(|mut bytes| {
-                let at = bytes.len() - 1;
-                bytes[at] ^= 1;
-                bytes
-            }),
-        ));
-    }
+            change(|bytes| [bytes.clone(), bytes].concat()),
+        )],
+        Form::Sharded => vec![
+            (
+                "an index of another checksum",
+                "X",
+                change(|mut bytes| {
+                    let at = bytes.len() - 1;
+                    bytes[at] ^= 1;
+                    bytes
+                }),
+            ),
+            (
+                "a shard without its first half",
+                "X",
+                change(|bytes| bytes[bytes.len() / 2..].to_vec()),
+            ),
+        ],
+    });
     all
 }
 

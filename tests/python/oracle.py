@@ -352,6 +352,7 @@ def _as_text(value):
     if pd.isna(value):
         return np.nan
     try:
-        return f"{float(str(value)):.6g}"
+        number = float(str(value))
     except ValueError:
         return str(value)
+    return str(number if number.is_integer() else np.float32(number))

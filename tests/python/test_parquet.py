@@ -120,7 +120,13 @@ def test_every_file_survives(annfusion, shared_object, tmp_path):
     if expected.raw is not None:
         for key in list(expected.raw.varm):
             del expected.raw.varm[key]
-    check_equal(shared_object, b, expected)
+    if expected.X is None and not len(expected.layers):
+        # No column is over the genes then, and the file says that they are left out.
+        assert expected.n_vars == 0 or "var" in done.stderr, done.stderr
+        assert b.n_vars == 0
+        expected = expected[:, :0].copy()
+    # Lists of a Parquet file do not say of which width the object's `indptr` was.
+    check_equal(str(shared_object), b, expected, sliced=True)
 
 
 def test_metadata_that_lies_is_named(annfusion, tmp_path):
@@ -128,7 +134,7 @@ def test_metadata_that_lies_is_named(annfusion, tmp_path):
     make(source, sp.random(50, 20, 0.3, format="csr", dtype="f4", random_state=0))
     to_parquet(annfusion, source, parquet)
     table = pq.read_table(parquet)
-    metadata = dict(table.schema.metadata or {})
+    metadata = {k: v for k, v in pq.read_metadata(parquet).metadata.items() if k != b"ARROW:schema"}
     keys = [k for k in metadata if k.startswith(b"annfusion.var.")]
     for wrong in (b"!", b"AAAA", metadata[keys[0]][:400]):
         damaged = table.replace_schema_metadata({**metadata, keys[0]: wrong})

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::Statistics;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -18,6 +18,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::super::node::only_child;
 use super::shared::{Shared, Source};
 use super::spec::{ShuffleSpec, ShuffleWay, bounds};
 use crate::table::DEFAULT_BATCH_BYTES;
@@ -125,9 +126,7 @@ impl ExecutionPlan for ShuffleExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let [input] = <[_; 1]>::try_from(children).map_err(|children| {
-            DataFusionError::Internal(format!("ShuffleExec has one child, not {}", children.len()))
-        })?;
+        let input = only_child(self.name(), children)?;
         Ok(Arc::new(Self::new(input, Arc::clone(&self.spec))))
     }
 

@@ -268,7 +268,9 @@ impl TableProvider for ShuffleTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let objects: Vec<&AnnDataTable> = self.inputs.iter().filter_map(shuffled).collect();
         if objects.len() < self.inputs.len() {
-            return self.of_rows(&self.inputs[0], state, projection, limit).await;
+            return self
+                .of_rows(&self.inputs[0], state, projection, limit)
+                .await;
         }
         let mut tables = Vec::with_capacity(objects.len());
         for table in objects {
