@@ -47,8 +47,9 @@ def test_every_case_is_looked_at(failures):
 def test_bad_servers(failures, mischief, form, kind):
     name = f"{mischief} {form} {kind}"
     done = failures.result(name)
-    # Of a server that ignores ranges all may be had, and so what is in it.
-    if mischief in ("whole", "shorter") and done.returncode == 0:
+    # Of a server that ignores ranges all may be had, and so what is in it; what it claims of bytes that
+    # nobody needs is no harm.
+    if mischief in ("whole", "shorter", "claims") and done.returncode == 0:
         assert done.stdout == failures.answer
         return
     check_error(failures.cases[name], done)
