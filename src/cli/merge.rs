@@ -8,7 +8,7 @@ use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, finish, run_options};
 use crate::error::{Error, Result};
-use crate::model::{ElementKey, MergeStrategy, expand};
+use crate::model::{ElementKey, MergeStrategy, expand_all};
 use crate::ops::{self, MergeOptions};
 use crate::plan::merge::MergeSpec;
 use crate::store::format_of_name;
@@ -28,7 +28,7 @@ pub(super) async fn run(
 fn options(args: MergeArgs) -> Result<MergeOptions> {
     let (output, inputs) = paths(args.output, args.paths)?;
     let format = format_of_name(&output)?;
-    let inputs = inputs.iter().flat_map(|input| expand(input)).collect();
+    let inputs = expand_all(&inputs)?;
     let keys = args
         .keys
         .map(|keys| keys.split(',').map(str::to_owned).collect());

@@ -10,7 +10,6 @@ mod args;
 mod size;
 mod genes;
 mod order;
-mod inputs;
 mod print;
 mod progress;
 mod write;

@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use super::args::RunArgs;
+use crate::error::{Error, Result};
 use crate::ops::{Cut, SplitParts};
 use crate::plan::{Shuffle, ShuffleWay};
 
@@ -50,8 +51,20 @@ impl SliceOrderArgs {
     }
 
     /// What --shuffle asks for.
-    pub(super) fn how(&self) -> Shuffle {
-        self.how.shuffle()
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for options of a shuffle without one, or of another mode.
+    pub(super) fn how(&self) -> Result<Option<Shuffle>> {
+        let lost = match (self.how.mode, self.how.block_size) {
+            (Some(_), _) => Some("--mode"),
+            (None, Some(_)) => Some("--block-size"),
+            (None, None) => None,
+        };
+        match (self.shuffle, lost) {
+            (true, _) => self.how.shuffle().map(Some),
+            (false, Some(option)) => Err(Error::option(option, "it goes with --shuffle")),
+            (false, None) => Ok(None),
+        }
     }
 }
 
@@ -61,10 +74,10 @@ pub(super) struct OrderArgs {
     /// The same seed and input give the same order, whatever the memory and the threads (0).
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// exact gives every order the same chance; block reads less: blocks of adjacent cells in a random
-    /// order, and then the cells of some blocks at a time.
-    #[arg(long, value_enum, default_value_t = Mode::Exact)]
-    mode: Mode,
+    /// exact (without this) gives every order the same chance; block reads less: blocks of adjacent
+    /// cells in a random order, and then the cells of some blocks at a time.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
     /// Cells of a block of --mode block (64).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     block_size: Option<u64>,
@@ -75,15 +88,20 @@ pub(super) struct OrderArgs {
 
 impl OrderArgs {
     /// The order asked for.
-    pub(super) fn shuffle(&self) -> Shuffle {
-        Shuffle {
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a block size of a mode that has no blocks.
+    pub(super) fn shuffle(&self) -> Result<Shuffle> {
+        let block = match (self.mode, self.block_size) {
+            (Some(Mode::Block), size) => Some(size.unwrap_or(BLOCK)),
+            (_, None) => None,
+            (_, Some(_)) => return Err(Error::option("--block-size", "it goes with --mode block")),
+        };
+        Ok(Shuffle {
             seed: self.seed.unwrap_or_default(),
-            block: match self.mode {
-                Mode::Exact => None,
-                Mode::Block => Some(self.block_size.unwrap_or(BLOCK)),
-            },
+            block,
             way: self.shuffle_way.as_ref().and_then(|way| way.parse().ok()),
-        }
+        })
     }
 }
 

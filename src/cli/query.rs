@@ -12,6 +12,7 @@ use super::print::print_error;
 use super::run::{Failure, Outcome};
 use crate::error::{Error, Result};
 use crate::session::Session;
+use crate::sink::Sources;
 
 /// Runs the command.
 pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Failure> {
@@ -46,6 +47,10 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
         let nothing = Error::option("query", "the SQL holds no statement");
         return Err(Failure::Usage(nothing));
     }
+    let sources = Sources {
+        objects: opened,
+        ..Sources::default()
+    };
     let mut output = Output::new(format, to, args.rows)?;
     for statement in statements {
         let frame = session.run_statement(statement).await?;
@@ -58,7 +63,7 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
                 .await
                 .map_err(Error::from)?;
         } else {
-            output.write(rows).await?;
+            output.write(rows, &sources).await?;
         }
         for notice in session.take_notices() {
             print_error(&format!("warning: {notice}"));

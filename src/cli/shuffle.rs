@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::args::Global;
-use super::inputs::expand;
 use super::order::ShuffleArgs;
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, finish, genes, run_options};
 use crate::error::{Error, Result};
+use crate::model::expand_all;
 use crate::ops::{self, Shards, ShuffleOptions};
 use crate::store::Format;
 
@@ -38,10 +38,10 @@ fn options(args: ShuffleArgs) -> Result<ShuffleOptions> {
         (None, None) => Shards::One,
     };
     Ok(ShuffleOptions {
-        inputs: expand(&args.inputs)?,
+        inputs: expand_all(&args.inputs)?,
         output: args.output,
         shards,
-        shuffle: args.how.shuffle(),
+        shuffle: args.how.shuffle()?,
         genes: genes(args.genes.as_deref())?,
         run: run_options(args.run, format)?,
     })

@@ -28,7 +28,7 @@ fn options(args: SliceArgs) -> Result<SliceOptions> {
         true => Format::ZARR,
         false => Format::H5ad,
     };
-    let shuffle = args.order.shuffle.then(|| args.order.how());
+    let shuffle = args.order.how()?;
     let cut = match args.obs_column {
         Some(column) => Cut::Column {
             column,

@@ -31,6 +31,7 @@ mod strays;
 mod json;
 mod scratch;
 mod held;
+mod stacked;
 mod memory;
 mod uns_merge;
 mod write;

@@ -26,7 +26,7 @@ pub use key::ElementKey;
 pub use location::Location;
 pub(crate) use location::file_path;
 pub use order::RowOrder;
-pub(crate) use pattern::expand;
+pub(crate) use pattern::{expand, expand_all, is_pattern};
 pub use selection::RowSelection;
 pub(crate) use size::parse_size;
 pub use strategy::MergeStrategy;

@@ -6,7 +6,7 @@ use super::options::ConvertOptions;
 use super::outputs::Shard;
 use super::prepare::{Prepared, Work};
 use super::{genes, prepare};
-use crate::element::{AnnData, Frame, MatrixReader, inspect_elements, stored_name};
+use crate::element::{AnnData, Frame, MatrixReader, stored_name};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, MatrixKind, RowSelection};
 
@@ -96,7 +96,7 @@ pub(super) async fn check_dropped(object: &AnnData, drop: &[ElementKey]) -> Resu
     if drop.is_empty() {
         return Ok(());
     }
-    let elements = inspect_elements(object.store(), object.root()).await?;
+    let elements = object.elements().await?;
     for key in drop {
         let refuse = |reason: &str| Error::option("--drop", format!("{key} {reason}"));
         if !elements.iter().any(|element| element.key.is_in(key)) {

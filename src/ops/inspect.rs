@@ -1,7 +1,7 @@
 //! What is in an object, without reading values.
 
-use crate::element::{ElementInfo, inspect_elements};
-use crate::error::Result;
+use crate::element::{AnnData, ElementInfo, inspect_elements};
+use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location};
 use crate::store;
 
@@ -22,28 +22,64 @@ pub struct Inspection {
     pub elements: Vec<ElementInfo>,
 }
 
-/// Lists an object's elements: reads attributes and descriptions only, and works on objects that
-/// cannot be opened because something in them is broken.
+/// Lists an object's elements, or those of a collection with the cells of all its members: reads
+/// attributes and descriptions only, and works on objects that cannot be opened because something in
+/// them is broken.
 ///
 /// # Errors
 /// [`Error::StoreNotFound`](crate::Error::StoreNotFound) where there is no store, or no such group;
-/// those of the store.
+/// those of the store; [`Error::IncompatibleSchemas`] for a collection whose members differ.
 pub async fn inspect(location: &Location) -> Result<Inspection> {
+    let found = inspect_store(location).await;
+    let is_object = found.as_ref().is_ok_and(|found| found.n_obs.is_some());
+    if is_object {
+        return found;
+    }
+    // What has no `obs` may be a collection; else what was found first is said.
+    match AnnData::open(location).await {
+        Ok(object) => Ok(Inspection::new(
+            location,
+            object.store().format(),
+            object.stored_bytes(),
+            object.elements().await?,
+        )),
+        Err(error @ Error::IncompatibleSchemas(_)) => Err(error),
+        Err(_) => found,
+    }
+}
+
+async fn inspect_store(location: &Location) -> Result<Inspection> {
     let store = store::open(location).await?;
     let root = ElementKey::new(location.group());
     let elements = inspect_elements(&store, &root).await?;
-    let rows_of = |name: &str| {
-        elements
-            .iter()
-            .find(|element| element.key.as_str() == name)
-            .and_then(|element| element.shape.first().copied())
-    };
-    Ok(Inspection {
-        location: location.clone(),
-        format: store.format(),
-        bytes: store.bytes(),
-        n_obs: rows_of("obs"),
-        n_vars: rows_of("var"),
+    Ok(Inspection::new(
+        location,
+        store.format(),
+        store.bytes(),
         elements,
-    })
+    ))
+}
+
+impl Inspection {
+    fn new(
+        location: &Location,
+        format: &'static str,
+        bytes: Option<u64>,
+        elements: Vec<ElementInfo>,
+    ) -> Self {
+        let rows_of = |name: &str| {
+            elements
+                .iter()
+                .find(|element| element.key.as_str() == name)
+                .and_then(|element| element.shape.first().copied())
+        };
+        Self {
+            location: location.clone(),
+            format,
+            bytes,
+            n_obs: rows_of("obs"),
+            n_vars: rows_of("var"),
+            elements,
+        }
+    }
 }

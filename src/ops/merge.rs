@@ -121,7 +121,7 @@ async fn entries(outline: &MergeOutline) -> Result<BTreeMap<String, u64>> {
 fn bytes(outline: &MergeOutline) -> u64 {
     let objects = outline.objects().iter();
     objects
-        .map(|object| object.store().bytes().unwrap_or(0))
+        .map(|object| object.stored_bytes().unwrap_or(0))
         .fold(0, u64::saturating_add)
 }
 

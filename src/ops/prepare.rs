@@ -131,7 +131,7 @@ impl Work {
 
     /// Bytes and cells of what is read.
     fn input_size(&self) -> (u64, u64) {
-        let size = |object: &AnnData| (object.store().bytes().unwrap_or(0), object.n_obs());
+        let size = |object: &AnnData| (object.stored_bytes().unwrap_or(0), object.n_obs());
         match &self.order {
             None => size(&self.object),
             Some(order) => order

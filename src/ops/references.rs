@@ -49,11 +49,21 @@ pub struct ReferenceOptions {
 pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>) -> Result<Report> {
     let begun = Instant::now();
     let object = AnnData::open(&options.input).await?;
-    if object.store().format() != "h5ad" {
+    if object.store().format() != "h5ad" || !object.members().is_empty() {
         return Err(Error::option(
             "--virtual",
             format!(
-                "{} is no HDF5 file: only those are referred to",
+                "{} is no HDF5 file: only those are referred to, one at a time",
+                options.input
+            ),
+        ));
+    }
+    if options.input.path() != object.store().url() && options.input.is_url() {
+        return Err(Error::option(
+            "--virtual",
+            format!(
+                "{} has a password or a query, which a document of references would make public or \
+                 lack",
                 options.input
             ),
         ));

@@ -7,19 +7,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_empty_array};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
+use arrow::ipc::root_as_message;
 use arrow::ipc::writer::StreamWriter;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::error::{Error, Result};
-use crate::model::{AxisRegistry, CategoryRegistry, FieldMeta, FrameRegistry, Location, VarAxis};
-use crate::sink::frame_of_genes;
+use crate::model::{AxisRegistry, CategoryRegistry, FieldMeta, FrameRegistry, VarAxis};
+use crate::sink::{Sources, frame_of_genes};
 
 /// Bytes of one frame or set of categories that are taken along: readers of the file's schema read
 /// them, too.
@@ -27,18 +30,18 @@ const MOST: usize = 64 << 20;
 
 /// What a file of rows takes along.
 #[derive(Debug, Default)]
-pub(super) struct Luggage {
+pub(crate) struct Luggage {
     /// Keys of the file's metadata.
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(crate) metadata: BTreeMap<String, String>,
     /// What stays behind, and why.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
-/// Packs what the fields of a schema name. `objects` are those that the rows may come from.
+/// Packs what the fields of a schema name. `sources` are what the rows may come from.
 ///
 /// # Errors
 /// Those of opening objects and reading their `var`.
-pub(super) async fn pack(schema: &Schema, objects: &[Location]) -> Result<Luggage> {
+pub(crate) async fn pack(schema: &Schema, sources: &Sources) -> Result<Luggage> {
     let mut luggage = Luggage::default();
     for field in schema.fields() {
         let meta = FieldMeta::of(field);
@@ -47,7 +50,7 @@ pub(super) async fn pack(schema: &Schema, objects: &[Location]) -> Result<Luggag
         }
         if let Some(id) = &meta.axis {
             luggage
-                .genes(field, id, meta.var.as_deref(), objects)
+                .genes(field, id, meta.var.as_deref(), sources)
                 .await?;
         }
         if let DataType::Struct(members) = field.data_type() {
@@ -81,7 +84,7 @@ impl Luggage {
         field: &Field,
         id: &str,
         frame: Option<&str>,
-        objects: &[Location],
+        sources: &Sources,
     ) -> Result<()> {
         let raw = field.name() == "raw_X";
         let key = frame_key(raw, id);
@@ -95,7 +98,7 @@ impl Luggage {
         let kept = kept.filter(|frame| names(frame).is_ok_and(|names| names == *axis.names()));
         let batch = match kept {
             Some(frame) => frame.as_ref().clone(),
-            None => match frame_of_genes(&axis, raw, objects).await? {
+            None => match frame_of_genes(&axis, raw, sources).await? {
                 Some(frame) => frame,
                 None => only_names(axis.names())?,
             },
@@ -142,9 +145,10 @@ fn only_names(names: &StringArray) -> Result<RecordBatch> {
 /// the metadata is gone from the schema then.
 ///
 /// # Errors
-/// [`Error::IncompatibleSchemas`] that names a key whose value is not what was packed.
-pub(super) fn unpack(schema: &Schema) -> Result<Schema> {
+/// [`Error::IncompatibleSchemas`] that names the file and a key whose value is not what was packed.
+pub(super) fn unpack(schema: &Schema, file: &str) -> Result<Schema> {
     let mut unpacking = Unpacking {
+        file,
         metadata: schema.metadata(),
         done: HashMap::new(),
     };
@@ -159,6 +163,7 @@ pub(super) fn unpack(schema: &Schema) -> Result<Schema> {
 }
 
 struct Unpacking<'a> {
+    file: &'a str,
     metadata: &'a HashMap<String, String>,
     /// Ids of what was registered, by key.
     done: HashMap<String, (String, String)>,
@@ -210,7 +215,7 @@ impl Unpacking<'_> {
             return Ok(None);
         };
         let batch = with_categories(&batch)?;
-        let names = names(&batch).map_err(|reason| broken(&key, reason))?;
+        let names = names(&batch).map_err(|reason| self.broken(&key, reason))?;
         let axis = AxisRegistry::global().register(Arc::new(VarAxis::new(names, None, None)));
         let frame = FrameRegistry::global().register(batch, &bytes);
         let ids = (axis.id().to_owned(), frame);
@@ -224,27 +229,76 @@ impl Unpacking<'_> {
             return Ok(None);
         };
         if text.len() / 4 * 3 > MOST + 3 {
-            return Err(broken(key, format!("{} characters", text.len())));
+            return Err(self.broken(key, format!("{} characters", text.len())));
         }
         let bytes = BASE64_STANDARD
             .decode(text)
-            .map_err(|e| broken(key, e.to_string()))?;
-        let parse = || {
-            let mut stream = StreamReader::try_new(Cursor::new(&bytes), None)?;
-            stream.next().transpose()
-        };
-        let batch = parse().map_err(|e| broken(key, e.to_string()))?;
+            .map_err(|e| self.broken(key, e.to_string()))?;
+        let batch = first_batch(&bytes).map_err(|reason| self.broken(key, reason))?;
         match batch.filter(|batch| batch.num_columns() > 0) {
             Some(batch) => Ok(Some((batch, bytes))),
-            None => Err(broken(key, "it is empty".to_owned())),
+            None => Err(self.broken(key, "it is empty".to_owned())),
         }
+    }
+
+    fn broken(&self, key: &str, reason: String) -> Error {
+        Error::IncompatibleSchemas(format!(
+            "{}: metadata {key} is not what was written there: {reason}",
+            self.file
+        ))
     }
 }
 
-fn broken(key: &str, reason: String) -> Error {
-    Error::IncompatibleSchemas(format!(
-        "metadata {key} is not what was written there: {reason}"
-    ))
+/// The first batch of an IPC stream, or why there is none: the bytes are a file's, which may say
+/// anything.
+fn first_batch(bytes: &[u8]) -> std::result::Result<Option<RecordBatch>, String> {
+    check_lengths(bytes)?;
+    let parse = || {
+        let mut stream = StreamReader::try_new(Cursor::new(bytes), None)?;
+        stream.next().transpose()
+    };
+    match catch_unwind(parse) {
+        Ok(batch) => batch.map_err(|error: ArrowError| error.to_string()),
+        Err(_) => Err("the reader gave up on these bytes".to_owned()),
+    }
+}
+
+/// Whether the messages of an IPC stream are within its bytes and take no more room than those: the
+/// reader reserves what they claim. The layout is that of Arrow's "encapsulated message format".
+fn check_lengths(bytes: &[u8]) -> std::result::Result<(), String> {
+    const CONTINUATION: [u8; 4] = [0xff; 4];
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let cut = |rest: &[u8]| format!("a message ends {} bytes before its end", rest.len());
+        let (head, behind) = rest.split_at_checked(8).ok_or_else(|| cut(rest))?;
+        if head[..4] != CONTINUATION {
+            return Err("a message does not begin as one".to_owned());
+        }
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        if length == 0 {
+            return Ok(());
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let (message, body) = behind.split_at_checked(length).ok_or_else(|| cut(rest))?;
+        let message = root_as_message(message).map_err(|error| error.to_string())?;
+        let dictionary = message.header_as_dictionary_batch();
+        let batch = dictionary.and_then(|dictionary| dictionary.data());
+        let batch = batch.or_else(|| message.header_as_record_batch());
+        if batch.is_some_and(|batch| batch.compression().is_some()) {
+            return Err("it is compressed".to_owned());
+        }
+        let claimed = usize::try_from(message.bodyLength()).ok();
+        rest = claimed
+            .and_then(|claimed| body.get(claimed..))
+            .ok_or_else(|| {
+                let claimed = message.bodyLength();
+                format!(
+                    "a body of {claimed} bytes is claimed where {} are",
+                    body.len()
+                )
+            })?;
+    }
+    Ok(())
 }
 
 /// The names of a frame of genes.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
@@ -16,7 +16,7 @@ use datafusion::datasource::file_format::parquet::{ParquetFormat, ParquetFormatF
 use datafusion::datasource::file_format::{FileFormat, FileFormatFactory, FileMeta};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileSinkConfig, FileSource};
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::physical_expr::{LexOrdering, LexRequirement};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use object_store::{ObjectMeta, ObjectStore};
@@ -24,9 +24,10 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::in_order::InOrderExec;
 use super::luggage::{pack, unpack};
 use super::notices::Notices;
+use super::sources::sources;
 use crate::element::AnnData;
 use crate::model::FieldMeta;
-use crate::table::locations;
+use crate::sink::{Origin, Sources};
 
 /// Makes the format of `STORED AS PARQUET`.
 #[derive(Debug, Default)]
@@ -94,7 +95,10 @@ impl FileFormat for CellsParquet {
         objects: &[ObjectMeta],
     ) -> Result<SchemaRef> {
         match self.0.infer_schema(state, store, objects).await {
-            Ok(schema) => Ok(Arc::new(unpack(&schema)?)),
+            Ok(schema) => {
+                let file = objects.first().map(|object| object.location.to_string());
+                Ok(Arc::new(unpack(&schema, &file.unwrap_or_default())?))
+            }
             // Files of one schema whose metadata differs: then none of it holds for all of them.
             Err(error) if objects.len() > 1 => {
                 let plain = ParquetFormat::default()
@@ -156,22 +160,11 @@ impl FileFormat for CellsParquet {
         config: FileSinkConfig,
         order: Option<LexRequirement>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let objects = locations(&input);
-        let source = match objects.as_slice() {
-            [one] => Some(AnnData::open(one).await.map_err(DataFusionError::from)?),
-            _ => None,
-        };
         let schema = input.schema();
-        let luggage = pack(&schema, &objects).await?;
-        let mut warnings = luggage.warnings;
-        let over_genes = schema
-            .fields()
-            .iter()
-            .any(|field| FieldMeta::of(field).axis.is_some());
-        // Rows without a matrix are no cells, but where the cells have none.
-        if let Some(object) = source.filter(|object| over_genes || no_matrix(object)) {
-            warnings.extend(left_behind(&object, over_genes));
-        }
+        let (sources, mut warnings) = sources(&input).await?;
+        let luggage = pack(&schema, &sources).await?;
+        warnings.extend(luggage.warnings);
+        warnings.extend(left_behind(&schema, &sources).await?);
         if let Some(notices) = state.config().get_extension::<Notices>() {
             notices.add(&warnings);
         }
@@ -194,29 +187,41 @@ impl FileFormat for CellsParquet {
     }
 }
 
-fn no_matrix(object: &AnnData) -> bool {
-    object.x().is_none() && object.layers().is_empty()
-}
-
-/// What of an object is no row of cells and not the genes that a column is over, so that a table of
-/// its rows lacks it.
-fn left_behind(object: &AnnData, over_genes: bool) -> Option<String> {
-    let parts = [
-        ("var", !over_genes && object.n_vars() > 0),
-        ("varm", !object.varm().is_empty()),
-        ("varp", !object.varp().is_empty()),
-        ("obsp", !object.obsp().is_empty()),
-        ("uns", object.uns().is_some()),
+/// What of the sources is no row of cells and not the genes that a column is over, so that a table of
+/// their rows lacks it. Rows without a matrix are no cells, but where the cells have none.
+async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result<Vec<String>> {
+    let mut fields = schema.fields().iter();
+    let over_genes = fields.any(|field| FieldMeta::of(field).axis.is_some());
+    let mut origins = match over_genes {
+        true => sources.merges.clone(),
+        false => Vec::new(),
+    };
+    if sources.merges.is_empty() {
+        for location in &sources.objects {
+            let object = AnnData::open(location).await?;
+            if over_genes || (object.x().is_none() && object.layers().is_empty()) {
+                origins.push(Arc::new(Origin::of_object(&object).await?));
+            }
+        }
+    }
+    let parts: [(&str, fn(&Origin) -> bool); 5] = [
+        ("var", |origin| origin.var.frame.n_rows() > 0),
+        ("varm", |origin| !origin.var.varm.is_empty()),
+        ("varp", |origin| !origin.varp.is_empty()),
+        ("obsp", |origin| !origin.obsp.is_empty()),
+        ("uns", |origin| origin.uns.is_some()),
     ];
     let lost: Vec<&str> = parts
         .into_iter()
-        .filter(|(_, there)| *there)
+        .skip(usize::from(over_genes))
+        .filter(|(_, has)| origins.iter().any(|origin| has(origin)))
         .map(|(name, _)| name)
         .collect();
-    (!lost.is_empty()).then(|| {
+    let warning = (!lost.is_empty()).then(|| {
         format!(
             "{}: not written, because a Parquet file holds rows of cells and the genes of their matrices",
             lost.join(", ")
         )
-    })
+    });
+    Ok(warning.into_iter().collect())
 }

@@ -17,15 +17,14 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::names::{file_name, make_folder, object_path};
 use super::notices::Notices;
+use super::sources::sources;
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
-use super::unions;
 use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
 use crate::store::{Compression, Format, Inputs};
-use crate::table::locations;
 
 /// Batches that are read ahead of a lone output.
 const READ_AHEAD: usize = 1;
@@ -44,24 +43,7 @@ pub(super) async fn write(
     context: Arc<TaskContext>,
     counters: Counters,
 ) -> Result<Written> {
-    unions::check(&input).await?;
-    let mut sources = Sources {
-        merges: Vec::new(),
-        objects: locations(&input),
-    };
-    let mut warnings = Vec::new();
-    for merge in unions::merges(&input) {
-        let outline = merge.outline().await?;
-        sources.merges.push(outline.origin().await?);
-        warnings.extend(outline.warnings().iter().cloned());
-        warnings.extend(outline.rest_warnings().await?);
-        // Objects beside each other are read by the merge, not by scans of their own.
-        for object in outline.objects() {
-            if !sources.objects.contains(object.location()) {
-                sources.objects.push(object.location().clone());
-            }
-        }
-    }
+    let (sources, mut warnings) = sources(&input).await?;
     let job = Job {
         schema: input.schema(),
         inputs: Inputs::of(sources.objects.iter().map(Location::path)),

@@ -22,7 +22,7 @@ impl TableFunctionImpl for Merge {
         let mut options = Vec::new();
         for (at, expr) in args.exprs().iter().enumerate() {
             match (text(expr), pairs(expr)) {
-                (Some(path), _) => inputs.extend(expand(&path)),
+                (Some(path), _) => inputs.extend(expand(&path)?),
                 (None, Some(pairs)) if at + 1 == args.exprs().len() => options = pairs,
                 _ => {
                     return plan_err!(

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kernel::Positions;
 use crate::model::{Location, VarAxis};
 use crate::sink::aligned::read_frame;
-use crate::sink::origin::{GeneSide, Origin};
+use crate::sink::origin::{GeneSide, Origin, Sources};
 
 /// A `var` or `raw/var` of an origin and the genes of it that are wanted.
 #[derive(Debug)]
@@ -108,17 +108,17 @@ impl Genes {
 }
 
 /// The data frame that describes the genes of an axis, as a batch whose first column is their
-/// names; [`None`] where no object describes them. `objects` are those that the plan reads.
+/// names; [`None`] where nothing describes them.
 ///
 /// # Errors
 /// Those of opening an object and reading its `var`.
 pub(crate) async fn frame_of_genes(
     axis: &VarAxis,
     raw: bool,
-    objects: &[Location],
+    sources: &Sources,
 ) -> Result<Option<RecordBatch>> {
     let side = if raw { Side::Raw } else { Side::Var };
-    match Genes::of(axis, side, &[], objects).await? {
+    match Genes::of(axis, side, &sources.merges, &sources.objects).await? {
         Some(genes) => Ok(Some(read_frame(genes.frame(), &genes.positions).await?)),
         None => Ok(None),
     }

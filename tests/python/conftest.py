@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
@@ -38,6 +39,20 @@ class Program:
         if check and done.returncode != 0:
             pytest.fail(f"annfusion {' '.join(map(str, args))}\nexit {done.returncode}\n{done.stderr[-3000:]}")
         return done
+
+    def peak_bytes(self, *args):
+        """The most memory that a command held. It is started by a small process, because Linux counts
+        what a process has before it runs another program as that program's."""
+        code = (
+            "import resource, subprocess, sys\n"
+            "done = subprocess.run(sys.argv[1:], capture_output=True, text=True)\n"
+            "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, done.stderr)"
+        )
+        command = [sys.executable, "-c", code, BIN, *map(str, args)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        status, peak, errors = said.split(" ", 2)
+        assert status == "0", errors
+        return int(peak) << 10
 
 
 @pytest.fixture(scope="session")

@@ -336,6 +336,20 @@ ANSWERS = {
         "SELECT count(*) FROM read_anndata('$OUT/of_parquet.h5ad', 'var')":
             lambda a: a.n_vars,
     },
+    "guide/08_collections": {
+        "COPY (SELECT * FROM cells WHERE obs_idx < 100) TO '$OUT/dataset_0.zarr' STORED AS ZARR":
+            lambda a: 100,
+        "COPY (SELECT * FROM cells WHERE obs_idx >= 100) TO '$OUT/dataset_1.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs - 100,
+        "SELECT count(*) FROM read_anndata('$OUT')":
+            lambda a: a.n_obs,
+        "SELECT cell_type, count(*) FROM read_anndata('$OUT/dataset_*', 'obs') WHERE obs_idx >= 50 GROUP BY cell_type ORDER BY cell_type":
+            lambda a: sorted(sizes(a.obs["cell_type"][50:])),
+        "SELECT sum(total_counts(X)) FROM read_anndata('$OUT') WHERE obs_idx BETWEEN 90 AND 109":
+            lambda a: float(a.X[90:110].sum()),
+        "COPY (SELECT * FROM read_anndata('$OUT')) TO '$OUT/whole.h5ad' STORED AS H5AD":
+            lambda a: a.n_obs,
+    },
     "guide/05_shuffle": {
         "SELECT obs_idx FROM shuffle('cells', 42) LIMIT 4":
             lambda a: order(42, a.n_obs)[:4],

@@ -332,16 +332,5 @@ def test_forms_take_little_memory(annfusion, tmp_path):
     source, dense, sparse = tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "c.h5ad"
     annfusion("synth", source, "--n-obs", 40_000, "--n-vars", 2000, "--mean-genes", 40)
     for arguments in (["convert", source, dense, "--dense", "X"], ["convert", dense, sparse, "--sparse", "X"]):
-        assert peak_bytes([annfusion.path, *map(str, arguments)]) < 300 << 20
+        assert annfusion.peak_bytes(*arguments) < 300 << 20
     annfusion("verify", source, sparse)
-
-
-def peak_bytes(command):
-    """The most memory that a program held."""
-    code = (
-        "import resource, subprocess, sys\n"
-        "subprocess.run(sys.argv[1:], check=True, capture_output=True)\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
-    return int(done.stdout) << 10

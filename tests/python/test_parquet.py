@@ -1,5 +1,6 @@
 """`cells` as a Parquet file and back: categories, their order and the genes come along."""
 
+import base64
 
 import anndata
 import numpy as np
@@ -148,3 +149,65 @@ def test_metadata_that_lies_is_named(annfusion, tmp_path):
 def from_parquet_unchecked(annfusion, path):
     sql = f"CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION '{path}'; SELECT count(*) FROM p"
     return annfusion("query", sql, check=False)
+
+
+def of_genes(path, genes, n=4):
+    a = anndata.AnnData(sp.csr_matrix(np.arange(1, n * len(genes) + 1, dtype="f4").reshape(n, -1)))
+    a.obs_names, a.var_names = [f"{path.stem}{i}" for i in range(n)], genes
+    a.var["symbol"] = [gene.upper() for gene in genes]
+    a.uns["about"] = "text"
+    a.write_h5ad(path)
+    return a
+
+
+def test_a_union_over_other_genes_is_refused(annfusion, tmp_path):
+    of_genes(tmp_path / "a.h5ad", ["g0", "g1", "g2"])
+    of_genes(tmp_path / "b.h5ad", ["g2", "g1", "g0"])
+    union = " UNION ALL ".join(f"SELECT obs_names, X FROM read_anndata('{tmp_path}/{name}.h5ad')" for name in "ab")
+    done = annfusion("query", f"COPY ({union}) TO '{tmp_path}/u.parquet'", check=False)
+    assert done.returncode == 1 and "genes" in done.stderr and "a.h5ad" in done.stderr, done.stderr
+    assert not (tmp_path / "u.parquet").exists()
+
+
+@pytest.mark.parametrize("strategy, columns", [("first", ["symbol"]), (None, [])])
+def test_a_merge_takes_its_own_genes_along(annfusion, tmp_path, strategy, columns):
+    parts = [of_genes(tmp_path / "a.h5ad", ["g0", "g1", "g2"]), of_genes(tmp_path / "b.h5ad", ["g2", "g3"])]
+    options = "{'join': 'outer'" + (f", 'merge': '{strategy}', 'uns_merge': '{strategy}'" if strategy else "") + "}"
+    select = f"SELECT * FROM merge('{tmp_path}/a.h5ad', '{tmp_path}/b.h5ad', {options})"
+    done = annfusion("query", f"COPY ({select}) TO '{tmp_path}/m.parquet'")
+    assert "uns" in done.stderr, done.stderr
+    from_parquet(annfusion, tmp_path / "m.parquet", tmp_path / "m.h5ad")
+    actual, expected = objects.read(tmp_path / "m.h5ad"), anndata.concat(parts, join="outer", merge=strategy)
+    assert list(actual.var_names) == list(expected.var_names) and list(actual.var.columns) == columns
+    for column in columns:
+        assert list(actual.var[column]) == list(expected.var[column])
+    assert (actual.X != expected.X).nnz == 0
+
+
+def test_a_query_takes_genes_along(annfusion, tmp_path):
+    a = of_genes(tmp_path / "a.h5ad", ["g0", "g1", "g2"])
+    annfusion("query", tmp_path / "a.h5ad", "SELECT obs_names, X FROM cells", "-o", tmp_path / "q.parquet")
+    sql = f"CREATE EXTERNAL TABLE p STORED AS PARQUET LOCATION '{tmp_path}/q.parquet'; SELECT sum(gene(X, 'g1')) AS s FROM p"
+    done = annfusion("query", sql, "--format", "csv")
+    assert float(done.stdout.split()[-1]) == a[:, "g1"].X.sum()
+
+
+@pytest.mark.parametrize("length", [-1, 1 << 62, 1 << 20])
+def test_metadata_that_claims_is_refused(annfusion, tmp_path, length):
+    source, parquet = tmp_path / "a.h5ad", tmp_path / "a.parquet"
+    of_genes(source, ["g0", "g1", "g2"])
+    to_parquet(annfusion, source, parquet)
+    metadata = {k: v for k, v in pq.read_metadata(parquet).metadata.items() if k != b"ARROW:schema"}
+    key = next(k for k in metadata if k.startswith(b"annfusion.var."))
+    stream = bytearray(base64.b64decode(metadata[key]))
+    # The length of the first record batch's body, a multiple of 8 that stands in its message.
+    schema = 8 + int.from_bytes(stream[4:8], "little")
+    message = schema + 8
+    size = int.from_bytes(stream[schema + 4 : message], "little")
+    body = len(stream) - (message + size) - 8
+    at = stream.index(body.to_bytes(8, "little"), message, message + size)
+    stream[at : at + 8] = length.to_bytes(8, "little", signed=True)
+    damaged = pq.read_table(parquet).replace_schema_metadata({**metadata, key: base64.b64encode(stream)})
+    pq.write_table(damaged, tmp_path / "b.parquet")
+    done = from_parquet_unchecked(annfusion, tmp_path / "b.parquet")
+    assert done.returncode == 1 and "b.parquet" in done.stderr and "claimed" in done.stderr, done.stderr

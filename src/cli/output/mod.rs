@@ -17,12 +17,15 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use super::args::Format;
 use super::print::print_error;
 use super::size::show_count;
 use crate::error::{Error, Result};
+use crate::plan::{Luggage, pack};
+use crate::sink::Sources;
 use sink::Sink;
 pub(super) use sink::Target;
 
@@ -46,12 +49,17 @@ impl Output {
         })
     }
 
-    /// Writes a result to its end (a table: until it has its rows).
+    /// Writes a result to its end (a table: until it has its rows). Of `sources` are the genes that a
+    /// Parquet file takes along, as one that `COPY` writes does.
     ///
     /// # Errors
     /// Those of the stream; [`Error::InvalidOption`] for a second result in a format that holds
     /// only one; [`Error::Store`] where writing fails.
-    pub(super) async fn write(&mut self, mut stream: SendableRecordBatchStream) -> Result<()> {
+    pub(super) async fn write(
+        &mut self,
+        mut stream: SendableRecordBatchStream,
+        sources: &Sources,
+    ) -> Result<()> {
         let schema = stream.schema();
         if schema.fields().is_empty() {
             while let Some(batch) = stream.next().await {
@@ -69,7 +77,14 @@ impl Output {
         if self.format == Format::Table {
             return self.write_table(stream).await;
         }
-        let mut writer = Writer::new(self.format, &schema, &mut self.sink)?;
+        let luggage = match self.format {
+            Format::Parquet => pack(&schema, sources).await?,
+            _ => Luggage::default(),
+        };
+        for warning in &luggage.warnings {
+            print_error(&format!("warning: {warning}"));
+        }
+        let mut writer = Writer::new(self.format, &schema, luggage, &mut self.sink)?;
         while let Some(batch) = stream.next().await {
             writer.write(&batch?)?;
         }
@@ -141,7 +156,12 @@ enum Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(format: Format, schema: &SchemaRef, sink: &'a mut Sink) -> Result<Self> {
+    fn new(
+        format: Format,
+        schema: &SchemaRef,
+        luggage: Luggage,
+        sink: &'a mut Sink,
+    ) -> Result<Self> {
         let json = JsonBuilder::new().with_explicit_nulls(true);
         Ok(match format {
             Format::Csv => {
@@ -155,8 +175,12 @@ impl<'a> Writer<'a> {
                 Self::Ndjson(Box::new(json.build::<_, LineDelimited>(sink)))
             }
             Format::Parquet => {
+                let metadata = luggage.metadata.into_iter();
+                let metadata = metadata.map(|(key, value)| KeyValue::new(key, value));
+                let metadata = metadata.collect();
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(Default::default()))
+                    .set_key_value_metadata(Some(metadata))
                     .build();
                 let schema = std::sync::Arc::clone(schema);
                 let writer = ArrowWriter::try_new(sink, schema, Some(properties));

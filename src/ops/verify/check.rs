@@ -28,27 +28,48 @@ pub async fn verify(
     options: &VerifyOptions,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let store = store::open(location).await?;
-    let root = ElementKey::new(location.group());
     let mut found = Verification::new(options);
-    match inspect_elements(&store, &root).await {
-        Ok(elements) => found.elements = u64::try_from(elements.len()).unwrap_or(u64::MAX),
-        Err(error) => found.failed("/", &error),
-    }
-    check_storage(&store, &root, &mut found).await;
     let object = match AnnData::open(location).await {
-        Ok(object) => object,
+        Ok(object) => Some(object),
         Err(error @ Error::StoreNotFound { .. }) => return Err(error),
         Err(error) => {
             found.failed("/", &error);
-            return Ok(found);
+            None
         }
+    };
+    let members = object.as_ref().map_or(&[][..], |object| object.members());
+    let stores = match members {
+        [] => vec![(location, String::new())],
+        members => {
+            let members = members.iter().map(|member| member.location());
+            members.map(|m| (m, format!("{}: ", m.stem()))).collect()
+        }
+    };
+    for (location, prefix) in stores {
+        let mut of_store = Verification::new(options);
+        check_store(location, &mut of_store).await?;
+        found.extend(of_store, &prefix);
+    }
+    let Some(object) = object else {
+        return Ok(found);
     };
     progress.start("verify", object.n_obs());
     check_object(&object, &mut found).await;
     progress.update(object.n_obs());
     progress.finish();
     Ok(found)
+}
+
+/// How an object is stored.
+async fn check_store(location: &Location, found: &mut Verification) -> Result<()> {
+    let store = store::open(location).await?;
+    let root = ElementKey::new(location.group());
+    match inspect_elements(&store, &root).await {
+        Ok(elements) => found.elements = u64::try_from(elements.len()).unwrap_or(u64::MAX),
+        Err(error) => found.failed("/", &error),
+    }
+    check_storage(&store, &root, found).await;
+    Ok(())
 }
 
 async fn check_object(object: &Arc<AnnData>, found: &mut Verification) {

@@ -85,6 +85,22 @@ impl Verification {
         });
     }
 
+    /// Takes over what was found of a part.
+    fn extend(&mut self, part: Self, prefix: &str) {
+        self.elements += part.elements;
+        for finding in part.findings {
+            self.add(
+                format!("{prefix}{}", finding.element),
+                finding.row,
+                finding.message,
+            );
+        }
+        let notes = part.notes.into_iter();
+        self.notes
+            .extend(notes.map(|note| format!("{prefix}{note}")));
+        self.stopped |= part.stopped;
+    }
+
     /// An element that cannot be read is a finding, not the end.
     fn failed(&mut self, element: impl Into<String>, error: &Error) {
         self.add(element, None, error.to_string());

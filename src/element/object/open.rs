@@ -1,4 +1,4 @@
-//! An open AnnData object: readers of all its elements, lengths checked against each other.
+//! From a store to an open object: older layouts found, lengths checked against each other.
 
 use std::sync::Arc;
 
@@ -6,44 +6,14 @@ use arrow::array::AsArray;
 use futures::future::try_join_all;
 use tokio::sync::OnceCell;
 
+use super::{AnnData, Columns, Matrices, Raw};
 use crate::element::frame::Frame;
 use crate::element::legacy::{self, UnsCategories};
 use crate::element::node::{Encoding, Node};
-use crate::element::strays::strays;
-use crate::element::{
-    ColumnReader, ElementInfo, MatrixReader, UnsLeaf, aligned, cache, info, matrix, uns,
-};
+use crate::element::{MatrixReader, aligned, matrix};
 use crate::error::{Error, Result};
 use crate::model::{AxisRegistry, ElementKey, Location, RowSelection, VarAxis};
-use crate::store::{self, NodeKind, ReadMetrics, Store};
-
-/// An open object: readers and descriptions, no data but `var_names` and categories.
-#[derive(Debug)]
-pub struct AnnData {
-    location: Location,
-    store: Arc<dyn Store>,
-    root: ElementKey,
-    obs: Frame,
-    var: Frame,
-    var_axis: Arc<VarAxis>,
-    x: Option<Arc<dyn MatrixReader>>,
-    layers: Vec<(String, Arc<dyn MatrixReader>)>,
-    obsm: Vec<(String, Arc<dyn ColumnReader>)>,
-    varm: Vec<(String, Arc<dyn ColumnReader>)>,
-    obsp: Vec<(String, Arc<dyn MatrixReader>)>,
-    varp: Vec<(String, Arc<dyn MatrixReader>)>,
-    raw: Option<Raw>,
-    uns: Option<ElementKey>,
-    uns_skip: Vec<ElementKey>,
-    /// Looked for once.
-    strays: OnceCell<Vec<ElementKey>>,
-}
-
-/// Matrices by name.
-type Matrices = Vec<(String, Arc<dyn MatrixReader>)>;
-
-/// Elements of an axis by name.
-type Columns = Vec<(String, Arc<dyn ColumnReader>)>;
+use crate::store::{NodeKind, ReadMetrics, Store};
 
 /// `obsp` and `varp`.
 struct Graphs {
@@ -53,56 +23,7 @@ struct Graphs {
     of_uns: Vec<ElementKey>,
 }
 
-/// `raw`: a matrix over the same cells and its own genes.
-#[derive(Debug)]
-pub struct Raw {
-    x: Option<Arc<dyn MatrixReader>>,
-    var: Frame,
-    var_axis: Arc<VarAxis>,
-    varm: Vec<(String, Arc<dyn ColumnReader>)>,
-}
-
-impl Raw {
-    /// `raw/X`.
-    pub fn x(&self) -> Option<&Arc<dyn MatrixReader>> {
-        self.x.as_ref()
-    }
-
-    /// `raw/var`.
-    pub fn var(&self) -> &Frame {
-        &self.var
-    }
-
-    /// `raw/varm`.
-    pub fn varm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
-        &self.varm
-    }
-
-    /// The genes of `raw/X`.
-    pub fn var_axis(&self) -> &Arc<VarAxis> {
-        &self.var_axis
-    }
-}
-
 impl AnnData {
-    /// Opens an object. Held weakly per process: while somebody has it open, opening it again is a
-    /// look at the file's times; a file that was rewritten is opened anew.
-    ///
-    /// Costs the descriptions of all elements, the categories of categorical columns and
-    /// `var_names`.
-    ///
-    /// # Errors
-    /// [`Error::StoreNotFound`] where there is no object, saying what is there instead;
-    /// [`Error::LengthMismatch`], [`Error::InvalidElement`], [`Error::ElementNotFound`] where the
-    /// object breaks AnnData's rules; [`Error::UnsupportedEncoding`].
-    pub async fn open(location: &Location) -> Result<Arc<Self>> {
-        cache::open(location, || async {
-            let store = store::open(location).await?;
-            Self::open_in(store, location.clone()).await
-        })
-        .await
-    }
-
     /// Opens the object at the location's group of a store that is already open, past the cache.
     ///
     /// # Errors
@@ -144,6 +65,7 @@ impl AnnData {
             uns: uns_node.as_ref().map(|node| node.key.clone()),
             uns_skip: categories.consumed(),
             strays: OnceCell::new(),
+            members: Vec::new(),
             store,
         };
         let (x, layers, [obsm, varm], graphs, raw) = futures::try_join!(
@@ -272,134 +194,6 @@ impl AnnData {
         }
         Ok(())
     }
-
-    /// Where the object is.
-    pub fn location(&self) -> &Location {
-        &self.location
-    }
-
-    /// The store it is in.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// Its group in the store.
-    pub fn root(&self) -> &ElementKey {
-        &self.root
-    }
-
-    /// Cells: the length of the index of `obs`.
-    pub fn n_obs(&self) -> u64 {
-        self.obs.n_rows()
-    }
-
-    /// Genes: the length of the index of `var`.
-    pub fn n_vars(&self) -> u64 {
-        self.var.n_rows()
-    }
-
-    /// `obs`.
-    pub fn obs(&self) -> &Frame {
-        &self.obs
-    }
-
-    /// `var`.
-    pub fn var(&self) -> &Frame {
-        &self.var
-    }
-
-    /// `X`.
-    pub fn x(&self) -> Option<&Arc<dyn MatrixReader>> {
-        self.x.as_ref()
-    }
-
-    /// `layers`, in name order.
-    pub fn layers(&self) -> &[(String, Arc<dyn MatrixReader>)] {
-        &self.layers
-    }
-
-    /// `obsm`, in name order: dense, sparse, data frames (structs), awkward arrays (JSON text).
-    pub fn obsm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
-        &self.obsm
-    }
-
-    /// `varm`, in name order.
-    pub fn varm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
-        &self.varm
-    }
-
-    /// `obsp`, in name order, with the graphs that files before 0.7 keep in `uns`.
-    pub fn obsp(&self) -> &[(String, Arc<dyn MatrixReader>)] {
-        &self.obsp
-    }
-
-    /// `varp`, in name order.
-    pub fn varp(&self) -> &[(String, Arc<dyn MatrixReader>)] {
-        &self.varp
-    }
-
-    /// `raw`.
-    pub fn raw(&self) -> Option<&Raw> {
-        self.raw.as_ref()
-    }
-
-    /// The `uns` group, by its path in the store.
-    pub fn uns(&self) -> Option<ElementKey> {
-        self.uns.clone()
-    }
-
-    /// Elements below `uns`, by their paths in the store, that were read as categories or as
-    /// `obsp` and so are not part of `uns` any more.
-    pub fn uns_skip(&self) -> &[ElementKey] {
-        &self.uns_skip
-    }
-
-    /// Paths in the store that no element is read from: groups and arrays of the root that are no
-    /// part of AnnData, and members of `obs` and `var` that `column-order` does not name.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn strays(&self) -> Result<&[ElementKey]> {
-        let found = self.strays.get_or_try_init(|| strays(self)).await?;
-        Ok(found)
-    }
-
-    /// The leaves of `uns` as JSON, without those of [`AnnData::uns_skip`].
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn uns_leaves(&self) -> Result<Vec<UnsLeaf>> {
-        match &self.uns {
-            Some(key) => uns::leaves(&self.store, key, &self.uns_skip).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// The genes of `X` and the layers, as registered in [`AxisRegistry::global`]; read at opening.
-    ///
-    /// # Errors
-    /// None today: the names are read at opening.
-    pub async fn var_axis(&self) -> Result<Arc<VarAxis>> {
-        Ok(Arc::clone(&self.var_axis))
-    }
-
-    /// The genes of `raw/X`.
-    ///
-    /// # Errors
-    /// None today: the names are read at opening.
-    pub async fn raw_axis(&self) -> Result<Option<Arc<VarAxis>>> {
-        Ok(self.raw.as_ref().map(|raw| Arc::clone(&raw.var_axis)))
-    }
-
-    /// Every element with its encoding, shape and storage, as [`inspect_elements`] lists them.
-    ///
-    /// [`inspect_elements`]: crate::element::inspect_elements
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn elements(&self) -> Result<Vec<ElementInfo>> {
-        info::inspect_elements(&self.store, &self.root).await
-    }
 }
 
 /// The root group, where it is that of an AnnData object.
@@ -414,7 +208,7 @@ async fn open_root(store: &Arc<dyn Store>, location: &Location) -> Result<Node> 
         Some(_) => return Err(refuse(format!("{root} is an array, not a group"))),
         None => return Err(refuse(format!("the file has no group {root}"))),
     };
-    let children = node.children().await?;
+    // What it says it is comes first: of a collection nothing need be listed.
     match node.tag() {
         ("MuData", _) => {
             let modalities = match node.find_child("mod").await? {
@@ -444,6 +238,7 @@ async fn open_root(store: &Arc<dyn Store>, location: &Location) -> Result<Node> 
             )));
         }
     }
+    let children = node.children().await?;
     let missing: Vec<_> = ["obs", "var"]
         .into_iter()
         .filter(|name| !children.iter().any(|child| child == name))

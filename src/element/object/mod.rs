@@ -1,0 +1,264 @@
+//! An open AnnData object: readers of all its elements, lengths checked against each other.
+
+mod open;
+mod members;
+mod collection;
+
+use std::sync::Arc;
+
+use tokio::sync::OnceCell;
+
+use crate::element::frame::Frame;
+use crate::element::strays::strays;
+use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
+use crate::error::{Error, Result};
+use crate::model::{ElementKey, Location, VarAxis};
+use crate::store::{self, Store};
+
+/// An open object: readers and descriptions, no data but `var_names` and categories.
+#[derive(Debug)]
+pub struct AnnData {
+    location: Location,
+    store: Arc<dyn Store>,
+    root: ElementKey,
+    obs: Frame,
+    var: Frame,
+    var_axis: Arc<VarAxis>,
+    x: Option<Arc<dyn MatrixReader>>,
+    layers: Vec<(String, Arc<dyn MatrixReader>)>,
+    obsm: Vec<(String, Arc<dyn ColumnReader>)>,
+    varm: Vec<(String, Arc<dyn ColumnReader>)>,
+    obsp: Vec<(String, Arc<dyn MatrixReader>)>,
+    varp: Vec<(String, Arc<dyn MatrixReader>)>,
+    raw: Option<Raw>,
+    uns: Option<ElementKey>,
+    uns_skip: Vec<ElementKey>,
+    /// Looked for once.
+    strays: OnceCell<Vec<ElementKey>>,
+    /// The objects whose cells these are, of a collection.
+    members: Vec<Arc<AnnData>>,
+}
+
+/// Matrices by name.
+type Matrices = Vec<(String, Arc<dyn MatrixReader>)>;
+
+/// Elements of an axis by name.
+type Columns = Vec<(String, Arc<dyn ColumnReader>)>;
+
+/// `raw`: a matrix over the same cells and its own genes.
+#[derive(Debug)]
+pub struct Raw {
+    x: Option<Arc<dyn MatrixReader>>,
+    var: Frame,
+    var_axis: Arc<VarAxis>,
+    varm: Vec<(String, Arc<dyn ColumnReader>)>,
+}
+
+impl Raw {
+    /// `raw/X`.
+    pub fn x(&self) -> Option<&Arc<dyn MatrixReader>> {
+        self.x.as_ref()
+    }
+
+    /// `raw/var`.
+    pub fn var(&self) -> &Frame {
+        &self.var
+    }
+
+    /// `raw/varm`.
+    pub fn varm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
+        &self.varm
+    }
+
+    /// The genes of `raw/X`.
+    pub fn var_axis(&self) -> &Arc<VarAxis> {
+        &self.var_axis
+    }
+}
+
+impl AnnData {
+    /// Opens an object, or the objects of a collection as one. Held weakly per process: while somebody
+    /// has it open, opening it again is a look at the file's times; a file that was rewritten is
+    /// opened anew.
+    ///
+    /// A collection is a folder of `dataset_{i}.zarr` or `chunk_{i}.zarr` stores, a group of
+    /// `dataset_{i}` groups (annbatch's layouts, old and new) or a pattern of paths; `.h5ad` files may
+    /// stand in place of stores. Its cells are those of its members in the order of their numbers, all
+    /// else but `obsp` is the first member's.
+    ///
+    /// Costs the descriptions of all elements, the categories of categorical columns and
+    /// `var_names`, of every member.
+    ///
+    /// # Errors
+    /// [`Error::StoreNotFound`] where there is no object, saying what is there instead;
+    /// [`Error::LengthMismatch`], [`Error::InvalidElement`], [`Error::ElementNotFound`] where the
+    /// object breaks AnnData's rules; [`Error::UnsupportedEncoding`];
+    /// [`Error::IncompatibleSchemas`] where members have other elements, types or genes than the
+    /// first.
+    pub async fn open(location: &Location) -> Result<Arc<Self>> {
+        let opened = cache::open(location, || async {
+            let store = store::open(location).await?;
+            Self::open_in(store, location.clone()).await
+        });
+        match opened.await {
+            Err(error @ Error::StoreNotFound { .. }) => {
+                let members = Box::pin(members::find(location)).await?;
+                match members.is_empty() {
+                    true => Err(error),
+                    false => Box::pin(collection::open(location, members)).await,
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    /// Where the object is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The objects whose cells these are, where the location is that of a collection; else none.
+    pub fn members(&self) -> &[Arc<Self>] {
+        &self.members
+    }
+
+    /// Bytes of its store, of a collection of all members' stores, where that is known without a walk.
+    pub fn stored_bytes(&self) -> Option<u64> {
+        match self.members.as_slice() {
+            [] => self.store.bytes(),
+            members => members.iter().map(|member| member.store.bytes()).sum(),
+        }
+    }
+
+    /// The store it is in; of a collection the first member's, which has `var` and `uns`.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Its group in that store.
+    pub fn root(&self) -> &ElementKey {
+        &self.root
+    }
+
+    /// Cells: the length of the index of `obs`.
+    pub fn n_obs(&self) -> u64 {
+        self.obs.n_rows()
+    }
+
+    /// Genes: the length of the index of `var`.
+    pub fn n_vars(&self) -> u64 {
+        self.var.n_rows()
+    }
+
+    /// `obs`.
+    pub fn obs(&self) -> &Frame {
+        &self.obs
+    }
+
+    /// `var`.
+    pub fn var(&self) -> &Frame {
+        &self.var
+    }
+
+    /// `X`.
+    pub fn x(&self) -> Option<&Arc<dyn MatrixReader>> {
+        self.x.as_ref()
+    }
+
+    /// `layers`, in name order.
+    pub fn layers(&self) -> &[(String, Arc<dyn MatrixReader>)] {
+        &self.layers
+    }
+
+    /// `obsm`, in name order: dense, sparse, data frames (structs), awkward arrays (JSON text).
+    pub fn obsm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
+        &self.obsm
+    }
+
+    /// `varm`, in name order.
+    pub fn varm(&self) -> &[(String, Arc<dyn ColumnReader>)] {
+        &self.varm
+    }
+
+    /// `obsp`, in name order, with the graphs that files before 0.7 keep in `uns`.
+    pub fn obsp(&self) -> &[(String, Arc<dyn MatrixReader>)] {
+        &self.obsp
+    }
+
+    /// `varp`, in name order.
+    pub fn varp(&self) -> &[(String, Arc<dyn MatrixReader>)] {
+        &self.varp
+    }
+
+    /// `raw`.
+    pub fn raw(&self) -> Option<&Raw> {
+        self.raw.as_ref()
+    }
+
+    /// The `uns` group, by its path in the store.
+    pub fn uns(&self) -> Option<ElementKey> {
+        self.uns.clone()
+    }
+
+    /// Elements below `uns`, by their paths in the store, that were read as categories or as
+    /// `obsp` and so are not part of `uns` any more.
+    pub fn uns_skip(&self) -> &[ElementKey] {
+        &self.uns_skip
+    }
+
+    /// Paths in the store that no element is read from: groups and arrays of the root that are no
+    /// part of AnnData, and members of `obs` and `var` that `column-order` does not name.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn strays(&self) -> Result<&[ElementKey]> {
+        let look = || async {
+            match self.members.as_slice() {
+                [] => strays(self).await,
+                members => collection::strays(members).await,
+            }
+        };
+        Ok(self.strays.get_or_try_init(look).await?)
+    }
+
+    /// The leaves of `uns` as JSON, without those of [`AnnData::uns_skip`].
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn uns_leaves(&self) -> Result<Vec<UnsLeaf>> {
+        match &self.uns {
+            Some(key) => uns::leaves(&self.store, key, &self.uns_skip).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The genes of `X` and the layers, as registered in [`AxisRegistry::global`]; read at opening.
+    ///
+    /// # Errors
+    /// None today: the names are read at opening.
+    pub async fn var_axis(&self) -> Result<Arc<VarAxis>> {
+        Ok(Arc::clone(&self.var_axis))
+    }
+
+    /// The genes of `raw/X`.
+    ///
+    /// # Errors
+    /// None today: the names are read at opening.
+    pub async fn raw_axis(&self) -> Result<Option<Arc<VarAxis>>> {
+        Ok(self.raw.as_ref().map(|raw| Arc::clone(&raw.var_axis)))
+    }
+
+    /// Every element with its encoding, shape and storage, as [`inspect_elements`] lists them; of a
+    /// collection with the cells of all members.
+    ///
+    /// [`inspect_elements`]: crate::element::inspect_elements
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn elements(&self) -> Result<Vec<ElementInfo>> {
+        match self.members.as_slice() {
+            [] => info::inspect_elements(&self.store, &self.root).await,
+            members => collection::elements(members).await,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Elements of several objects one after another, as elements of one: what a collection is read by.
+//!
+//! Nothing is converted but codes of categoricals, whose sets may differ between members: who writes a
+//! part of an object leaves out the categories that the part does not have.
+
+mod column;
+mod matrix;
+mod unify;
+
+pub(super) use column::stacked;
+pub(super) use matrix::StackedMatrix;
