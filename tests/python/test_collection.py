@@ -145,7 +145,8 @@ def test_behind_a_url(annfusion, request, tmp_path, kind):
         anndata.io.write_elem(root, f"dataset_{i}", part)
     make(tmp_path / "parts", a, "chunk_{}.zarr")
     access = server.access()
-    for name in ("root.zarr", "parts"):
+    # Groups without consolidated metadata can be read where names can be listed.
+    for name in ("root.zarr", "parts") if kind == "s3" else ("parts",):
         server.upload(tmp_path / name, f"collections/{name}")
         url = access.url(f"collections/{name}")
         annfusion("convert", url, tmp_path / f"{name}.h5ad", env=access.env)

@@ -13,6 +13,19 @@ const PREFIXES: [&str; 2] = ["dataset_", "chunk_"];
 /// How the names of members end that are stores of their own.
 const ENDINGS: [&str; 3] = [".zarr", ".zarr.zip", ".h5ad"];
 
+/// Whether a location that does not open may be that of a collection: where no object is, or where a
+/// server refuses what may be a folder.
+pub(super) fn may_be_there(location: &Location, error: &Error) -> bool {
+    match error {
+        Error::StoreNotFound { .. } => true,
+        Error::Store { .. } if location.is_url() => {
+            let path = location.shown_path();
+            !ENDINGS.iter().any(|ending| path.ends_with(ending))
+        }
+        _ => false,
+    }
+}
+
 /// The members of the collection at a location, in the order of their numbers; none where there is no
 /// collection.
 ///

@@ -101,11 +101,13 @@ impl AnnData {
             Self::open_in(store, location.clone()).await
         });
         match opened.await {
-            Err(error @ Error::StoreNotFound { .. }) => {
-                let members = Box::pin(members::find(location)).await?;
-                match members.is_empty() {
-                    true => Err(error),
-                    false => Box::pin(collection::open(location, members)).await,
+            Err(error) if members::may_be_there(location, &error) => {
+                match Box::pin(members::find(location)).await {
+                    Ok(members) if members.is_empty() => Err(error),
+                    Ok(members) => Box::pin(collection::open(location, members)).await,
+                    // Of a URL that is not there the first answer says it better.
+                    Err(_) if location.is_url() => Err(error),
+                    Err(error) => Err(error),
                 }
             }
             opened => opened,
