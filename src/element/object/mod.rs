@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use crate::element::frame::Frame;
 use crate::element::strays::strays;
 use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{ElementKey, Location, VarAxis};
 use crate::store::{self, Store};
 
@@ -90,11 +90,17 @@ impl AnnData {
     /// `var_names`, of every member.
     ///
     /// # Errors
-    /// [`Error::StoreNotFound`] where there is no object, saying what is there instead;
-    /// [`Error::LengthMismatch`], [`Error::InvalidElement`], [`Error::ElementNotFound`] where the
-    /// object breaks AnnData's rules; [`Error::UnsupportedEncoding`];
-    /// [`Error::IncompatibleSchemas`] where members have other elements, types or genes than the
-    /// first.
+    /// [`StoreNotFound`] where there is no object, saying what is there instead; [`LengthMismatch`],
+    /// [`InvalidElement`], [`ElementNotFound`] where the object breaks AnnData's rules;
+    /// [`UnsupportedEncoding`]; [`IncompatibleSchemas`] where members have other elements, types or
+    /// genes than the first.
+    ///
+    /// [`StoreNotFound`]: crate::Error::StoreNotFound
+    /// [`LengthMismatch`]: crate::Error::LengthMismatch
+    /// [`InvalidElement`]: crate::Error::InvalidElement
+    /// [`ElementNotFound`]: crate::Error::ElementNotFound
+    /// [`UnsupportedEncoding`]: crate::Error::UnsupportedEncoding
+    /// [`IncompatibleSchemas`]: crate::Error::IncompatibleSchemas
     pub async fn open(location: &Location) -> Result<Arc<Self>> {
         let opened = cache::open(location, || async {
             let store = store::open(location).await?;
