@@ -86,7 +86,7 @@ def main():
 
 
 def measure(program, server, order, form, path, query, cell_type):
-    want = needed(path, cells_of(path, "cell_type", cell_type), ["cell_type"])
+    want = needed(path, cells_of(path, "cell_type", cell_type), ["obs/cell_type", "var/_index"])
     if server.name == "HTTP":
         (server.root / path.name).symlink_to(path.resolve())
     else:

@@ -1,8 +1,8 @@
 """What a query on some cells has to read of an object: the measure that transfers are held to.
 
-Encoded chunks of X that hold one of the cells, the whole of the obs columns named, and what
-describes all of it (headers of HDF5 objects and their indexes of chunks, the documents of zarr
-nodes, the indexes of the shards concerned).
+Encoded chunks of X that hold one of the cells, the whole of the columns named (a query on a gene
+has to find it among the names of `var`), and what describes all of it (headers of HDF5 objects and
+their indexes of chunks, the documents of zarr nodes, the indexes of the shards concerned).
 """
 
 import pathlib
@@ -20,7 +20,8 @@ def cells_of(path, column, value):
 
 
 def needed(path, cells, columns):
-    """Bytes needed of an h5ad file or a zarr folder for X of `cells`, and whole `columns`."""
+    """Bytes needed of an h5ad file or a zarr folder for X of `cells`, and whole `columns`, named as in
+    `obs/cell_type`."""
     if pathlib.Path(path).is_file():
         with h5py.File(path, "r") as file:
             return of_h5ad(file, cells, columns)
@@ -46,7 +47,7 @@ def of_h5ad(file, cells, columns):
     file.visititems(lambda _, node: described.append(node))
     total = sum(map(h5_description, described))
     for column in columns:
-        node = file[f"obs/{column}"]
+        node = file[column]
         for dataset in node.values() if isinstance(node, h5py.Group) else [node]:
             total += dataset.id.get_storage_size()
             if dataset.dtype.kind == "O":
@@ -77,7 +78,7 @@ def of_zarr(path, cells, columns):
     documents = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
     total = sum(p.stat().st_size for p in path.rglob("*") if p.name in documents)
     for column in columns:
-        files = (p for p in (path / "obs" / column).rglob("*") if p.is_file() and p.name not in documents)
+        files = (p for p in (path / column).rglob("*") if p.is_file() and p.name not in documents)
         total += sum(p.stat().st_size for p in files)
     ranges = entries(root["X/indptr"][:].astype(np.int64), cells)
     total += zarr_chunks(path, root["X/data"], ranges) + zarr_chunks(path, root["X/indices"], ranges)
