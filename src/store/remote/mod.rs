@@ -22,13 +22,17 @@ mod blocks;
 mod held;
 mod object;
 mod open;
+mod room;
 mod upload;
 
 pub(in crate::store) use client::in_background;
 pub use client::register_object_store;
+pub(in crate::store) use fault::names_its_key;
 pub(in crate::store) use held::Parts;
 pub(in crate::store) use object::Object;
 pub(in crate::store) use open::{bytes, failed, is_taken, open, version};
 pub(in crate::store) use place::{Got, Part, Place, Span, Version};
 pub(in crate::store) use ranges::join;
+pub(crate) use upload::settle;
+pub use upload::settled;
 pub(in crate::store) use upload::{Upload, Uploads};

@@ -120,6 +120,10 @@ impl Values for Bucket {
         stored.map_err(|e| remote::failed(self.uploads.place(), e))
     }
 
+    fn cancel(&self) {
+        self.uploads.cancel();
+    }
+
     fn discard(&self) {
         self.uploads.discard();
     }
