@@ -184,6 +184,23 @@ impl Place {
         })
     }
 
+    /// The same by a request for the first byte: a presigned URL is signed for one method.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub(in crate::store) fn probe(&self, key: &str) -> io::Result<Option<Version>> {
+        let first = Part {
+            span: Span::Range(0..1),
+            ..Part::whole(key)
+        };
+        match self.fetch(vec![first]) {
+            Ok(got) => Ok(got.into_iter().next().flatten().map(|got| got.version)),
+            // Of nothing there is no first byte.
+            Err(error) if error.kind() == io::ErrorKind::Other => self.head(key),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Parts of objects, in the order asked for; [`None`] where there is no object. Many are asked
     /// for at a time.
     ///
