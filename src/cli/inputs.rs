@@ -1,7 +1,7 @@
 //! Inputs that may be patterns.
 
 use crate::error::{Error, Result};
-use crate::model::Location;
+use crate::model::{Location, shown};
 
 /// The locations that texts name; a pattern that is no file stands for what matches it, by name.
 ///
@@ -10,7 +10,7 @@ use crate::model::Location;
 pub(super) fn expand(texts: &[String]) -> Result<Vec<Location>> {
     let mut locations = Vec::new();
     for text in texts {
-        let bad = |reason: String| Error::option("inputs", format!("{text}: {reason}"));
+        let bad = |reason: String| Error::option("inputs", format!("{}: {reason}", shown(text)));
         if !text.contains(['*', '?', '[']) || std::path::Path::new(text).exists() {
             locations.push(Location::parse(text));
             continue;

@@ -12,7 +12,7 @@ use super::bucket::Bucket;
 use super::references::{self, ReferenceFile};
 use super::values::{Folder, Values};
 use crate::error::{BoxedError, Error, Result};
-use crate::model::ElementKey;
+use crate::model::{ElementKey, shown_path};
 use crate::store::encode::{OpenArrays, RawResult, in_background};
 use crate::store::remote::names_its_key;
 use crate::store::zarr::DOCUMENTS;
@@ -52,7 +52,7 @@ pub(in crate::store) fn create_references(
         .extension()
         .is_none_or(|ending| ending != "json")
     {
-        let path = target.path.display().to_string();
+        let path = shown_path(&target.path);
         let reason = "a document of references must end in .json";
         return Err(Error::option(path, reason));
     }
