@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use url::{Position, Url};
 
 use super::fault::Service;
+use super::patience::Patient;
 use crate::error::{Error, Result};
 use crate::model::shown;
 
@@ -146,18 +147,21 @@ fn connect(url: &Url, scheme: &ObjectStoreScheme) -> object_store::Result<Arc<dy
             AmazonS3Builder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         ObjectStoreScheme::GoogleCloudStorage => Arc::new(
             GoogleCloudStorageBuilder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         ObjectStoreScheme::MicrosoftAzure => Arc::new(
             MicrosoftAzureBuilder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         _ => {
@@ -176,6 +180,7 @@ fn connect(url: &Url, scheme: &ObjectStoreScheme) -> object_store::Result<Arc<dy
                     .with_url(server)
                     .with_client_options(options)
                     .with_retry(retries())
+                    .with_http_connector(Patient::default())
                     .build()?,
             )
         }

@@ -15,6 +15,7 @@
 //!   and message.
 
 mod client;
+mod patience;
 mod fault;
 mod identity;
 mod place;
