@@ -8,7 +8,7 @@ use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, finish, run_options};
 use crate::error::{Error, Result};
-use crate::model::{ElementKey, MergeStrategy, expand_all};
+use crate::model::{ElementKey, MergeStrategy, expand_all, shown_path};
 use crate::ops::{self, MergeOptions};
 use crate::plan::merge::MergeSpec;
 use crate::store::format_of_name;
@@ -65,7 +65,7 @@ fn paths(output: Option<PathBuf>, mut paths: Vec<String>) -> Result<(PathBuf, Ve
     match paths.is_empty() {
         true => Err(Error::option(
             "merge",
-            format!("there is nothing to merge into {}", output.display()),
+            format!("there is nothing to merge into {}", shown_path(&output)),
         )),
         false => Ok((output, paths)),
     }

@@ -11,6 +11,7 @@ use super::output::{Output, Target};
 use super::print::print_error;
 use super::run::{Failure, Outcome};
 use crate::error::{Error, Result};
+use crate::model::{shown, shown_path};
 use crate::session::Session;
 use crate::sink::Sources;
 
@@ -95,7 +96,7 @@ fn format(args: &QueryArgs, global: Global) -> Result<Format> {
             "--output",
             format!(
                 "{} ends in none of .csv .json .ndjson .parquet .arrow .txt; say --format",
-                path.display()
+                shown_path(path)
             ),
         )),
     }
@@ -109,7 +110,7 @@ fn inputs(mut inputs: Vec<String>, in_file: bool) -> Result<(Vec<String>, String
         return match last {
             Some(last) if begins_as_sql(last) => Err(Error::option(
                 "--file",
-                format!("SQL is given twice, in the file and as {last:?}"),
+                format!("SQL is given twice, in the file and as {:?}", shown(last)),
             )),
             _ => Ok((inputs, String::new())),
         };
@@ -118,7 +119,7 @@ fn inputs(mut inputs: Vec<String>, in_file: bool) -> Result<(Vec<String>, String
     if is_there(&sql) || sql.trim().is_empty() {
         return Err(Error::option(
             "query",
-            format!("the last argument must be SQL, but is {sql:?}"),
+            format!("the last argument must be SQL, but is {:?}", shown(&sql)),
         ));
     }
     Ok((inputs, sql))
@@ -135,7 +136,7 @@ fn begins_as_sql(text: &str) -> bool {
 }
 
 fn read_sql(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::option("--file", format!("{}: {e}", path.display()));
+    let failed = |e: std::io::Error| Error::option("--file", format!("{}: {e}", shown_path(path)));
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(failed)?;

@@ -11,6 +11,10 @@ use super::print::print_error;
 use super::progress::Reporter;
 use super::{convert, filter, inspect, merge, query, shuffle, slice, synth, verify};
 use crate::error::Error;
+use crate::store;
+
+/// How long a process waits at its end for the removal of what it wrote to object stores in vain.
+const CLEAN_UP: Duration = Duration::from_secs(30);
 
 /// How a command ended, where it did not fail.
 #[derive(Debug)]
@@ -77,6 +81,9 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
     });
     // Writers are dropped with the command's future; blocking work that is under way may end.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    if !store::settle(CLEAN_UP) {
+        print_error("warning: what was written to an object store could not be removed in time");
+    }
     outcome
 }
 

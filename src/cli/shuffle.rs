@@ -8,7 +8,7 @@ use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, finish, genes, run_options};
 use crate::error::{Error, Result};
-use crate::model::expand_all;
+use crate::model::{expand_all, shown_path};
 use crate::ops::{self, Shards, ShuffleOptions};
 use crate::store::Format;
 
@@ -26,7 +26,7 @@ pub(super) async fn run(
 
 fn options(args: ShuffleArgs) -> Result<ShuffleOptions> {
     let format = Format::of_name(&args.output).ok_or_else(|| {
-        let name = args.output.display();
+        let name = shown_path(&args.output);
         Error::option(
             "--output",
             format!("{name} ends in neither .h5ad nor .zarr"),

@@ -10,6 +10,7 @@ use super::run::Outcome;
 use super::size::{show_bytes, show_count};
 use crate::element::Storage;
 use crate::error::Result;
+use crate::model::shown_path;
 use crate::ops::{CsvColumn, GeneList, Prepared, Progress, Report, RunOptions};
 use crate::sink::StorageChoice;
 use crate::store::Format;
@@ -116,7 +117,7 @@ pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Re
         for output in &report.outputs {
             print(&format!(
                 "{}  {} cells × {} genes{}",
-                output.path.display(),
+                shown_path(&output.path),
                 show_count(output.n_obs),
                 show_count(output.n_vars),
                 if output.bytes > 0 {
@@ -139,12 +140,12 @@ pub(super) fn print_report(report: &Report, global: Global, dry_run: bool) -> Re
         let cells: u64 = report.outputs.iter().map(|o| o.n_obs).sum();
         let bytes: u64 = report.outputs.iter().map(|o| o.bytes).sum();
         let files = match &report.outputs[..] {
-            [one] => one.path.display().to_string(),
+            [one] => shown_path(&one.path),
             [first, .., last] => format!(
                 "{} files, {} to {}",
                 show_count(u64::try_from(report.outputs.len()).unwrap_or(u64::MAX)),
-                first.path.display(),
-                last.path.display()
+                shown_path(&first.path),
+                shown_path(&last.path)
             ),
             [] => "no file".to_owned(),
         };

@@ -16,7 +16,7 @@ mod frames;
 mod size;
 mod strategy;
 
-pub(crate) use self::url::{is_url, shown};
+pub(crate) use self::url::{is_url, shown, shown_path};
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};

@@ -1,6 +1,6 @@
 //! Patterns of paths that name several objects.
 
-use super::url::is_url;
+use super::url::{is_url, shown};
 use crate::error::{Error, Result};
 use crate::model::Location;
 
@@ -13,7 +13,7 @@ pub(crate) fn expand(text: &str) -> Result<Vec<Location>> {
     if !is_pattern(text) {
         return Ok(vec![Location::parse(text)]);
     }
-    let bad = |reason: String| Error::option("inputs", format!("{text}: {reason}"));
+    let bad = |reason: String| Error::option("inputs", format!("{}: {reason}", shown(text)));
     let (pattern, group) = match text.split_once('#') {
         Some((pattern, group)) => (pattern, format!("#{group}")),
         None => (text, String::new()),

@@ -1,6 +1,7 @@
 //! URLs of object stores and web servers, as text.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 /// Schemes of what is read by requests; `memory` is for stores that a program registers.
 const SCHEMES: [&str; 11] = [
@@ -51,6 +52,11 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
         shown.push_str(fragment);
     }
     Cow::Owned(shown)
+}
+
+/// A path or URL as messages show it.
+pub(crate) fn shown_path(path: &Path) -> String {
+    shown(&path.to_string_lossy()).into_owned()
 }
 
 #[cfg(test)]

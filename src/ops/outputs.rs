@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::element::{AnnData, MatrixReader};
 use crate::error::{Error, Result};
-use crate::model::{MatrixKind, RowSelection};
+use crate::model::{MatrixKind, RowSelection, shown_path};
 use crate::plan::{OutputSpec, object_paths};
 use crate::store::{
     Format, Inputs, ReadMetrics, check_name, check_place, is_taken, place_of, refuse,
@@ -86,8 +86,8 @@ pub(super) fn left_behind(prefix: &Path, n_shards: usize, format: Format) -> Opt
     let (first, last) = (stale.first()?, stale.last()?);
     Some(format!(
         "{} to {} are of an earlier run and were left: this one ends with shard {}",
-        first.display(),
-        last.display(),
+        shown_path(first),
+        shown_path(last),
         n_shards.saturating_sub(1)
     ))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
@@ -24,7 +25,7 @@ use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
-use crate::store::{Compression, Format, Inputs};
+use crate::store::{Compression, Format, Inputs, settled};
 
 /// Batches that are read ahead of a lone output.
 const READ_AHEAD: usize = 1;
@@ -36,8 +37,25 @@ pub(super) struct Counters {
     pub(super) objects: Count,
 }
 
-/// Runs the input and writes it; every object is complete before the first gets its name.
+/// How long who was told of a failure waits for what was written to object stores to be removed.
+const CLEAN_UP: Duration = Duration::from_secs(30);
+
+/// Runs the input and writes it; every object is complete before the first gets its name. Where it
+/// fails, what was written is gone when this returns.
 pub(super) async fn write(
+    input: Arc<dyn ExecutionPlan>,
+    spec: Arc<WriteSpec>,
+    context: Arc<TaskContext>,
+    counters: Counters,
+) -> Result<Written> {
+    let written = Box::pin(write_all(input, spec, context, counters)).await;
+    if written.is_err() && !settled(CLEAN_UP).await {
+        tracing::warn!("what was written to an object store is still being removed");
+    }
+    written
+}
+
+async fn write_all(
     input: Arc<dyn ExecutionPlan>,
     spec: Arc<WriteSpec>,
     context: Arc<TaskContext>,

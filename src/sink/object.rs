@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, try_join_all};
 
 use crate::element::{ColumnSize, ColumnWriter, FrameWriter, Place, Storage, encoding};
 use crate::error::{Error, Result};
-use crate::model::{AxisRegistry, ElementKey};
+use crate::model::{AxisRegistry, ElementKey, shown_path};
 use crate::sink::finish::{Parts, Rest, write_rest};
 use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
@@ -130,7 +130,7 @@ impl ObjectSink {
         if batch.num_columns() != self.schema.fields().len() {
             return Err(Error::IncompatibleSchemas(format!(
                 "{}: a batch of {} columns where the schema has {}",
-                self.path.display(),
+                shown_path(&self.path),
                 batch.num_columns(),
                 self.schema.fields().len()
             )));

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::Format;
+use super::remote::identity;
 use crate::error::{Error, Result};
-use crate::model::{is_url, shown};
+use crate::model::{is_url, shown, shown_path};
 
 /// The folder that a path is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -15,15 +16,12 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A path as the file system has it, however it is spelt; the last name need not exist. A URL is
-/// taken by its place, without what may be secret.
+/// A path as the file system has it, however it is spelt; the last name need not exist. Of a URL
+/// the one name that its place has.
 pub(crate) fn place_of(path: &Path) -> PathBuf {
     if let Some(url) = url_of(path) {
-        let place = shown(&url).trim_end_matches('/').to_owned();
-        return PathBuf::from(match place.strip_prefix("s3a://") {
-            Some(rest) => format!("s3://{rest}"),
-            None => place,
-        });
+        let place = identity(&url);
+        return PathBuf::from(place.unwrap_or_else(|| shown(&url).into_owned()));
     }
     match (folder_of(path).canonicalize(), path.file_name()) {
         (Ok(folder), Some(name)) => folder.join(name),
@@ -51,7 +49,7 @@ pub(crate) fn bytes_of(path: &Path) -> u64 {
 /// An output that may not be written.
 pub(crate) fn refuse(path: &Path, reason: &str) -> Error {
     Error::OutputRefused {
-        path: shown(&path.to_string_lossy()).into_owned(),
+        path: shown_path(path),
         reason: reason.to_owned(),
     }
 }
@@ -64,7 +62,7 @@ pub(crate) fn check_name(path: &Path, format: Format) -> Result<()> {
     match path.extension() {
         Some(ending) if ending == format.ending() => Ok(()),
         _ => Err(Error::option(
-            path.display().to_string(),
+            shown_path(path),
             format!("an output's name must end in .{}", format.ending()),
         )),
     }
@@ -91,7 +89,7 @@ pub(crate) fn check_place(path: &Path, format: Format) -> Result<()> {
 pub(crate) fn format_of_name(path: &Path) -> Result<Format> {
     Format::of_name(path).ok_or_else(|| {
         Error::option(
-            path.display().to_string(),
+            shown_path(path),
             "an output's name must end in .h5ad or .zarr",
         )
     })
@@ -117,7 +115,10 @@ impl Inputs {
     /// [`Error::OutputRefused`] where it is one of them, lies inside of one, or one inside of it.
     pub(crate) fn check(&self, output: &Path) -> Result<()> {
         // A link to an input is that input; where nothing is there yet, its folder decides.
-        let place = output.canonicalize().unwrap_or_else(|_| place_of(output));
+        let place = match url_of(output) {
+            Some(_) => place_of(output),
+            None => output.canonicalize().unwrap_or_else(|_| place_of(output)),
+        };
         if self.0.contains(&place) {
             return Err(refuse(output, "it is also an input"));
         }
@@ -140,6 +141,8 @@ mod tests {
         let inputs = Inputs::of(["s3://cells/a/x.zarr/", "https://host/y.h5ad?sig=1"]);
         for refused in [
             "s3a://cells/a/x.zarr",
+            "S3://cells/b/../a/x%2Ezarr",
+            "https://cells.s3.eu-west-1.amazonaws.com/a/x.zarr",
             "s3://cells/a/x.zarr/sub.zarr",
             "s3://cells/a",
         ] {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{WriteTarget, ZARR_DOCUMENTS, folder_of, refuse};
 use crate::error::{Error, Result};
+use crate::model::shown_path;
 
 /// Why an output is refused that is there already.
 pub(super) const EXISTS: &str =
@@ -76,7 +77,7 @@ impl Names {
         drop(remove(&temporary));
         Ok(Self {
             kind,
-            url: target.path.display().to_string(),
+            url: shown_path(&target.path),
             path,
             temporary,
         })

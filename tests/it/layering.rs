@@ -33,6 +33,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("blosc_src", &["store"]),
     ("zlib_rs", &["store"]),
     ("zstd", &["store"]),
+    ("http_body", &["store"]),
     ("base64", &["store", "plan"]),
     // Its types stand in DataFusion's traits, which tables and writers implement.
     ("object_store", &["store", "table", "plan"]),

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::model::Location;
+use crate::model::{Location, shown_path};
 use crate::store::{Inputs, refuse};
 
 /// Where a result shall go.
@@ -69,7 +69,7 @@ impl Sink {
                 name.push(format!(".partial-{}", std::process::id()));
                 let partial = path.with_file_name(name);
                 let file = File::create(&partial)
-                    .map_err(|e| Error::store("output", path.display().to_string(), e))?;
+                    .map_err(|e| Error::store("output", shown_path(&path), e))?;
                 To::File {
                     file: BufWriter::with_capacity(1 << 16, file),
                     partial,
@@ -99,7 +99,7 @@ impl Sink {
             let (partial, path) = (partial.clone(), path.clone());
             self.to = To::Done;
             std::fs::rename(&partial, &path)
-                .map_err(|e| Error::store("output", path.display().to_string(), e))?;
+                .map_err(|e| Error::store("output", shown_path(&path), e))?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::RawResult;
 use super::blocking::in_background;
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
+use crate::store::remote::names_its_key;
 use crate::store::{ArrayWriter, Extent};
 
 /// The arrays of a store that are not finished, counted.
@@ -45,7 +46,11 @@ pub(in crate::store) struct ArrayPlace {
 
 impl ArrayPlace {
     fn failure(&self, source: BoxedError) -> Error {
-        Error::store(self.store, format!("{}: {}", self.url, self.key), source)
+        let path = match names_its_key(source.as_ref()) {
+            true => self.url.clone(),
+            false => format!("{}: {}", self.url, self.key),
+        };
+        Error::store(self.store, path, source)
     }
 
     fn invalid(&self, reason: String) -> Error {

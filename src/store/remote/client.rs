@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use url::{Position, Url};
 
 use super::fault::Service;
+use super::patience::Patient;
 use crate::error::{Error, Result};
 use crate::model::shown;
 
@@ -96,24 +97,19 @@ impl Client {
         if url.scheme() == "memory" {
             return Err(invalid(&"no store is registered under this name"));
         }
-        let is_web = matches!(url.scheme(), "http" | "https");
-        // What is in the query signs requests already.
-        let (scheme, path) = match is_web && url.query().is_some() {
-            true => {
+        // A web address is read as it stands: with none of the environment's credentials, which are
+        // for buckets, and from its own host.
+        let (scheme, path) = match url.scheme() {
+            "http" | "https" => {
                 let path = Path::from_url_path(url.path()).map_err(|e| invalid(&e))?;
                 (ObjectStoreScheme::Http, path)
             }
-            false => ObjectStoreScheme::parse(&url).map_err(|e| invalid(&e))?,
+            _ => ObjectStoreScheme::parse(&url).map_err(|e| invalid(&e))?,
         };
         let key = match &scheme {
             ObjectStoreScheme::Http => {
                 format!("{authority}?{}", url.query().unwrap_or_default())
             }
-            // Of `https://host/container/path` the first name is the bucket.
-            _ if is_web => url
-                .path()
-                .strip_suffix(path.as_ref())
-                .map_or_else(|| url.to_string(), |bucket| format!("{authority}{bucket}")),
             _ => authority.to_owned(),
         };
         if let Some(client) = lock().get(&key) {
@@ -146,18 +142,21 @@ fn connect(url: &Url, scheme: &ObjectStoreScheme) -> object_store::Result<Arc<dy
             AmazonS3Builder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         ObjectStoreScheme::GoogleCloudStorage => Arc::new(
             GoogleCloudStorageBuilder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         ObjectStoreScheme::MicrosoftAzure => Arc::new(
             MicrosoftAzureBuilder::from_env()
                 .with_url(url.as_str())
                 .with_retry(retries())
+                .with_http_connector(Patient::default())
                 .build()?,
         ),
         _ => {
@@ -176,6 +175,7 @@ fn connect(url: &Url, scheme: &ObjectStoreScheme) -> object_store::Result<Arc<dy
                     .with_url(server)
                     .with_client_options(options)
                     .with_retry(retries())
+                    .with_http_connector(Patient::default())
                     .build()?,
             )
         }

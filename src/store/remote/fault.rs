@@ -105,6 +105,20 @@ pub(super) fn explain(error: &Error, service: Service, at: &str) -> io::Error {
     }
 }
 
+/// Why an object could not be stored: its key, and the cause. Whoever hands over the next bytes is
+/// told, mostly of another array.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotStored(pub(super) String);
+
+/// Whether an error is of an object that it names itself, not of what was asked for.
+pub(in crate::store) fn names_its_key(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error
+        .and_then(io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<NotStored>())
+}
+
 /// An object that is not the one that was opened.
 pub(super) fn changed(at: &str) -> io::Error {
     io::Error::other(format!("{at}it was changed while it was read"))

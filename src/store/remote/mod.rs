@@ -10,25 +10,32 @@
 //! # Invariants
 //! - What is fetched of an object is of one version of it; where it changed meanwhile, that is an
 //!   error.
-//! - Every request ends: attempts, their time and what is in flight are bounded.
+//! - Every request ends: attempts, their silence and what is in flight are bounded.
 //! - Errors show no password and no query of a URL, and nothing of a server's answer but its code
 //!   and message.
 
 mod client;
+mod patience;
 mod fault;
+mod identity;
 mod place;
 mod ranges;
 mod blocks;
 mod held;
 mod object;
 mod open;
+mod room;
 mod upload;
 
 pub(in crate::store) use client::in_background;
 pub use client::register_object_store;
+pub(in crate::store) use fault::names_its_key;
 pub(in crate::store) use held::Parts;
+pub(in crate::store) use identity::identity;
 pub(in crate::store) use object::Object;
 pub(in crate::store) use open::{bytes, failed, is_taken, open, version};
 pub(in crate::store) use place::{Got, Part, Place, Span, Version};
 pub(in crate::store) use ranges::join;
+pub(crate) use upload::settle;
+pub use upload::settled;
 pub(in crate::store) use upload::{Upload, Uploads};

@@ -38,7 +38,7 @@ pub(in crate::store) async fn version(location: &Location) -> Result<Option<Stri
     let shown = place.clone();
     let asked = in_background(move || {
         if !is_zarr_name(&place)
-            && let Some(version) = place.head("")?
+            && let Some(version) = place.probe("")?
         {
             return Ok(Some(version.tag()));
         }

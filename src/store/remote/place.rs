@@ -184,6 +184,23 @@ impl Place {
         })
     }
 
+    /// The same by a request for the first byte: a presigned URL is signed for one method.
+    ///
+    /// # Errors
+    /// As [`head`](Self::head).
+    pub(in crate::store) fn probe(&self, key: &str) -> io::Result<Option<Version>> {
+        let first = Part {
+            span: Span::Range(0..1),
+            ..Part::whole(key)
+        };
+        match self.fetch(vec![first]) {
+            Ok(got) => Ok(got.into_iter().next().flatten().map(|got| got.version)),
+            // Of nothing there is no first byte.
+            Err(error) if error.kind() == io::ErrorKind::Other => self.head(key),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Parts of objects, in the order asked for; [`None`] where there is no object. Many are asked
     /// for at a time.
     ///
@@ -280,7 +297,10 @@ impl Request {
     async fn answer(self) -> io::Result<Option<Got>> {
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(self.part.span.clone()).await {
+            let error = match self
+                .attempt(&self.part.span, self.part.version.as_ref())
+                .await
+            {
                 Ok(got) => return Ok(Some(got)),
                 Err(Failure::Store(Error::NotFound { .. })) => return Ok(None),
                 // Azure has no ranges from the end.
@@ -298,48 +318,62 @@ impl Request {
         }
     }
 
+    /// So many bytes at the end, by two requests.
     async fn end(&self) -> io::Result<Option<Got>> {
         let Span::End(len) = self.part.span else {
             return Ok(None);
         };
-        let explained = |e: &Error| explain(e, self.client.service, &self.at);
+        let mut attempt = 1;
+        loop {
+            let error = match self.attempt_end(len).await {
+                Ok(got) => return Ok(Some(got)),
+                Err(Failure::Store(Error::NotFound { .. })) => return Ok(None),
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Store(error)) => error,
+            };
+            if !again(&error, &mut attempt).await {
+                return Err(explain(&error, self.client.service, &self.at));
+            }
+        }
+    }
+
+    async fn attempt_end(&self, len: u64) -> std::result::Result<Got, Failure> {
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
         };
-        let size = match self.client.store.get_opts(&self.path, options).await {
-            Ok(answer) => answer.meta.size,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(explained(&e)),
-        };
-        let range = Span::Range(size.saturating_sub(len)..size);
-        match self.attempt(range).await {
-            Ok(got) => Ok(Some(got)),
-            Err(Failure::Store(e)) => Err(explained(&e)),
-            Err(Failure::Other(e)) => Err(e),
+        let permit = self.client.permits.acquire().await;
+        let answer = self.client.store.get_opts(&self.path, options).await?;
+        drop(permit);
+        let found = Version::of(&answer.meta);
+        let wanted = self.part.version.as_ref();
+        if wanted.is_some_and(|wanted| !wanted.agrees(&found)) {
+            return Err(Failure::Other(changed(&self.at)));
         }
+        let range = Span::Range(found.size.saturating_sub(len)..found.size);
+        self.attempt(&range, Some(&found)).await
     }
 
-    async fn attempt(&self, span: Span) -> std::result::Result<Got, Failure> {
+    /// Asks for bytes, of this version where one is given.
+    async fn attempt(
+        &self,
+        span: &Span,
+        wanted: Option<&Version>,
+    ) -> std::result::Result<Got, Failure> {
         let _permit = self.client.permits.acquire().await;
-        let range = match &span {
+        let range = match span {
             Span::Whole => None,
             Span::Range(range) => Some(GetRange::Bounded(range.clone())),
             Span::End(len) => Some(GetRange::Suffix(*len)),
         };
         let options = GetOptions {
             range,
-            if_match: self.part.version.as_ref().and_then(Version::strong_tag),
+            if_match: wanted.and_then(Version::strong_tag),
             ..GetOptions::default()
         };
         let answer = self.client.store.get_opts(&self.path, options).await?;
         let version = Version::of(&answer.meta);
-        if self
-            .part
-            .version
-            .as_ref()
-            .is_some_and(|v| !v.agrees(&version))
-        {
+        if wanted.is_some_and(|wanted| !wanted.agrees(&version)) {
             return Err(Failure::Other(changed(&self.at)));
         }
         let range = answer.range.clone();

@@ -1,27 +1,67 @@
 //! Objects being written below a prefix: handed over at once, stored in the background.
+//!
+//! # Invariants
+//! - Who hands over waits for [room](super::room) alone, and room is held by requests alone, which
+//!   end: no object waits for another one to be ended.
+//! - What fails is told by the task that met it, and to everybody who hands over after that.
+//! - What is discarded is aborted and removed by the threads that do requests; [`settled`] waits.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 
 use super::client::{Client, handle, wait};
-use super::fault::explain;
+use super::fault::{NotStored, explain};
 use super::place::{Place, again};
+use super::room::{Room, Sent, Waiting};
 
 /// Bytes of an object that is sent whole, and of a part of a larger one: stores want 5 MiB at least,
 /// some of them parts of one size.
-const PART: usize = 8 << 20;
-/// Bytes that wait to be stored at most, in units of [`UNIT`].
-const ROOM: usize = 64;
-/// What room is counted in.
-const UNIT: usize = 1 << 20;
+pub(super) const PART: usize = 8 << 20;
+
+/// Clean-ups that are not done.
+static CLEAN_UPS: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);
+
+/// Waits until what writes that failed left in object stores is removed, but no longer than so;
+/// whether it is.
+pub async fn settled(within: Duration) -> bool {
+    let mut left = CLEAN_UPS.subscribe();
+    let done = left.wait_for(|left| *left == 0);
+    tokio::time::timeout(within, done).await.is_ok()
+}
+
+/// The same on a thread that runs no tasks.
+pub(crate) fn settle(within: Duration) -> bool {
+    if *CLEAN_UPS.borrow() == 0 {
+        return true;
+    }
+    wait(async move { Ok(settled(within).await) }).unwrap_or(false)
+}
+
+/// A clean-up, from when it is known to be due to its end.
+#[derive(Debug)]
+struct CleanUp;
+
+impl CleanUp {
+    fn due() -> Self {
+        CLEAN_UPS.send_modify(|left| *left += 1);
+        Self
+    }
+}
+
+impl Drop for CleanUp {
+    fn drop(&mut self) {
+        CLEAN_UPS.send_modify(|left| *left -= 1);
+    }
+}
 
 /// Objects on their way to a place. Clones are of the same.
 #[derive(Debug, Clone)]
@@ -30,12 +70,20 @@ pub(in crate::store) struct Uploads(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     place: Place,
-    room: Arc<Semaphore>,
-    tasks: Mutex<JoinSet<io::Result<()>>>,
+    tasks: Mutex<JoinSet<()>>,
     /// What was begun, to be deleted where the whole fails.
     begun: Mutex<Vec<Path>>,
-    /// Why the whole fails.
+    fate: Arc<Fate>,
+}
+
+/// What becomes of the whole.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Why it fails.
     failure: Mutex<Option<(io::ErrorKind, String)>>,
+    /// Whether nobody wants it any more.
+    is_cancelled: watch::Sender<bool>,
+    clean_up: Mutex<Option<CleanUp>>,
 }
 
 impl Uploads {
@@ -43,10 +91,9 @@ impl Uploads {
     pub(in crate::store) fn new(place: Place) -> Self {
         Self(Arc::new(Inner {
             place,
-            room: Arc::new(Semaphore::new(ROOM)),
             tasks: Mutex::default(),
             begun: Mutex::default(),
-            failure: Mutex::default(),
+            fate: Arc::default(),
         }))
     }
 
@@ -60,42 +107,60 @@ impl Uploads {
     /// # Errors
     /// Where the key is none, or an earlier object could not be stored.
     pub(in crate::store) fn begin(&self, key: &str) -> io::Result<Upload> {
-        self.0.check()?;
+        self.0.fate.check()?;
         let path = self.0.place.below(key)?;
         lock(&self.0.begun).push(path.clone());
         Ok(Upload {
             to: self.clone(),
             at: self.0.place.at(key),
             path,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
             parts: None,
         })
     }
 
-    /// Waits until everything that was handed over is stored.
+    /// Waits until everything that was handed over is stored; all objects have to be ended.
     ///
     /// # Errors
     /// Where something could not be.
     pub(in crate::store) fn flush(&self) -> io::Result<()> {
         let mut tasks = std::mem::take(&mut *lock(&self.0.tasks));
-        let failed = wait(async move {
-            let mut failed = Ok(());
+        let fate = Arc::clone(&self.0.fate);
+        wait(async move {
             while let Some(ended) = tasks.join_next().await {
-                let ended = ended.map_err(io::Error::other).flatten();
-                failed = failed.and(ended);
+                fate.note_panic(ended);
             }
-            failed
-        });
-        self.0.note(failed);
-        self.0.check()
+            Ok(())
+        })?;
+        self.0.fate.check()
     }
 
-    /// Deletes what was stored.
+    /// Says that nobody wants them any more: who still writes is told so, what is on its way is
+    /// stopped. [`discard`](Self::discard) has to follow.
+    pub(in crate::store) fn cancel(&self) {
+        let fate = &self.0.fate;
+        lock(&fate.clean_up).get_or_insert_with(CleanUp::due);
+        fate.is_cancelled.send_replace(true);
+        Room::look();
+    }
+
+    /// Deletes what was stored, in the background.
     pub(in crate::store) fn discard(&self) {
-        // Whether it failed matters no more.
-        let _ = self.flush();
-        let begun = std::mem::take(&mut *lock(&self.0.begun));
-        let _ = self.0.place.delete(begun);
+        self.cancel();
+        // Without threads nothing was stored.
+        let Ok(handle) = handle() else { return };
+        let inner = Arc::clone(&self.0);
+        handle.spawn(async move {
+            let clean_up = lock(&inner.fate.clean_up).take();
+            let mut tasks = std::mem::take(&mut *lock(&inner.tasks));
+            while tasks.join_next().await.is_some() {}
+            let mut begun = std::mem::take(&mut *lock(&inner.begun));
+            // The root's documents, which come last, go first: they say that all others are there.
+            begun.reverse();
+            // Whether it failed matters no more.
+            let _ = delete(&inner.place.client(), begun).await;
+            drop(clean_up);
+        });
     }
 }
 
@@ -103,39 +168,48 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Inner {
+impl Fate {
     fn check(&self) -> io::Result<()> {
-        match lock(&self.failure).as_ref() {
-            Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
-            None => Ok(()),
+        if let Some((kind, reason)) = lock(&self.failure).as_ref() {
+            return Err(io::Error::new(*kind, NotStored(reason.clone())));
+        }
+        match *self.is_cancelled.borrow() {
+            true => Err(io::Error::new(io::ErrorKind::Interrupted, "it was stopped")),
+            false => Ok(()),
         }
     }
 
-    fn note(&self, ended: io::Result<()>) {
-        if let Err(error) = ended {
-            lock(&self.failure).get_or_insert((error.kind(), error.to_string()));
-        }
+    fn note(&self, error: &io::Error) {
+        lock(&self.failure).get_or_insert((error.kind(), error.to_string()));
+        // Who waits for room need not wait any longer.
+        Room::look();
     }
 
-    /// Waits for room for bytes.
-    fn room(&self, bytes: usize) -> io::Result<OwnedSemaphorePermit> {
-        let n = u32::try_from(bytes.div_ceil(UNIT).clamp(1, ROOM)).map_err(io::Error::other)?;
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(n) {
-            return Ok(room);
+    fn note_panic(&self, ended: Result<(), JoinError>) {
+        if let Err(panic) = ended {
+            self.note(&io::Error::other(panic));
         }
-        let room = Arc::clone(&self.room).acquire_many_owned(n);
-        wait(async move { room.await.map_err(io::Error::other) })
     }
+}
 
+impl Inner {
     fn spawn(&self, task: impl Future<Output = io::Result<()>> + Send + 'static) -> io::Result<()> {
         let handle = handle()?;
+        let fate = Arc::clone(&self.fate);
         let mut tasks = lock(&self.tasks);
         while let Some(ended) = tasks.try_join_next() {
-            self.note(ended.map_err(io::Error::other).flatten());
+            self.fate.note_panic(ended);
         }
-        tasks.spawn_on(task, &handle);
+        tasks.spawn_on(
+            async move {
+                if let Err(error) = task.await {
+                    fate.note(&error);
+                }
+            },
+            &handle,
+        );
         drop(tasks);
-        self.check()
+        self.fate.check()
     }
 }
 
@@ -146,14 +220,14 @@ pub(in crate::store) struct Upload {
     path: Path,
     at: String,
     /// Bytes that are no whole part yet.
-    waiting: Vec<u8>,
+    waiting: Waiting,
     /// Where parts go, once there was a whole one.
     parts: Option<UnboundedSender<Piece>>,
 }
 
 #[derive(Debug)]
 enum Piece {
-    Part(Bytes, OwnedSemaphorePermit),
+    Part(Bytes, Sent),
     End,
 }
 
@@ -166,12 +240,11 @@ impl Upload {
         let mut rest = bytes;
         while self.waiting.len() + rest.len() >= PART {
             let (now, later) = rest.split_at(PART - self.waiting.len());
-            self.waiting.extend_from_slice(now);
+            self.waiting.extend(now);
             rest = later;
-            let part = std::mem::take(&mut self.waiting);
-            self.send(part.into())?;
+            self.send()?;
         }
-        self.waiting.extend_from_slice(rest);
+        self.waiting.extend(rest);
         Ok(())
     }
 
@@ -180,55 +253,75 @@ impl Upload {
     /// # Errors
     /// As [`write`](Self::write).
     pub(in crate::store) fn finish(mut self) -> io::Result<()> {
-        let rest = Bytes::from(std::mem::take(&mut self.waiting));
         if self.parts.is_some() {
-            if !rest.is_empty() {
-                self.send(rest)?;
+            if self.waiting.len() > 0 {
+                self.send()?;
             }
             return self.tell(Piece::End);
         }
         let inner = &self.to.0;
-        let room = inner.room(rest.len())?;
+        let (bytes, room) = self.waiting.send(|| inner.fate.check())?;
         let (client, path, at) = (inner.place.client(), self.path.clone(), self.at.clone());
+        let cancelled = inner.fate.is_cancelled.subscribe();
         inner.spawn(async move {
             let _room = room;
-            put(&client, &path, &at, rest).await
+            put(&client, &path, &at, bytes, cancelled).await
         })
     }
 
-    fn send(&mut self, part: Bytes) -> io::Result<()> {
+    /// Hands over what waits, as a part.
+    fn send(&mut self) -> io::Result<()> {
         let inner = &self.to.0;
-        let room = inner.room(part.len())?;
+        let (part, room) = self.waiting.send(|| inner.fate.check())?;
         if self.parts.is_none() {
             let (sender, receiver) = unbounded_channel();
             let (client, path) = (inner.place.client(), self.path.clone());
-            inner.spawn(in_parts(client, path, self.at.clone(), receiver))?;
+            let cancelled = inner.fate.is_cancelled.subscribe();
+            inner.spawn(in_parts(client, path, self.at.clone(), receiver, cancelled))?;
             self.parts = Some(sender);
         }
         self.tell(Piece::Part(part, room))
     }
 
     fn tell(&self, piece: Piece) -> io::Result<()> {
-        let told = self
-            .parts
-            .as_ref()
-            .is_some_and(|parts| parts.send(piece).is_ok());
-        if told {
-            return self.to.0.check();
+        let parts = self.parts.as_ref();
+        let told = parts.is_some_and(|parts| parts.send(piece).is_ok());
+        // A task that ends early has said why, before it let go of its end.
+        self.to.0.fate.check()?;
+        match told {
+            true => Ok(()),
+            false => Err(io::Error::other(NotStored(format!(
+                "{}its upload was abandoned",
+                self.at
+            )))),
         }
-        // The task ended, so it failed; why, it says itself.
-        self.to.flush()?;
-        Err(io::Error::other(format!(
-            "{}its upload was abandoned",
-            self.at
-        )))
     }
 }
 
-async fn put(client: &Client, path: &Path, at: &str, bytes: Bytes) -> io::Result<()> {
+/// Whether nobody wants it any more, waited for.
+async fn stopped(cancelled: &mut watch::Receiver<bool>) {
+    if cancelled.wait_for(|is| *is).await.is_err() {
+        // Whoever could say so is gone, and did not.
+        std::future::pending().await
+    }
+}
+
+/// Stores an object whole. One that is on its way is not stopped: it might arrive after it was
+/// deleted.
+async fn put(
+    client: &Client,
+    path: &Path,
+    at: &str,
+    bytes: Bytes,
+    mut cancelled: watch::Receiver<bool>,
+) -> io::Result<()> {
     let mut attempt = 1;
     loop {
-        let permit = client.permits.acquire().await;
+        let permit = tokio::select! {
+            biased;
+            () = stopped(&mut cancelled) => return Ok(()),
+            permit = client.permits.acquire() => permit,
+        };
         let ended = client
             .store
             .put(path, PutPayload::from(bytes.clone()))
@@ -248,54 +341,75 @@ async fn in_parts(
     path: Path,
     at: String,
     mut pieces: UnboundedReceiver<Piece>,
+    mut cancelled: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let failed = |e: &Error| explain(e, client.service, &at);
     let mut attempt = 1;
     let mut upload = loop {
         match client.store.put_multipart(&path).await {
             Ok(upload) => break upload,
             Err(e) if again(&e, &mut attempt).await => {}
-            Err(e) => return Err(failed(&e)),
+            Err(e) => return Err(explain(&e, client.service, &at)),
         }
     };
     let mut parts: JoinSet<object_store::Result<()>> = JoinSet::new();
-    let ended = loop {
-        match pieces.recv().await {
-            Some(Piece::Part(bytes, room)) => {
-                let part = upload.put_part(bytes.into());
-                let client = Arc::clone(&client);
-                parts.spawn(async move {
-                    let _room = room;
-                    let _permit = client.permits.acquire().await;
-                    part.await
-                });
-            }
-            Some(Piece::End) => break true,
-            None => break false,
+    let mut is_ended = false;
+    let outcome = loop {
+        if is_ended && parts.is_empty() {
+            break Ok(true);
         }
-        if let Some(Ok(Err(e))) = parts.try_join_next() {
-            drop(parts);
-            abort(upload).await;
-            return Err(failed(&e));
+        tokio::select! {
+            biased;
+            () = stopped(&mut cancelled) => break Ok(false),
+            Some(part) = parts.join_next() => {
+                let part = part.map_err(io::Error::other);
+                let part = part.and_then(|p| p.map_err(|e| explain(&e, client.service, &at)));
+                if let Err(e) = part {
+                    break Err(e);
+                }
+            }
+            piece = pieces.recv(), if !is_ended => match piece {
+                Some(Piece::Part(bytes, room)) => {
+                    let part = upload.put_part(bytes.into());
+                    let client = Arc::clone(&client);
+                    parts.spawn(async move {
+                        let _room = room;
+                        let _permit = client.permits.acquire().await;
+                        part.await
+                    });
+                }
+                Some(Piece::End) => is_ended = true,
+                None => break Ok(false),
+            },
         }
     };
-    while let Some(part) = parts.join_next().await {
-        let part = part.map_err(io::Error::other);
-        if let Err(e) = part.and_then(|part| part.map_err(|e| failed(&e))) {
-            abort(upload).await;
-            return Err(e);
-        }
+    if let Ok(true) = outcome {
+        let completed = upload.complete().await;
+        return completed
+            .map(drop)
+            .map_err(|e| explain(&e, client.service, &at));
     }
-    if !ended {
-        abort(upload).await;
-        return Ok(());
-    }
-    upload.complete().await.map(drop).map_err(|e| failed(&e))
+    parts.shutdown().await;
+    // Stores keep the parts of what is not completed, unless they are told.
+    abort(upload).await;
+    outcome.map(drop)
 }
 
-/// Stores keep the parts of what is not completed, unless they are told.
 async fn abort(mut upload: Box<dyn MultipartUpload>) {
     let _ = upload.abort().await;
+}
+
+/// Deletes objects; that some are not there is no failure.
+async fn delete(client: &Client, paths: Vec<Path>) -> io::Result<()> {
+    let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
+    let mut deleted = client.store.delete_stream(paths);
+    let mut failed = Ok(());
+    while let Some(ended) = deleted.next().await {
+        match ended {
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(e) => failed = failed.and(Err(explain(&e, client.service, ""))),
+        }
+    }
+    failed
 }
 
 impl Place {
@@ -305,18 +419,7 @@ impl Place {
     /// Where the store refuses.
     fn delete(&self, paths: Vec<Path>) -> io::Result<()> {
         let client = self.client();
-        wait(async move {
-            let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
-            let mut deleted = client.store.delete_stream(paths);
-            let mut failed = Ok(());
-            while let Some(ended) = deleted.next().await {
-                match ended {
-                    Ok(_) | Err(Error::NotFound { .. }) => {}
-                    Err(e) => failed = failed.and(Err(explain(&e, client.service, ""))),
-                }
-            }
-            failed
-        })
+        wait(async move { delete(&client, paths).await })
     }
 
     /// Deletes everything below the place: the objects named first before all others.

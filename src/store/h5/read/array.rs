@@ -226,24 +226,47 @@ impl ArrayReader for H5Array {
         let Storage::Chunked(chunked) = &core.storage else {
             return Ok(None);
         };
-        let table = chunked
-            .table(&core.dataset, core.source.as_ref())
-            .map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
         let of = chunked.n_chunks();
+        let present = match core.source.is_remote() {
+            true => {
+                let core = Arc::clone(core);
+                let waited = remote::in_background(move || guard(|| core.n_present())).await;
+                waited.map_err(Fault::Io).flatten()
+            }
+            false => core.n_present(),
+        };
+        let present = present.map_err(|fault| fault.at(&core.file.url, &core.info.key))?;
         Ok(Some(MissingChunks {
-            missing: of.saturating_sub(table.len() as u64),
+            missing: of.saturating_sub(present),
             of,
         }))
     }
 
     async fn references(&self) -> Result<Located> {
         let core = Arc::clone(&self.0);
-        let located = in_background(move || core.references()).await;
+        let located = match core.source.is_remote() {
+            true => {
+                let waited = remote::in_background(move || guard(|| core.references())).await;
+                waited.map_err(Fault::Io).flatten()
+            }
+            false => in_background(move || core.references()).await,
+        };
         located.map_err(|fault| fault.at(&self.0.file.url, &self.0.info.key))
     }
 }
 
 impl Core {
+    /// Chunks that have a place in the file, of an array that has chunks.
+    fn n_present(&self) -> Result<u64, Fault> {
+        match &self.storage {
+            Storage::Chunked(chunked) => {
+                let table = chunked.table(&self.dataset, self.source.as_ref())?;
+                Ok(table.len() as u64)
+            }
+            _ => Ok(0),
+        }
+    }
+
     /// Bytes of all chunks, of an array that has them.
     fn chunk_bytes(&self) -> Result<Option<u64>, Fault> {
         match &self.storage {

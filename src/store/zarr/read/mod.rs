@@ -118,7 +118,7 @@ pub(in crate::store) fn open_remote(place: &Place) -> Result<Option<Arc<dyn Stor
 pub(in crate::store) fn remote_tag(place: &Place) -> io::Result<Option<String>> {
     let mut refused = None;
     for name in DOCUMENTS {
-        match place.head(name) {
+        match place.probe(name) {
             Ok(Some(version)) => return Ok(Some(version.tag())),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused = Some(e),

@@ -51,10 +51,12 @@ pub(super) fn create(
 /// An array's values on their way.
 #[derive(Debug)]
 struct ZarrBody {
+    /// Before what the store shares, whose end may remove all values: those of this array that are
+    /// not ended have to end before.
+    state: State,
     shared: Arc<Shared>,
     key: ElementKey,
     spec: ArraySpec,
-    state: State,
 }
 
 #[derive(Debug)]

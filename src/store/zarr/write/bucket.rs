@@ -16,11 +16,14 @@ type Documents = Vec<(String, Vec<u8>)>;
 /// Objects of a store being written.
 ///
 /// An object store names nothing anew, so values go to their final keys at once: what makes them a
-/// store is the root's document, which comes last. Where a store is replaced, its root's documents
-/// go first: until the new ones are there, a reader finds no store rather than parts of two.
+/// store is the root's document, which comes last. A store that is replaced is removed before the
+/// first value of the new one is stored, its root's documents first: until the new ones are there, a
+/// reader finds no store rather than parts of two. What fails before that leaves it alone.
 #[derive(Debug)]
 pub(super) struct Bucket {
     uploads: Uploads,
+    /// Whether nothing is there that is to be replaced.
+    is_clear: Mutex<bool>,
     /// Documents of the root, in the order in which they are stored in the end.
     last: Arc<Mutex<Documents>>,
 }
@@ -46,35 +49,47 @@ impl Bucket {
         }
         let uploads = Uploads::new(place.clone());
         let (overwrite, shown) = (target.overwrite, place.clone());
-        let prepared = in_background(move || match overwrite {
-            true => clear(&place),
+        let refused = in_background(move || match overwrite {
+            true => stranger(&place),
             false => Ok(place.is_taken()?.then(|| EXISTS.to_owned())),
         });
-        let refused = prepared.await.flatten();
+        let refused = refused.await.flatten();
         match refused.map_err(|e| remote::failed(&shown, e))? {
             Some(reason) => Err(refuse(&target.path, &reason)),
             None => Ok(Self {
                 uploads,
+                is_clear: Mutex::new(!overwrite),
                 last: Arc::default(),
             }),
         }
     }
+
+    /// Removes the store that is replaced, or what is left of one whose writing was ended, where
+    /// that was not done. Others wait: what they store would be removed with it.
+    fn clear(&self) -> io::Result<()> {
+        let mut is_clear = self.is_clear.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_clear {
+            let place = self.uploads.place();
+            if let Some(reason) = stranger(place)? {
+                return Err(io::Error::other(reason));
+            }
+            place.delete_all(&DOCUMENTS)?;
+            *is_clear = true;
+        }
+        Ok(())
+    }
 }
 
-/// Removes a store, or what is left of one whose writing was ended; why not, where there is
-/// something else.
-fn clear(place: &Place) -> io::Result<Option<String>> {
+/// Why what is there is not replaced: there is no store, and something else.
+fn stranger(place: &Place) -> io::Result<Option<String>> {
     let keys = place.sizes("")?;
     let keys = || keys.iter().map(|(key, _)| key.as_str());
-    if !keys().any(|key| DOCUMENTS.contains(&key))
-        && let Some(stranger) = keys().find(|key| !is_of_store(key))
-    {
-        return Ok(Some(format!(
-            "there is no zarr store but {stranger}, which --overwrite does not remove"
-        )));
+    if keys().any(|key| DOCUMENTS.contains(&key)) {
+        return Ok(None);
     }
-    place.delete_all(&DOCUMENTS)?;
-    Ok(None)
+    Ok(keys().find(|key| !is_of_store(key)).map(|stranger| {
+        format!("there is no zarr store but {stranger}, which --overwrite does not remove")
+    }))
 }
 
 /// Whether a key is one of a document, or of a chunk in either version.
@@ -101,6 +116,7 @@ impl Values for Bucket {
                 to: Arc::clone(&self.last),
             }));
         }
+        self.clear()?;
         Ok(Box::new(self.uploads.begin(key)?))
     }
 
@@ -109,6 +125,8 @@ impl Values for Bucket {
     }
 
     fn publish(&self) -> Result<()> {
+        let cleared = self.clear();
+        cleared.map_err(|e| remote::failed(self.uploads.place(), e))?;
         let last = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
         let stored = last.into_iter().try_for_each(|(key, bytes)| {
             let mut upload = self.uploads.begin(&key)?;
@@ -118,6 +136,10 @@ impl Values for Bucket {
             self.uploads.flush()
         });
         stored.map_err(|e| remote::failed(self.uploads.place(), e))
+    }
+
+    fn cancel(&self) {
+        self.uploads.cancel();
     }
 
     fn discard(&self) {

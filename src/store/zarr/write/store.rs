@@ -12,8 +12,9 @@ use super::bucket::Bucket;
 use super::references::{self, ReferenceFile};
 use super::values::{Folder, Values};
 use crate::error::{BoxedError, Error, Result};
-use crate::model::ElementKey;
+use crate::model::{ElementKey, shown_path};
 use crate::store::encode::{OpenArrays, RawResult, in_background};
+use crate::store::remote::names_its_key;
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{
     ArrayReader, ArraySpec, ArrayWriter, Attributes, Format, StoreWriter, WriteTarget, ZarrVersion,
@@ -51,7 +52,7 @@ pub(in crate::store) fn create_references(
         .extension()
         .is_none_or(|ending| ending != "json")
     {
-        let path = target.path.display().to_string();
+        let path = shown_path(&target.path);
         let reason = "a document of references must end in .json";
         return Err(Error::option(path, reason));
     }
@@ -127,7 +128,11 @@ impl Shared {
     }
 
     fn failure(&self, key: &ElementKey, source: BoxedError) -> Error {
-        Error::store(STORE, format!("{}: {key}", self.url()), source)
+        let path = match names_its_key(source.as_ref()) {
+            true => self.url().to_owned(),
+            false => format!("{}: {key}", self.url()),
+        };
+        Error::store(STORE, path, source)
     }
 
     /// Writes the documents of all nodes, the root's last.
@@ -300,6 +305,15 @@ impl StoreWriter for ZarrWriter {
         }
         self.shared.committed.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Drop for ZarrWriter {
+    fn drop(&mut self) {
+        // Arrays may still be at work, for nobody.
+        if !self.shared.committed.load(Ordering::Acquire) {
+            self.shared.values.cancel();
+        }
     }
 }
 

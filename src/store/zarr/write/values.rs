@@ -34,6 +34,9 @@ pub(super) trait Values: fmt::Debug + Send + Sync {
     /// Gives the values their place.
     fn publish(&self) -> Result<()>;
 
+    /// Says that the values will be [discarded](Self::discard), to whoever still writes some.
+    fn cancel(&self) {}
+
     /// Removes the values.
     fn discard(&self);
 
