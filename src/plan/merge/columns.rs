@@ -321,7 +321,9 @@ fn values(name: &str, kinds: &[Option<Kind>], missing: bool) -> Result<Target> {
         encoding: Some(encoding.to_owned()),
         ..FieldMeta::default()
     };
-    let field = Field::new(name, number.clone(), nullable || categories || missing);
+    // A float column that all objects have may hold NaN, which is read as a null.
+    let may_miss = nullable || categories || missing || number.is_floating();
+    let field = Field::new(name, number.clone(), may_miss);
     let cast = |kind: &Option<Kind>| {
         Some(match kind.as_ref()? {
             Kind::Number { data_type, .. } if *data_type == number => ColumnCast::Keep,

@@ -64,6 +64,17 @@ fn numbers_are_promoted_and_whole_ones_become_floats_where_some_are_missing() {
 }
 
 #[test]
+fn real_numbers_may_be_missing_where_all_objects_have_them() {
+    let of = |data_type: DataType| {
+        let frames = [vec![field(data_type.clone())], vec![field(data_type)]];
+        let merged = stack(&frames, Join::Inner, "obs", &|at| at.to_string()).unwrap();
+        merged.columns[0].field.is_nullable()
+    };
+    assert!(of(DataType::Float32) && of(DataType::Float64));
+    assert!(!of(DataType::Int64) && !of(DataType::Utf8));
+}
+
+#[test]
 fn what_has_no_type_in_common_is_text() {
     let fields = [Some(field(DataType::Float64)), Some(field(DataType::Utf8))];
     assert_eq!(
