@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+import warnings
 
 import anndata
 import numpy as np
@@ -27,6 +28,17 @@ def sort_indices(a):
     return a
 
 
+def widen(path, seed):
+    """Gives an object what gen_adata never makes: NaN in obs, arrays without columns."""
+    a = objects.read(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a.obs["some"] = np.where(np.arange(a.n_obs) % 3 == seed % 3, np.nan, 1.5)
+        a.obsm["none"] = np.zeros((a.n_obs, 0), dtype="float32")
+        a.varm["none"] = np.zeros((a.n_vars, 0))
+        a.write_zarr(path) if path.suffix == ".zarr" else a.write_h5ad(path)
+
+
 def check(annfusion, seed, folder):
     source, out = folder / f"{seed}.h5ad", folder / f"{seed}_out.{'zarr' if seed % 5 == 4 else 'h5ad'}"
     name = generate(seed, source)
@@ -35,6 +47,8 @@ def check(annfusion, seed, folder):
         given = folder / f"{seed}.zarr"
         write_zarr(seed, source, given)
         name += " from .zarr"
+    if seed % 3 == 1:
+        widen(given, seed)
     whole = objects.read(given)
     way = WAYS[seed % len(WAYS)]
     annfusion("shuffle", given, "-o", out, "--seed", seed, "--shuffle-way", way, "-j", 1 + seed % 2)
@@ -43,6 +57,18 @@ def check(annfusion, seed, folder):
     assert list(actual.obs_names) == list(names), f"{name}: {way}"
     expected = whole[names].copy()
     check_equal(f"{name} {way}{'.zarr' if out.suffix == '.zarr' else ''}", sort_indices(actual), sort_indices(expected), sliced=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_objects_without_genes_are_shuffled(annfusion, tmp_path, way):
+    source, out = tmp_path / "in.h5ad", tmp_path / "out.h5ad"
+    a = anndata.AnnData(np.zeros((20, 0), dtype="float32"))
+    a.obsm["deep"] = np.zeros((20, 2, 0))
+    a.write_h5ad(source)
+    annfusion("shuffle", source, "-o", out, "--seed", 2, "--shuffle-way", way)
+    actual = objects.read(out)
+    assert actual.shape == (20, 0) and actual.X.shape == (20, 0) and actual.obsm["deep"].shape == (20, 2, 0)
+    assert list(actual.obs_names) == list(a.obs_names[order(2, 20)])
 
 
 @pytest.mark.parametrize("start", range(0, 60, 20))

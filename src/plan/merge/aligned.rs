@@ -8,7 +8,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, interleave, take};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use async_trait::async_trait;
 
@@ -16,6 +16,7 @@ use super::equality::{comparable, equal};
 use super::promote::result_type;
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
+use crate::kernel::RowPlace;
 use crate::kernel::numbers::promote;
 use crate::kernel::reindex::{ColumnMap, list};
 use crate::model::{
@@ -428,7 +429,7 @@ fn gather(
             let none = (indices.slice(0, 0), data.slice(0, 0));
             let none = list(OffsetBuffer::new_zeroed(1), none.0, none.1)?;
             let rows = list(rows.offsets().clone(), indices, data)?;
-            Ok(interleave(&[&rows, &none], &or_none(places))?)
+            crate::kernel::gather(&[Arc::new(rows), Arc::new(none)], &or_none(places))
         }
         (Some(MatrixKind::Dense), DataType::FixedSizeList(item, _)) => {
             let rows = values.as_fixed_size_list();
@@ -446,7 +447,7 @@ fn gather(
                     list_of(promote(&nan, data)?, 1)?
                 }
             };
-            Ok(interleave(&[&rows, &none], &or_none(places))?)
+            crate::kernel::gather(&[Arc::new(rows), Arc::new(none)], &or_none(places))
         }
         (_, to) => {
             let places = places.iter().map(|at| at.map(|at| at as u64));
@@ -460,7 +461,7 @@ fn gather(
 }
 
 /// Where each row comes from: its place among the object's, or the one row of nothing.
-fn or_none(places: &[Option<usize>]) -> Vec<(usize, usize)> {
+fn or_none(places: &[Option<usize>]) -> Vec<RowPlace> {
     places
         .iter()
         .map(|at| at.map_or((1, 0), |at| (0, at)))
