@@ -82,7 +82,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         }],
         warnings,
         details: details(&outline),
-        memory_bytes: prepare::memory(1),
+        memory_bytes: memory(&outline),
         seconds: 0.0,
     };
     Ok(Prepared::of_plan(
@@ -117,12 +117,19 @@ async fn entries(outline: &MergeOutline) -> Result<BTreeMap<String, u64>> {
     Ok(known)
 }
 
-/// What the objects take on disk; compression is not foreseen.
+/// What the objects take on disk, or what their matrices grow to; compression is not foreseen.
 fn bytes(outline: &MergeOutline) -> u64 {
     let objects = outline.objects().iter();
     objects
         .map(|object| object.store().bytes().unwrap_or(0))
         .fold(0, u64::saturating_add)
+        .max(outline.matrix_bytes())
+}
+
+/// Memory of the merge: batches hold a row at least, however wide it is.
+fn memory(outline: &MergeOutline) -> u64 {
+    let beyond = outline.widest_row().saturating_sub(LONE_BATCH_BYTES as u64);
+    prepare::memory(1).saturating_add(beyond.saturating_mul(3))
 }
 
 /// The merge in words: genes kept and lost per object, columns and their types.

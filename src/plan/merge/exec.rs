@@ -182,6 +182,13 @@ impl MergeExec {
         outline(&self.outline, &self.spec).await
     }
 
+    /// Bytes of matrices in a row, which an object may not have; 0 where the merge was not thought
+    /// through here.
+    pub fn matrix_row_bytes(&self) -> u64 {
+        let outline = self.outline.get();
+        outline.map_or(0, |outline| outline.row_bytes(&self.output.columns))
+    }
+
     /// The same merge with the two hidden columns.
     pub(crate) async fn with_provenance(&self) -> crate::Result<Self> {
         let outline = self.outline().await?;
@@ -335,15 +342,7 @@ impl ExecutionPlan for MergeExec {
             async move {
                 let outline = outline(&cell, &spec).await?;
                 lane.check(&outline)?;
-                let adapted = rows.map(move |batch| {
-                    let batch = batch?;
-                    let timer = metrics.elapsed_compute().timer();
-                    let adapted = lane.adapt(&outline, &batch)?;
-                    timer.done();
-                    metrics.output_rows().add(adapted.num_rows());
-                    Ok(adapted)
-                });
-                Ok::<_, DataFusionError>(adapted)
+                Ok::<_, DataFusionError>(lane.below(outline, rows, metrics))
             }
         });
         let stream = stream.try_flatten();

@@ -10,14 +10,16 @@ use arrow::array::{
 };
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 
 use super::adapt::{Source, adapt};
 use super::exec::MergeOutput;
 use super::outline::{MergeOutline, Rows};
 use crate::error::Error;
-use crate::model::RowSelection;
+use crate::kernel::pieces;
+use crate::model::{RowSelection, value_bytes};
 use crate::store::ReadMetrics;
 
 /// The way of one object's rows.
@@ -59,11 +61,57 @@ impl Lane {
         }
     }
 
-    pub(super) fn adapt(
-        &self,
-        outline: &MergeOutline,
-        batch: &RecordBatch,
-    ) -> crate::Result<RecordBatch> {
+    /// Rows of the object's scan as rows of the merge, as they come.
+    ///
+    /// A batch is cut by what its rows grow to: a scan cuts by what they take in the object, where
+    /// they may have no matrix at all.
+    pub(super) fn below(
+        self,
+        outline: Arc<MergeOutline>,
+        rows: SendableRecordBatchStream,
+        metrics: Arc<BaselineMetrics>,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let most = self.most_rows(&outline);
+        let pieces = rows.flat_map(move |batch| match batch {
+            Ok(batch) => {
+                let pieces = pieces::cut(batch, most).map(|piece| Ok(piece?));
+                stream::iter(pieces).left_stream()
+            }
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        });
+        pieces.map(move |batch| {
+            let batch = batch?;
+            let timer = metrics.elapsed_compute().timer();
+            let adapted = self.adapt(&outline, &batch)?;
+            timer.done();
+            metrics.output_rows().add(adapted.num_rows());
+            Ok(adapted)
+        })
+    }
+
+    /// Rows that may be adapted at a time.
+    fn most_rows(&self, outline: &MergeOutline) -> usize {
+        let Rows::Below(below) = outline.rows() else {
+            return usize::MAX;
+        };
+        let columns = self.output.columns.iter();
+        let targets = columns.filter_map(|at| below.targets.get(*at));
+        let grown = targets.filter_map(|target| match target.sources.get(self.at)? {
+            Source::Missing | Source::Frame { name: None, .. } => {
+                Some(value_bytes(target.field.data_type()))
+            }
+            source => source.matrix()?.widened_bytes(self.at),
+        });
+        match grown.fold(0, u64::saturating_add) {
+            0 => usize::MAX,
+            bytes => {
+                let rows = self.output.batch_bytes as u64 / bytes;
+                usize::try_from(rows).unwrap_or(usize::MAX).max(1)
+            }
+        }
+    }
+
+    fn adapt(&self, outline: &MergeOutline, batch: &RecordBatch) -> crate::Result<RecordBatch> {
         let Rows::Below(below) = outline.rows() else {
             return Err(Error::IncompatibleSchemas(
                 "objects beside each other have no scans".to_owned(),
@@ -127,7 +175,7 @@ impl Lane {
             .step_by(step)
             .map(move |start| start..n_obs.min(start + step as u64));
         let lane = Arc::new(self);
-        futures::stream::iter(blocks).then(move |rows| {
+        stream::iter(blocks).then(move |rows| {
             let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
             let metrics = Arc::clone(&metrics);
             async move {

@@ -198,13 +198,55 @@ impl MergeOutline {
             .iter()
             .find(|target| target.field.name() == column);
         target.is_some_and(|target| {
-            target.sources.iter().all(|source| match source {
-                Source::Matrix { matrix, .. } | Source::MissingMatrix { matrix } => {
-                    matrix.keeps_entries
-                }
-                _ => false,
-            })
+            let mut matrices = target.sources.iter().map(Source::matrix);
+            matrices.all(|matrix| matrix.is_some_and(|matrix| matrix.keeps_entries))
         })
+    }
+
+    /// Bytes of matrices in a row of the widest kind, of some columns.
+    pub(super) fn row_bytes(&self, columns: &[usize]) -> u64 {
+        let of_object = |at| self.row_bytes_of(columns.iter().copied(), at);
+        let all = (0..self.objects.len()).map(of_object);
+        all.max().unwrap_or(0)
+    }
+
+    /// Bytes of matrices in the widest row of all columns.
+    pub fn widest_row(&self) -> u64 {
+        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
+        self.row_bytes(&columns)
+    }
+
+    /// Bytes of all rows of all matrices, by estimate.
+    pub fn matrix_bytes(&self) -> u64 {
+        let row = |at| self.row_bytes_of(0..self.schema.fields().len(), at);
+        match &self.rows {
+            Rows::Below(_) => {
+                let objects = self.objects.iter().enumerate();
+                let bytes = objects.map(|(at, object)| row(at).saturating_mul(object.n_obs()));
+                bytes.fold(0, u64::saturating_add)
+            }
+            Rows::Beside(_) => row(0).saturating_mul(self.n_obs()),
+        }
+    }
+
+    /// Bytes of matrices in a row that comes from an object.
+    fn row_bytes_of(&self, mut columns: impl Iterator<Item = usize>, object: usize) -> u64 {
+        let bytes = |column: usize| match &self.rows {
+            Rows::Below(below) => {
+                let source = below.targets.get(column)?.sources.get(object)?;
+                Some(source.matrix()?.row_bytes(object))
+            }
+            Rows::Beside(beside) => {
+                // Positions come before the columns that are read.
+                let column = beside.columns.get(column.checked_sub(1)?)?;
+                column.as_matrix().map(|_| column.row_bytes())
+            }
+        };
+        columns
+            .try_fold(0u64, |sum, column| {
+                sum.checked_add(bytes(column).unwrap_or(0))
+            })
+            .unwrap_or(u64::MAX)
     }
 
     /// What the options drop of rows, and columns whose types have nothing in common; a sentence
