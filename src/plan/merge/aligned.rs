@@ -20,12 +20,13 @@ use crate::kernel::RowPlace;
 use crate::kernel::numbers::promote;
 use crate::kernel::reindex::{ColumnMap, list};
 use crate::model::{
-    DType, ElementKey, FieldMeta, MatrixKind, MergeStrategy, RowSelection, VarAxis,
+    DType, ElementKey, FieldMeta, MatrixKind, MergeStrategy, RowSelection, VarAxis, value_bytes,
 };
 use crate::store::ReadMetrics;
 
-/// Rows that are compared at a time.
-const BLOCK: u64 = 1 << 14;
+/// Rows that are compared at a time, at most, and their bytes by estimate.
+const BLOCK_ROWS: u64 = 1 << 14;
+const BLOCK_BYTES: u64 = 4 << 20;
 
 /// An object's element as rows of the merged axis. Where the object has no row stands nothing: a
 /// missing value, a NaN, no entries; whole numbers and text become what can be missing, as pandas and
@@ -206,10 +207,12 @@ impl Aligned {
         }
         let metrics = ReadMetrics::default();
         let len = self.len();
+        let row_bytes = self.row_bytes().max(other.row_bytes()).max(1);
+        let step = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS);
         let mut start = 0;
         // Sets of categories are compared, too, where there is no row.
         loop {
-            let rows = RowSelection::range(start..len.min(start + BLOCK));
+            let rows = RowSelection::range(start..len.min(start + step));
             let (a, b) = (
                 self.read(&rows, &metrics).await?,
                 other.read(&rows, &metrics).await?,
@@ -217,7 +220,7 @@ impl Aligned {
             if !equal(&self.field, &a, &other.field, &b)? {
                 return Ok(false);
             }
-            start += BLOCK;
+            start += step;
             if start >= len {
                 return Ok(true);
             }
@@ -271,7 +274,11 @@ impl ColumnReader for Aligned {
     }
 
     fn row_bytes(&self) -> u64 {
-        self.reader.row_bytes()
+        // Dense rows may be wider, and of a wider type, than they are in the object.
+        match MatrixKind::of(self.field.data_type()) {
+            Some(MatrixKind::Dense) => value_bytes(self.field.data_type()),
+            _ => self.reader.row_bytes(),
+        }
     }
 }
 
