@@ -136,7 +136,8 @@ impl ShuffleRequest {
         let objects = self.objects.iter().map(|object| {
             let first = base;
             base += object.n_rows;
-            (object.location.to_string(), first)
+            // What `__object` holds, so with what is not shown of a URL.
+            (object.location.text(), first)
         });
         objects.collect()
     }
