@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
@@ -19,7 +19,7 @@ use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Error;
 use crate::kernel::OrderCut;
-use crate::model::{FieldMeta, RowSelection};
+use crate::model::{CategoryRegistry, FieldMeta, RowSelection};
 use crate::table::{AnnDataTable, NumberedTable, RowWeight, even_partitions};
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
@@ -44,8 +44,9 @@ impl ShuffleTable {
     /// A table over the inputs' rows, which are numbered in the order of the inputs.
     ///
     /// # Errors
-    /// [`Error::IncompatibleSchemas`] for several inputs that are not tables of objects with the same
-    /// columns over the same genes.
+    /// [`Error::IncompatibleSchemas`] for several inputs with other columns, orders of categories or
+    /// genes; [`Error::InvalidOption`] for several that are not tables of objects, and for an object
+    /// that is there twice.
     pub fn try_new(inputs: Vec<Arc<dyn TableProvider>>, shuffle: Shuffle) -> crate::Result<Self> {
         let [first, rest @ ..] = inputs.as_slice() else {
             return Err(Error::option("shuffle", "there is nothing to shuffle"));
@@ -54,12 +55,20 @@ impl ShuffleTable {
         for other in rest {
             check_same(&schema, &other.schema())?;
         }
-        let tables = inputs.iter().all(|input| shuffled(input).is_some());
-        if !rest.is_empty() && !tables {
+        let tables: Vec<&AnnDataTable> = inputs.iter().filter_map(shuffled).collect();
+        if !rest.is_empty() && tables.len() < inputs.len() {
             return Err(Error::option(
                 "shuffle",
                 "several inputs must be tables with a row per cell or gene",
             ));
+        }
+        // Rows are numbered by their object, so those of a second one would be those of the first.
+        let locations: Vec<_> = tables.iter().map(|t| &t.description().location).collect();
+        for (at, location) in locations.iter().enumerate() {
+            if locations[..at].contains(location) {
+                let reason = format!("{location} is given twice");
+                return Err(Error::option("shuffle", reason));
+            }
         }
         Ok(Self {
             schema,
@@ -245,8 +254,36 @@ fn check_same(first: &Schema, other: &Schema) -> crate::Result<()> {
         if FieldMeta::of(a).axis != FieldMeta::of(b).axis {
             return differ(format!("the genes of '{}' are not the same", a.name()));
         }
+        if let Some(name) = ordered_otherwise(a, b) {
+            return differ(format!(
+                "the categories of '{name}' are ordered, and not the same in all inputs"
+            ));
+        }
     }
     Ok(())
+}
+
+/// The column, or the member of a data frame, whose order of categories one set of them cannot hold.
+fn ordered_otherwise(a: &Field, b: &Field) -> Option<String> {
+    match (a.data_type(), b.data_type()) {
+        (DataType::Dictionary(_, _), DataType::Dictionary(_, _)) => {
+            let (ours, theirs) = (FieldMeta::of(a), FieldMeta::of(b));
+            let ordered = [&ours, &theirs].map(|meta| meta.ordered.unwrap_or(false));
+            let set = |id: Option<String>| CategoryRegistry::global().get(&id?);
+            let same = || match (set(ours.categories), set(theirs.categories)) {
+                (Some(ours), Some(theirs)) => ours.as_ref() == theirs.as_ref(),
+                _ => false,
+            };
+            let differ = ordered[0] != ordered[1] || (ordered[0] && !same());
+            differ.then(|| a.name().clone())
+        }
+        (DataType::Struct(ours), DataType::Struct(theirs)) => {
+            let mut members = ours.iter().zip(theirs);
+            let name = members.find_map(|(a, b)| ordered_otherwise(a, b))?;
+            Some(format!("{}/{name}", a.name()))
+        }
+        _ => None,
+    }
 }
 
 #[async_trait]
