@@ -157,7 +157,9 @@ fn cuts(ranks: &Ranks, starts: impl Iterator<Item = u64>) -> Vec<OrderCut> {
         key: u64::MAX,
         row: u64::MAX,
     };
-    starts.map(|rank| ranks.cut(rank).unwrap_or(end)).collect()
+    let starts: Vec<u64> = starts.collect();
+    let cuts = ranks.cuts(&starts).into_iter();
+    cuts.map(|cut| cut.unwrap_or(end)).collect()
 }
 
 /// The ranks at which windows after the first begin: of as many whole partitions as fit, or of parts
