@@ -82,6 +82,10 @@ impl ShuffleRequest {
             partitions: Vec::new(),
             windows: Vec::new(),
             window_bytes: choice.window_bytes,
+            // Columns take no more than all rows do.
+            held_bytes: choice
+                .held_bytes
+                .min(n_rows.saturating_mul(self.weight.bytes)),
             objects: self.bases(),
         };
         let input = match spec.way {
@@ -196,6 +200,27 @@ fn window_starts(partitions: &[Range<u64>], per_window: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_urls_are_numbered_by_all_of_their_location() {
+        let location = Location::parse("https://me:secret@host/a.h5ad?signature=1#mod/rna");
+        let request = ShuffleRequest {
+            shuffle: Shuffle::new(1),
+            objects: vec![ShuffledObject {
+                location: location.clone(),
+                n_rows: 5,
+                rows: RowSelection::all(5),
+            }],
+            weight: RowWeight::default(),
+            partitions: Vec::new(),
+            memory: ShuffleMemory {
+                bytes: 1 << 20,
+                at_a_time: 1,
+                beside: 0,
+            },
+        };
+        assert_eq!(request.bases(), [(location.text(), 0)]);
+    }
 
     #[test]
     fn windows_hold_whole_partitions_or_parts_of_one() {

@@ -183,6 +183,7 @@ impl ShuffleTable {
                 _ => Vec::new(),
             },
             window_bytes: bytes / 2,
+            held_bytes: 0,
             objects: Vec::new(),
         };
         Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
