@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, Schema};
 
+use super::convert::check_dropped;
 use super::options::RunOptions;
 use super::outputs;
 use super::prepare::{self, LONE_BATCH_BYTES, Prepared};
@@ -49,6 +50,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         .collect();
     outputs::check(&[options.output.as_path()], &inputs, &options.run).await?;
     let outline = MergeOutline::of(Arc::new(options.spec.clone())).await?;
+    check_dropped(outline.objects(), &options.spec.drop).await?;
     let mut warnings = outline.warnings().to_vec();
     warnings.extend(outline.rest_warnings().await?);
     let output = OutputSpec {

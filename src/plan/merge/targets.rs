@@ -142,15 +142,9 @@ impl<'a> Targets<'a> {
         };
         let frames: Vec<Vec<FieldRef>> = self.sides.iter().map(|side| fields(side.frame)).collect();
         let element = self.axis.frame;
-        let frame = stack(&frames, self.spec.join, element, &|at| self.label(at))?;
+        let frame = stack(&frames, self.spec, element, &|at| self.label(at))?;
         self.say(element, &frame);
         for column in frame.columns {
-            if self
-                .spec
-                .is_dropped(&format!("{element}/{}", column.field.name()))
-            {
-                continue;
-            }
             let parts = column.parts.into_iter().zip(rows);
             let sources = parts.map(|(part, rows)| {
                 // Positions and names stand before the columns.
@@ -411,7 +405,7 @@ impl<'a> Targets<'a> {
                 columns.unwrap_or_default()
             })
             .collect();
-        let frame = stack(&frames, self.spec.join, element, &|at| self.label(at))?;
+        let frame = stack(&frames, self.spec, element, &|at| self.label(at))?;
         self.say(element, &frame);
         let index = Arc::new(self.names_field());
         let columns = frame.columns.iter().map(|column| Arc::clone(&column.field));
