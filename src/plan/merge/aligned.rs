@@ -14,7 +14,9 @@ use async_trait::async_trait;
 
 use super::equality::{comparable, equal};
 use super::promote::result_type;
-use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
+use crate::element::{
+    AnnData, ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets,
+};
 use crate::error::{Error, Result};
 use crate::kernel::RowPlace;
 use crate::kernel::numbers::promote;
@@ -49,6 +51,30 @@ pub(super) struct Candidate {
     pub(super) place: Placed,
     /// Whether its columns are on the axis too.
     pub(super) square: bool,
+}
+
+/// The objects' elements of each name, in order of appearance.
+pub(super) fn candidates<'a>(
+    objects: &'a [Arc<AnnData>],
+    places: &[Placed],
+    square: bool,
+    elements: impl Fn(&'a AnnData) -> Vec<(String, Arc<dyn ColumnReader>)>,
+) -> Vec<(String, Vec<Candidate>)> {
+    let mut found: Vec<(String, Vec<Candidate>)> = Vec::new();
+    for (object, place) in objects.iter().zip(places) {
+        for (name, reader) in elements(object) {
+            let candidate = Candidate {
+                reader,
+                place: place.clone(),
+                square,
+            };
+            match found.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, candidates)) => candidates.push(candidate),
+                None => found.push((name, vec![candidate])),
+            }
+        }
+    }
+    found
 }
 
 /// Where an object's axis stands on the merged one, both ways.

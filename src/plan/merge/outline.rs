@@ -10,7 +10,7 @@ use twox_hash::XxHash3_128;
 use super::adapt::{POSITION, Source, Target};
 use super::axis::JoinedAxis;
 use super::beside::{self, Beside};
-use super::genes::names;
+use super::genes::{names, raw_align_on};
 use super::rest;
 use super::spec::{MergeAxis, MergeSpec};
 use super::targets::{AxisNames, Side, Targets};
@@ -413,13 +413,7 @@ async fn raw_names(
         }
         return Ok(None);
     }
-    let has = |column: &str| {
-        raws.iter().all(|raw| {
-            let mut columns = raw.var().columns().iter();
-            columns.any(|c| crate::element::stored_name(c.field()) == column)
-        })
-    };
-    let align_on = spec.align_on.as_deref().filter(|column| has(column));
+    let align_on = raw_align_on(spec, objects);
     if let (Some(column), None) = (&spec.align_on, align_on) {
         warnings.push(format!(
             "raw/var: aligned on its index, because not all have a column '{column}'"
