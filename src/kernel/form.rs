@@ -104,7 +104,7 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
 }
 
 /// Which values are not zero.
-fn is_stored(values: &ArrayRef) -> Result<BooleanBuffer> {
+pub(super) fn is_stored(values: &ArrayRef) -> Result<BooleanBuffer> {
     macro_rules! of_type {
         ($t:ty) => {
             nonzero(values.as_primitive::<$t>())

@@ -42,5 +42,5 @@ pub use provider::AnnDataTable;
 pub(crate) use provider::is_plain;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;
-pub(crate) use source::{even_partitions, scan_config};
+pub(crate) use source::{LEAST_PARTITION, even_partitions, scan_config};
 pub use weigh::RowWeight;

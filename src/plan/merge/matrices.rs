@@ -14,7 +14,7 @@ use super::promote::result_type;
 use super::spec::{FillValue, Join};
 use crate::element::MatrixShape;
 use crate::error::{Error, Result};
-use crate::kernel::numbers::to_sparse;
+use crate::kernel::form::sparsify;
 use crate::kernel::reindex::{ColumnMap, list};
 use crate::model::{FieldMeta, MatrixKind, matrix_type, value_bytes};
 
@@ -298,7 +298,7 @@ impl MergedMatrix {
                 self.fill.as_ref(),
             )?)),
             (MatrixKind::Sparse, _, Some(rows)) => {
-                let rows = to_sparse(rows)?;
+                let rows = sparsify(rows)?;
                 Ok(Arc::new(map.sparse(
                     &rows,
                     &self.item,

@@ -12,10 +12,7 @@ use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Result;
 use crate::kernel::{OrderCut, Ranks};
 use crate::model::{Location, RowOrder, RowSelection};
-use crate::table::{OrderedRows, RowWeight, even_partitions};
-
-/// Fewer rows than this are not worth a partition of a scan.
-const LEAST_PARTITION: u64 = 4096;
+use crate::table::{LEAST_PARTITION, OrderedRows, RowWeight, even_partitions};
 
 /// An object whose rows are shuffled.
 #[derive(Debug, Clone)]

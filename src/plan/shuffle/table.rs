@@ -20,12 +20,10 @@ use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Error;
 use crate::kernel::OrderCut;
 use crate::model::{CategoryRegistry, FieldMeta, RowSelection};
-use crate::table::{AnnDataTable, NumberedTable, RowWeight, even_partitions};
+use crate::table::{AnnDataTable, LEAST_PARTITION, NumberedTable, RowWeight, even_partitions};
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
 pub const DEFAULT_SHUFFLE_BYTES: u64 = 384 << 20;
-/// Fewer rows than this are not worth a partition.
-const LEAST_PARTITION: u64 = 4096;
 /// Windows of rows whose number is not known.
 const WINDOWS: u64 = 32;
 
