@@ -9,6 +9,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -35,6 +36,7 @@ pub struct MatrixFormExec {
     /// Rows of a batch of the output at most.
     rows: usize,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl MatrixFormExec {
@@ -80,6 +82,7 @@ impl MatrixFormExec {
                 bytes => (4 * DEFAULT_BATCH_BYTES / bytes).max(1),
             },
             properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
@@ -190,8 +193,18 @@ impl ExecutionPlan for MatrixFormExec {
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         });
-        let formed = parts.map(move |batch| convert(&batch?, &schema, &forms));
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let formed = parts.map(move |batch| {
+            let batch = batch?;
+            let _timer = metrics.elapsed_compute().timer();
+            metrics.output_rows().add(batch.num_rows());
+            convert(&batch, &schema, &forms)
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(out, formed)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }
 

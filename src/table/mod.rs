@@ -40,6 +40,7 @@ pub(crate) use numbered::NumberedTable;
 pub(crate) use provenance::add_provenance;
 pub use provider::AnnDataTable;
 pub(crate) use provider::is_plain;
+pub(crate) use scan::ScanMetrics;
 pub use schema::AnnDataSchema;
 pub use source::AnnDataSource;
 pub(crate) use source::{LEAST_PARTITION, even_partitions, scan_config};

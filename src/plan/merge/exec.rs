@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -12,8 +14,8 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-    PlanProperties,
+    ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties, StatisticsArgs,
 };
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,7 @@ use super::adapt::{POSITION, Source};
 use super::lane::Lane;
 use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
-use crate::table::{DEFAULT_BATCH_BYTES, scan_cells_where};
+use crate::table::{DEFAULT_BATCH_BYTES, ScanMetrics, scan_cells_where};
 
 /// Cells of several objects, one after another, as the cells of the merged object.
 ///
@@ -318,10 +320,11 @@ impl ExecutionPlan for MergeExec {
         let schema = Arc::clone(&self.schema);
         if self.inputs.is_empty() {
             let lane = Lane::new(0, &self.output, &self.schema)?;
+            let reads = Arc::new(ScanMetrics::new(&self.metrics, partition));
             let stream = futures::stream::once(async move {
                 let outline = outline(&cell, &spec).await?;
                 lane.check(&outline)?;
-                Ok::<_, DataFusionError>(lane.beside(outline, metrics))
+                Ok::<_, DataFusionError>(lane.beside(outline, metrics, reads))
             });
             let stream = stream.try_flatten();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)));
@@ -347,6 +350,51 @@ impl ExecutionPlan for MergeExec {
         });
         let stream = stream.try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+    }
+
+    /// Of all rows, or of the object whose partition it is.
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        let Some(partition) = partition else {
+            return vec![ChildStats::At(None); self.inputs.len()];
+        };
+        let mut first = 0;
+        let requests = self.inputs.iter().map(|input| {
+            let own = partition.checked_sub(first);
+            let n = input.output_partitioning().partition_count();
+            first += n;
+            match own.filter(|own| *own < n) {
+                _ if self.output.in_one => ChildStats::At(None),
+                Some(own) => ChildStats::At(Some(own)),
+                None => ChildStats::Skip,
+            }
+        });
+        requests.collect()
+    }
+
+    /// A merge has as many rows as its objects' scans, exactly so where none has a predicate.
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let asked = self.child_stats_requests(args.partition());
+        let rows = inputs.iter().zip(asked);
+        let rows = rows.filter(|(_, asked)| !matches!(asked, ChildStats::Skip));
+        let rows = rows.map(|(of, _)| of.num_rows);
+        let num_rows = match (inputs.is_empty(), self.outline.get()) {
+            (false, _) => rows
+                .reduce(|sum, rows| sum.add(&rows))
+                .unwrap_or(Precision::Absent),
+            // Objects beside each other take no predicate.
+            (true, Some(outline)) => {
+                usize::try_from(outline.n_obs()).map_or(Precision::Absent, Precision::Exact)
+            }
+            (true, None) => Precision::Absent,
+        };
+        Ok(Arc::new(Statistics {
+            num_rows,
+            ..Statistics::new_unknown(&self.schema)
+        }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

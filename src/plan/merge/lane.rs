@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::kernel::pieces;
 use crate::model::{RowSelection, value_bytes};
 use crate::store::ReadMetrics;
+use crate::table::ScanMetrics;
 
 /// The way of one object's rows.
 #[derive(Debug, Clone)]
@@ -168,6 +169,7 @@ impl Lane {
         self,
         outline: Arc<MergeOutline>,
         metrics: Arc<BaselineMetrics>,
+        reads: Arc<ScanMetrics>,
     ) -> impl Stream<Item = Result<RecordBatch>> + Send {
         let step = self.block_rows(&outline);
         let n_obs = outline.n_obs();
@@ -177,9 +179,10 @@ impl Lane {
         let lane = Arc::new(self);
         stream::iter(blocks).then(move |rows| {
             let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
-            let metrics = Arc::clone(&metrics);
+            let (metrics, reads) = (Arc::clone(&metrics), Arc::clone(&reads));
             async move {
-                let batch = lane.block(&outline, rows).await?;
+                let batch = lane.block(&outline, rows, &reads.reads).await?;
+                reads.report();
                 metrics.output_rows().add(batch.num_rows());
                 Ok(batch)
             }
@@ -207,7 +210,12 @@ impl Lane {
             .clamp(1, 1 << 14)
     }
 
-    async fn block(&self, outline: &MergeOutline, rows: Range<u64>) -> crate::Result<RecordBatch> {
+    async fn block(
+        &self,
+        outline: &MergeOutline,
+        rows: Range<u64>,
+        metrics: &ReadMetrics,
+    ) -> crate::Result<RecordBatch> {
         let selection = RowSelection::range(rows.clone());
         let positions = rows.map(|row| i64::try_from(row).unwrap_or(i64::MAX));
         let positions: ArrayRef = Arc::new(Int64Array::from_iter_values(positions));
@@ -218,7 +226,7 @@ impl Lane {
                 Rows::Below(_) => None,
             };
             columns.push(match column {
-                Some(column) => column.read(&selection, &ReadMetrics::default()).await?,
+                Some(column) => column.read(&selection, metrics).await?,
                 None => Arc::clone(&positions),
             });
         }
