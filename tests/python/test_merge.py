@@ -378,6 +378,35 @@ def test_genes_are_matched_by_a_column(annfusion, tmp_path):
     assert merged.X.toarray().tolist() == [[0, 1, 0], [2, 3, 0], [0, 0, 1], [0, 2, 3]]
 
 
+def test_names_that_a_column_takes_the_place_of_are_kept(annfusion, tmp_path):
+    x = np.arange(4, dtype="float32").reshape(2, 2)
+    a = write(tmp_path, "a", sp.csr_matrix(x), ["g", "h"], obs={"cell": ["C1", "C2"]})
+    b = write(tmp_path, "b", sp.csr_matrix(x), ["i", "k"], obs={"cell": ["C2", "C3"]})
+    annfusion("merge", tmp_path / "m.h5ad", a, b, "--axis", "var", "--align-on", "cell")
+    merged = objects.read(tmp_path / "m.h5ad")
+    assert list(merged.obs_names) == ["C1", "C2", "C3"] and merged.obs.index.name == "cell"
+    assert list(merged.obs["obs_names"].astype(object)[:2]) == ["a0", "a1"]
+    for path in (a, b):
+        o = objects.read(path)
+        o.var["id"] = [f"id_{name}" for name in o.var_names]
+        o.raw = o.copy()
+        o.write_h5ad(path)
+    done = annfusion("merge", tmp_path / "r.h5ad", a, b, "--align-on", "id")
+    assert objects.read(tmp_path / "r.h5ad").raw.var.index.name == "id"
+    assert "raw/var/var_names: dropped" in done.stderr and "raw/var/id" not in done.stderr
+
+
+def test_what_is_dropped_stands_in_no_way(annfusion, tmp_path):
+    x = np.ones((2, 2), dtype="float32")
+    a = write(tmp_path, "a", x, ["g", "h"], obs={"c": [True, False], "n": [1, 2]})
+    b = write(tmp_path, "b", x, ["g", "h"], obs={"c": ["p", "q"]})
+    done = annfusion("merge", tmp_path / "m.h5ad", a, b, "--drop", "obs/c", "--drop", "obs/n")
+    assert "obs/c" not in done.stderr and "obs/n" not in done.stderr
+    assert list(objects.read(tmp_path / "m.h5ad").obs.columns) == []
+    done = annfusion("merge", tmp_path / "n.h5ad", a, b, "--drop", "obs/k", check=False)
+    assert done.returncode != 0 and "obs/k is no element of any input" in done.stderr
+
+
 def test_a_dry_run_says_what_becomes_of_genes_and_columns(annfusion, tmp_path):
     x = np.ones((2, 2), dtype="float32")
     a = write(tmp_path, "a", sp.csr_matrix(x), ["g", "h"], obs={"n": [1, 2], "c": [True, False]})

@@ -9,6 +9,7 @@ import warnings
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -213,6 +214,19 @@ def test_other_genes_are_refused_and_merge_is_named(annfusion, synth, tmp_path):
     done = annfusion("shuffle", synth, tmp_path / "other.h5ad", "-o", tmp_path / "out.h5ad", check=False)
     assert done.returncode == 1 and "merge" in done.stderr
     assert os.listdir(tmp_path) == ["other.h5ad"]
+
+
+def test_other_orders_of_categories_are_refused(annfusion, tmp_path):
+    for name, categories in (("a", ["low", "high"]), ("b", ["high", "low"])):
+        a = anndata.AnnData(np.ones((2, 1), dtype="float32"))
+        a.obs["dose"] = pd.Categorical(["low", "high"], categories=categories, ordered=True)
+        a.write_h5ad(tmp_path / f"{name}.h5ad")
+    inputs = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    done = annfusion("shuffle", *inputs, "-o", tmp_path / "out.h5ad", check=False)
+    assert done.returncode == 1 and "dose" in done.stderr and "merge" in done.stderr
+    annfusion("merge", *inputs, "-o", tmp_path / "m.h5ad")
+    annfusion("shuffle", tmp_path / "m.h5ad", "-o", tmp_path / "out.h5ad")
+    assert objects.read(tmp_path / "out.h5ad").n_obs == 4
 
 
 def test_positions_are_uniform(annfusion, synth, tmp_path):

@@ -25,6 +25,7 @@ use super::adapt::{POSITION, Source};
 use super::lane::Lane;
 use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
+use crate::model::{MatrixKind, value_bytes};
 use crate::table::{DEFAULT_BATCH_BYTES, ScanMetrics, scan_cells_where};
 
 /// Cells of several objects, one after another, as the cells of the merged object.
@@ -189,6 +190,14 @@ impl MergeExec {
     pub fn matrix_row_bytes(&self) -> u64 {
         let outline = self.outline.get();
         outline.map_or(0, |outline| outline.row_bytes(&self.output.columns))
+    }
+
+    /// Bytes of a row, by estimate.
+    fn row_bytes(&self) -> usize {
+        let fields = self.schema.fields().iter();
+        let narrow = fields.filter(|field| MatrixKind::of(field.data_type()).is_none());
+        let narrow: u64 = narrow.map(|field| value_bytes(field.data_type())).sum();
+        usize::try_from(narrow.saturating_add(self.matrix_row_bytes())).unwrap_or(usize::MAX)
     }
 
     /// The same merge with the two hidden columns.
@@ -393,6 +402,10 @@ impl ExecutionPlan for MergeExec {
         };
         Ok(Arc::new(Statistics {
             num_rows,
+            total_byte_size: match num_rows.get_value() {
+                Some(rows) => Precision::Inexact(rows.saturating_mul(self.row_bytes())),
+                None => Precision::Absent,
+            },
             ..Statistics::new_unknown(&self.schema)
         }))
     }

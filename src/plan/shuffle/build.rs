@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
+use super::choose::{ROW_BYTES, ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Result;
@@ -101,7 +101,7 @@ impl ShuffleRequest {
                 spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
                 if way != ShuffleWay::InMemory {
                     let per_window =
-                        spec.window_bytes / self.weight.bytes.saturating_add(40).max(1);
+                        spec.window_bytes / self.weight.bytes.saturating_add(ROW_BYTES);
                     let starts = window_starts(&self.partitions, per_window.max(1));
                     spec.windows = cuts(&ranks, starts.into_iter());
                 }

@@ -8,6 +8,8 @@ use crate::table::RowWeight;
 
 /// Rows that have to fit in memory at least, for each partition that is read at a time.
 const LEAST_ROWS: u64 = 64;
+/// Bytes that order a row which is held.
+pub(super) const ROW_BYTES: u64 = 40;
 /// Windows of a direct gather: larger ones spare little, smaller ones read neighbours twice.
 const GATHER_WINDOW: u64 = 32 << 20;
 
@@ -250,7 +252,7 @@ fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Strin
 fn bytes(input: &ShuffleInput) -> u64 {
     input
         .rows
-        .saturating_mul(input.weight.bytes.saturating_add(40))
+        .saturating_mul(input.weight.bytes.saturating_add(ROW_BYTES))
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -10,11 +10,11 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 use super::build::{ShuffleRequest, ShuffledObject, ShuffledScan};
-use super::choose::ShuffleMemory;
+use super::choose::{ROW_BYTES, ShuffleMemory};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Error;
@@ -24,7 +24,7 @@ use crate::table::{AnnDataTable, LEAST_PARTITION, NumberedTable, RowWeight, even
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
 pub const DEFAULT_SHUFFLE_BYTES: u64 = 384 << 20;
-/// Windows of rows whose number is not known.
+/// Windows of rows whose number is not known, and at least.
 const WINDOWS: u64 = 32;
 
 /// Rows of tables in a seeded order.
@@ -145,8 +145,9 @@ impl ShuffleTable {
         Ok(Arc::new(ProjectionExec::try_new(visible, shuffled)?))
     }
 
-    /// Any other table, whose rows are counted. Under a limit it is one partition: DataFusion takes
-    /// the first rows of whichever partition has some.
+    /// Any other table, whose rows are numbered as they come: the order is the same again only where
+    /// they come in the same one. Under a limit it is one partition: DataFusion takes the first rows
+    /// of whichever partition has some.
     async fn of_rows(
         &self,
         input: &Arc<dyn TableProvider>,
@@ -163,7 +164,7 @@ impl ShuffleTable {
             Some(way) => way,
             None => ShuffleWay::Scatter,
         };
-        let bytes = memory(state).bytes;
+        let bytes = memory(state).bytes.max(2);
         let partitions = match limit {
             Some(_) => 1,
             None => state.config().target_partitions().max(1) as u64,
@@ -173,11 +174,14 @@ impl ShuffleTable {
             way,
             reason: match self.shuffle.way {
                 Some(_) => "as asked for".to_owned(),
-                None => "a query says not how many rows it has".to_owned(),
+                None => "a query's rows are numbered as they come".to_owned(),
             },
             partitions: even_cuts(partitions),
             windows: match way {
-                ShuffleWay::Scatter => even_cuts(partitions * WINDOWS.div_ceil(partitions)),
+                ShuffleWay::Scatter => {
+                    let windows = known_bytes(&input).map_or(0, |all| all.div_ceil(bytes / 2));
+                    even_cuts(partitions * windows.max(WINDOWS).div_ceil(partitions))
+                }
                 _ => Vec::new(),
             },
             window_bytes: bytes / 2,
@@ -186,6 +190,17 @@ impl ShuffleTable {
         };
         Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
     }
+}
+
+/// Bytes of all rows and of what orders them, where the plan knows how many there are, as of a merge.
+fn known_bytes(input: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    let context = StatisticsContext::new();
+    let known = context
+        .compute(input.as_ref(), &StatisticsArgs::new())
+        .ok()?;
+    let rows = u64::try_from(*known.num_rows.get_value()?).ok()?;
+    let bytes = u64::try_from(*known.total_byte_size.get_value()?).ok()?;
+    Some(rows.saturating_mul(ROW_BYTES).saturating_add(bytes))
 }
 
 /// Parts of the order that hold about as many rows each, since keys are uniform.
