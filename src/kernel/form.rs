@@ -93,11 +93,18 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
     let values = spread(&data, &places, rows.len() * n_cols)?;
     let item = Arc::new(Field::new("item", values.data_type().clone(), false));
     let nulls = rows.nulls().cloned();
-    Ok(FixedSizeListArray::try_new(item, width, values, nulls)?)
+    // Rows of no columns have no values to be counted by.
+    Ok(FixedSizeListArray::try_new_with_length(
+        item,
+        width,
+        values,
+        nulls,
+        rows.len(),
+    )?)
 }
 
 /// Which values are not zero.
-fn is_stored(values: &ArrayRef) -> Result<BooleanBuffer> {
+pub(super) fn is_stored(values: &ArrayRef) -> Result<BooleanBuffer> {
     macro_rules! of_type {
         ($t:ty) => {
             nonzero(values.as_primitive::<$t>())
@@ -221,5 +228,9 @@ mod tests {
         assert!(densify(&whole, 2).is_err());
         let empty = densify(&whole.slice(0, 0), 3).unwrap();
         assert_eq!(empty.len(), 0);
+        let item = Arc::new(Field::new("item", DataType::Float32, false));
+        let none = Arc::new(Float32Array::from(Vec::<f32>::new()));
+        let narrow = FixedSizeListArray::try_new_with_length(item, 0, none, None, 4).unwrap();
+        assert_eq!(densify(&sparsify(&narrow).unwrap(), 0).unwrap().len(), 4);
     }
 }

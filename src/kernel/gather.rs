@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, DictionaryArray, Int32Array, ListArray, RecordBatch,
-    StructArray, make_array, new_empty_array,
+    Array, ArrayData, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, Int32Array,
+    ListArray, RecordBatch, StructArray, make_array, new_empty_array,
 };
 use arrow::buffer::{Buffer, MutableBuffer, NullBuffer, OffsetBuffer};
 use arrow::compute::interleave;
@@ -38,6 +38,7 @@ pub fn gather(arrays: &[ArrayRef], places: &[RowPlace]) -> Result<ArrayRef> {
         DataType::List(_) => sparse(arrays, places)?,
         DataType::Dictionary(_, _) => shared_values(arrays, places)?,
         DataType::Struct(_) => members(arrays, places)?,
+        DataType::FixedSizeList(_, _) => without_values(arrays, places)?,
         _ => None,
     };
     if let Some(rows) = own {
@@ -97,6 +98,47 @@ fn sparse(arrays: &[ArrayRef], places: &[RowPlace]) -> Result<Option<ArrayRef>> 
     let offsets = OffsetBuffer::new(offsets.into());
     let rows = ListArray::try_new(Arc::clone(item), offsets, Arc::new(entries), None)?;
     Ok(Some(Arc::new(rows)))
+}
+
+/// Rows of no values, whose number Arrow's `interleave` and `take` forget; [`None`] where rows have
+/// some, or are null.
+fn without_values(arrays: &[ArrayRef], places: &[RowPlace]) -> Result<Option<ArrayRef>> {
+    let Some(first) = arrays
+        .first()
+        .filter(|first| is_zero_wide(first.data_type()))
+    else {
+        return Ok(None);
+    };
+    if arrays.iter().any(|array| array.null_count() > 0) {
+        return Ok(None);
+    }
+    for (array, row) in places {
+        let of = arrays
+            .get(*array)
+            .filter(|rows| *row < rows.len() && rows.data_type() == first.data_type());
+        of.ok_or_else(|| missing(*array, *row))?;
+    }
+    Ok(Some(zero_wide(first.data_type(), places.len())?))
+}
+
+/// Whether some axis of a row has no place.
+fn is_zero_wide(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(item, size) => *size == 0 || is_zero_wide(item.data_type()),
+        _ => false,
+    }
+}
+
+/// So many rows of no values.
+fn zero_wide(data_type: &DataType, len: usize) -> Result<ArrayRef> {
+    let DataType::FixedSizeList(item, size) = data_type else {
+        return Ok(new_empty_array(data_type));
+    };
+    let items = len * usize::try_from(*size).unwrap_or_default();
+    let values = zero_wide(item.data_type(), items)?;
+    let item = Arc::clone(item);
+    let rows = FixedSizeListArray::try_new_with_length(item, *size, values, None, len)?;
+    Ok(Arc::new(rows))
 }
 
 /// Structs member by member, so that categories in them stay one array; [`None`] where some are null.
@@ -223,6 +265,20 @@ mod tests {
         assert_eq!(&rows, &expected);
         assert_eq!(rows.get_buffer_memory_size(), 5 * 4 + 8 * 8 + 2 * 32);
         assert!(gather(&[b], &[(0, 1)]).is_err());
+    }
+
+    #[test]
+    fn rows_of_no_values_are_counted() {
+        let item = |data_type| Arc::new(Field::new("item", data_type, false));
+        let narrow = DataType::FixedSizeList(item(DataType::Float32), 0);
+        let deep = DataType::FixedSizeList(item(narrow.clone()), 3);
+        let flat = DataType::FixedSizeList(item(deep.clone()), 0);
+        for data_type in [narrow, deep, flat] {
+            let rows = zero_wide(&data_type, 4).unwrap();
+            let gathered = gather(&[Arc::clone(&rows), rows], &[(1, 3), (0, 0)]).unwrap();
+            assert_eq!((gathered.len(), gathered.data_type()), (2, &data_type));
+            assert!(gather(&[gathered], &[(0, 2)]).is_err());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod sums;
 pub(crate) mod genes;
 pub(crate) mod form;
 mod gather;
+pub(crate) mod pieces;
 mod ranks;
 mod blocks;
 pub(crate) mod numbers;

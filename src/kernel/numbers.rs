@@ -1,16 +1,17 @@
-//! Numbers in a wider type, and dense rows as sparse ones.
+//! Numbers in a wider type, and sparse rows in a form of which there is one.
 
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Int32Array, ListArray, StructArray, UInt32Array,
-    downcast_primitive_array, new_null_array,
+    new_null_array,
 };
-use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{ArrowNativeType, DataType, Fields, Int64Type};
+use arrow::datatypes::{DataType, Fields, Int64Type};
 
 use crate::error::{Error, Result};
+use crate::kernel::form::is_stored;
 use crate::kernel::reindex::list;
 
 /// The values as `to`, a type that holds them all. Costs nothing where it is theirs.
@@ -87,40 +88,15 @@ pub(crate) fn missing(data_type: &DataType, n: usize) -> ArrayRef {
     new_null_array(data_type, n)
 }
 
-/// Dense rows as sparse ones: what is not zero, in order. A NaN is not zero.
-///
-/// # Errors
-/// [`Error::IncompatibleSchemas`] where the values are no numbers, or there are too many.
-pub(crate) fn to_sparse(rows: &FixedSizeListArray) -> Result<ListArray> {
-    let width = usize::try_from(rows.value_length()).unwrap_or_default();
-    let values = rows.values();
-    let stored = nonzero(values)?;
-    let too_many = |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
-    let (mut indices, mut kept) = (Vec::new(), Vec::new());
-    let mut ends = vec![0i32];
-    for row in 0..rows.len() {
-        for (column, at) in (row * width..(row + 1) * width).enumerate() {
-            if stored.value(at) {
-                indices.push(i32::try_from(column).map_err(too_many)?);
-                kept.push(u32::try_from(at).map_err(too_many)?);
-            }
-        }
-        ends.push(i32::try_from(indices.len()).map_err(too_many)?);
-    }
-    let values = take(values, &UInt32Array::from(kept), None)?;
-    let indices = Arc::new(Int32Array::from(indices));
-    list(OffsetBuffer::new(ScalarBuffer::from(ends)), indices, values)
-}
-
 /// Sparse rows in the form in which equal ones are equal arrays: sorted, without zeros.
 ///
 /// # Errors
-/// As [`to_sparse`].
+/// [`Error::IncompatibleSchemas`] where the values are no numbers, or there are too many.
 pub(crate) fn canonical(rows: &ListArray) -> Result<ListArray> {
     let entries = rows.values().as_struct();
     let indices = cast(entries.column(0), &DataType::Int64)?;
     let indices = indices.as_primitive::<Int64Type>().values();
-    let stored = nonzero(entries.column(1))?;
+    let stored = is_stored(entries.column(1))?;
     let too_many = |_| Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned());
     let mut kept: Vec<u32> = Vec::with_capacity(indices.len());
     let mut ends = vec![0i32];
@@ -141,51 +117,11 @@ pub(crate) fn canonical(rows: &ListArray) -> Result<ListArray> {
     list(OffsetBuffer::new(ScalarBuffer::from(ends)), indices, values)
 }
 
-/// Which values are not zero.
-fn nonzero(values: &ArrayRef) -> Result<BooleanBuffer> {
-    if let Some(values) = values.as_boolean_opt() {
-        return Ok(values.values().clone());
-    }
-    if let Some(complex) = values.as_struct_opt() {
-        let (re, im) = (nonzero(complex.column(0))?, nonzero(complex.column(1))?);
-        return Ok(&re | &im);
-    }
-    let array: &dyn Array = values.as_ref();
-    downcast_primitive_array!(
-        array => {
-            Ok(not_zero(array.values()))
-        },
-        other => Err(Error::IncompatibleSchemas(format!(
-            "values of type {other} are no numbers"
-        )))
-    )
-}
-
-fn not_zero<T: ArrowNativeType>(values: &[T]) -> BooleanBuffer {
-    let zero = T::usize_as(0);
-    BooleanBuffer::collect_bool(values.len(), |at| values[at] != zero)
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::Float32Array;
-    use arrow::datatypes::{Field, Float32Type, Int32Type};
+    use arrow::datatypes::Field;
 
     use super::*;
-
-    #[test]
-    fn zeros_are_not_stored_and_nan_is() {
-        let item = Arc::new(Field::new("item", DataType::Float32, false));
-        let values = Arc::new(Float32Array::from(vec![0., f32::NAN, -0., 2.]));
-        let rows = FixedSizeListArray::new(item, 2, values, None);
-        let sparse = to_sparse(&rows).unwrap();
-        assert_eq!(sparse.value_offsets(), [0, 1, 2]);
-        let entries = sparse.values().as_struct();
-        let indices = entries.column(0).as_primitive::<Int32Type>();
-        assert_eq!(indices.values().to_vec(), [1, 1]);
-        let data = entries.column(1).as_primitive::<Float32Type>();
-        assert!(data.value(0).is_nan());
-    }
 
     #[test]
     fn real_numbers_become_complex() {

@@ -109,13 +109,44 @@ impl Ranks {
         rows
     }
 
-    /// The place in front of a rank; [`None`] behind the last row.
-    pub fn cut(&self, rank: u64) -> Option<OrderCut> {
-        let row = self.rows(rank..rank.saturating_add(1)).first().copied()?;
-        Some(OrderCut {
-            key: self.order.key(row),
-            row: self.order.base + row,
-        })
+    /// The places in front of ranks; [`None`] behind the last row. One pass over all keys, however many
+    /// ranks there are.
+    pub fn cuts(&self, ranks: &[u64]) -> Vec<Option<OrderCut>> {
+        // A rank's bucket is the last that begins at it or before: those that do and have no rows come
+        // in front of that.
+        let bucket = |rank: u64| {
+            let after = self.starts.partition_point(|start| *start <= rank);
+            (rank < self.len()).then(|| after - 1)
+        };
+        let mut buckets: Vec<usize> = ranks.iter().filter_map(|rank| bucket(*rank)).collect();
+        buckets.sort_unstable();
+        buckets.dedup();
+        if buckets.is_empty() {
+            return vec![None; ranks.len()];
+        }
+        let mut slots: Vec<Option<usize>> = vec![None; self.starts.len()];
+        for (slot, bucket) in buckets.iter().enumerate() {
+            slots[*bucket] = Some(slot);
+        }
+        let mut found: Vec<Vec<(u64, u64)>> = vec![Vec::new(); buckets.len()];
+        for range in self.rows.ranges() {
+            for (row, key) in range.clone().zip(self.order.keys(range.clone())) {
+                if let Some(slot) = slots[self.bucket(key)] {
+                    found[slot].push((key, row));
+                }
+            }
+        }
+        found.iter_mut().for_each(|rows| rows.sort_unstable());
+        let cut = |rank: u64| {
+            let bucket = bucket(rank)?;
+            let rows = found.get(slots[bucket]?)?;
+            let (key, row) = *rows.get(place(rank - self.starts[bucket]))?;
+            Some(OrderCut {
+                key,
+                row: self.order.base + row,
+            })
+        };
+        ranks.iter().map(|rank| cut(*rank)).collect()
     }
 
     /// One pass over all keys: the rows of the buckets that hold these ranks, sorted and cut.
@@ -169,8 +200,15 @@ mod tests {
             assert_eq!(ranks.rows(0..n + 5), expected);
             let (a, b) = (rows.len() / 4, rows.len() / 2);
             assert_eq!(ranks.rows(a..b), &expected[place(a)..place(b)]);
-            let cut = ranks.cut(a).map(|cut| cut.row - 17);
-            assert_eq!(cut, expected.get(place(a)).copied());
+            let wanted: Vec<u64> = (0..=n).rev().step_by(7).chain([a, a]).collect();
+            for (rank, cut) in wanted.iter().zip(ranks.cuts(&wanted)) {
+                let row = expected.get(place(*rank)).copied();
+                let cut_at = |row| OrderCut {
+                    key: order.key(row),
+                    row: row + 17,
+                };
+                assert_eq!(cut, row.map(cut_at));
+            }
         }
     }
 

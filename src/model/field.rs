@@ -126,6 +126,17 @@ impl MatrixKind {
     }
 }
 
+/// Bytes of a value in memory: of all that a dense row holds; 16 where the type does not say.
+pub(crate) fn value_bytes(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeList(item, size) => {
+            value_bytes(item.data_type()).saturating_mul(u64::try_from(*size).unwrap_or(0))
+        }
+        DataType::Struct(parts) => parts.iter().map(|part| value_bytes(part.data_type())).sum(),
+        other => other.primitive_width().map_or(16, |width| width as u64),
+    }
+}
+
 /// The Arrow type of sparse rows with `data` of the given type and Int32 (or, `wide`, Int64)
 /// indices.
 pub fn matrix_type(data: DataType, indices: DataType) -> DataType {

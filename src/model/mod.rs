@@ -20,6 +20,7 @@ pub(crate) use self::url::{is_url, shown, shown_path};
 pub use axis::{AxisRegistry, VarAxis};
 pub use categories::CategoryRegistry;
 pub use dtype::{DType, StructField};
+pub(crate) use field::value_bytes;
 pub use field::{FieldMeta, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, matrix_type};
 pub use frames::FrameRegistry;
 pub use key::ElementKey;

@@ -20,7 +20,7 @@ use crate::model::{ElementKey, MatrixKind, RowSelection};
 /// whatever opening the input meets.
 pub async fn convert(options: &ConvertOptions) -> Result<Prepared> {
     let (session, object) = prepare::open(&options.input, &options.run).await?;
-    check_dropped(&object, &options.drop).await?;
+    check_dropped(std::slice::from_ref(&object), &options.drop).await?;
     let genes = genes::chosen(&object, options.genes.as_ref()).await?;
     let forms = forms(&object, options)?;
     let shard = Shard::lone(&options.output, RowSelection::all(object.n_obs()));
@@ -90,37 +90,50 @@ fn forms(object: &AnnData, options: &ConvertOptions) -> Result<Vec<(String, Matr
         .collect())
 }
 
-/// Whether the elements are there and may be left out: whole ones, columns of `obs` and `var` but
-/// for their names, and anything in `uns`.
-pub(super) async fn check_dropped(object: &AnnData, drop: &[ElementKey]) -> Result<()> {
+/// Whether each of the elements is there, in one of the objects at least, and may be left out of it:
+/// whole ones, columns of `obs` and `var` but for their names, and anything in `uns`.
+pub(super) async fn check_dropped(objects: &[Arc<AnnData>], drop: &[ElementKey]) -> Result<()> {
     if drop.is_empty() {
         return Ok(());
     }
-    let elements = object.elements().await?;
+    let mut elements = Vec::with_capacity(objects.len());
+    for object in objects {
+        elements.push(object.elements().await?);
+    }
     for key in drop {
         let refuse = |reason: &str| Error::option("--drop", format!("{key} {reason}"));
-        if !elements.iter().any(|element| element.key.is_in(key)) {
-            return Err(refuse(&format!("is no element of {}", object.location())));
+        let has = objects.iter().zip(&elements).filter(|(_, elements)| {
+            let mut elements = elements.iter();
+            elements.any(|element| element.key.is_in(key))
+        });
+        let mut has = has.map(|(object, _)| object).peekable();
+        if has.peek().is_none() {
+            let of = match objects {
+                [object] => object.location().to_string(),
+                _ => "any input".to_owned(),
+            };
+            return Err(refuse(&format!("is no element of {of}")));
         }
-        let parts: Vec<&str> = key.as_str().split('/').collect();
-        let frame = |frame: &Frame, name: &str| {
-            frame
-                .columns()
-                .iter()
-                .any(|c| stored_name(c.field()) == name)
-        };
-        let may_go = match parts[..] {
-            ["X" | "raw" | "layers" | "obsm" | "varm" | "obsp" | "varp"] | ["uns", ..] => true,
-            ["layers" | "obsm" | "varm" | "obsp" | "varp", _] | ["raw", "varm", _] => true,
-            ["obs", name] => frame(object.obs(), name),
-            ["var", name] => frame(object.var(), name),
-            _ => false,
-        };
-        if !may_go {
+        if !has.any(|object| may_go(object, key)) {
             return Err(refuse(
                 "cannot be left out: whole elements, columns of obs and var, and what is in uns can",
             ));
         }
     }
     Ok(())
+}
+
+fn may_go(object: &AnnData, key: &ElementKey) -> bool {
+    let parts: Vec<&str> = key.as_str().split('/').collect();
+    let has = |frame: &Frame, name: &str| {
+        let mut columns = frame.columns().iter();
+        columns.any(|c| stored_name(c.field()) == name)
+    };
+    match parts[..] {
+        ["X" | "raw" | "layers" | "obsm" | "varm" | "obsp" | "varp"] | ["uns", ..] => true,
+        ["layers" | "obsm" | "varm" | "obsp" | "varp", _] | ["raw", "varm", _] => true,
+        ["obs", name] => has(object.obs(), name),
+        ["var", name] => has(object.var(), name),
+        _ => false,
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::datatypes::{DataType, Field, Schema};
 
+use super::convert::check_dropped;
 use super::options::RunOptions;
 use super::outputs;
 use super::prepare::{self, LONE_BATCH_BYTES, Prepared};
@@ -49,6 +50,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         .collect();
     outputs::check(&[options.output.as_path()], &inputs, &options.run).await?;
     let outline = MergeOutline::of(Arc::new(options.spec.clone())).await?;
+    check_dropped(outline.objects(), &options.spec.drop).await?;
     let mut warnings = outline.warnings().to_vec();
     warnings.extend(outline.rest_warnings().await?);
     let output = OutputSpec {
@@ -82,7 +84,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         }],
         warnings,
         details: details(&outline),
-        memory_bytes: prepare::memory(1),
+        memory_bytes: memory(&outline),
         seconds: 0.0,
     };
     Ok(Prepared::of_plan(
@@ -117,12 +119,19 @@ async fn entries(outline: &MergeOutline) -> Result<BTreeMap<String, u64>> {
     Ok(known)
 }
 
-/// What the objects take on disk; compression is not foreseen.
+/// What the objects take on disk, or what their matrices grow to; compression is not foreseen.
 fn bytes(outline: &MergeOutline) -> u64 {
     let objects = outline.objects().iter();
     objects
         .map(|object| object.stored_bytes().unwrap_or(0))
         .fold(0, u64::saturating_add)
+        .max(outline.matrix_bytes())
+}
+
+/// Memory of the merge: batches hold a row at least, however wide it is.
+fn memory(outline: &MergeOutline) -> u64 {
+    let beyond = outline.widest_row().saturating_sub(LONE_BATCH_BYTES as u64);
+    prepare::memory(1).saturating_add(beyond.saturating_mul(3))
 }
 
 /// The merge in words: genes kept and lost per object, columns and their types.

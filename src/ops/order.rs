@@ -142,9 +142,8 @@ impl Order {
         let ranks = Ranks::new(RowOrder::new(self.shuffle.seed), numbers);
         let starts = shards.iter().skip(1);
         let starts = starts.filter_map(|shard| shard.rows.ranges().first());
-        starts
-            .filter_map(|ranks_of| ranks.cut(ranks_of.start))
-            .collect()
+        let starts: Vec<u64> = starts.map(|ranks_of| ranks_of.start).collect();
+        ranks.cuts(&starts).into_iter().flatten().collect()
     }
 }
 

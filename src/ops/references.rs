@@ -69,7 +69,7 @@ pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>)
         ));
     }
     Inputs::of([options.input.path()]).check(&options.output)?;
-    check_dropped(&object, &options.drop).await?;
+    check_dropped(std::slice::from_ref(&object), &options.drop).await?;
     progress.start("refer", object.n_obs());
     let target = WriteTarget {
         path: options.output.clone(),

@@ -66,14 +66,6 @@ fn check(objects: &[Arc<AnnData>], options: &ShuffleOptions) -> Result<()> {
     if objects.len() == 1 {
         return Ok(());
     }
-    for (at, location) in options.inputs.iter().enumerate() {
-        if options.inputs[..at].contains(location) {
-            return Err(Error::option(
-                "shuffle",
-                format!("{location} is given twice"),
-            ));
-        }
-    }
     let tables = objects
         .iter()
         .map(|object| Ok(Arc::new(AnnDataTable::try_new(object, TableKind::Cells)?) as _))

@@ -10,6 +10,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -33,6 +34,7 @@ pub struct AttachColumnExec {
     /// Position of [`ROW_COLUMN`] in the input.
     row: usize,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl AttachColumnExec {
@@ -64,6 +66,7 @@ impl AttachColumnExec {
             at,
             row,
             properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
@@ -147,8 +150,11 @@ impl ExecutionPlan for AttachColumnExec {
             (self.schema(), Arc::clone(&self.values), self.at, self.row);
         let out = Arc::clone(&schema);
         let rows = self.input.execute(partition, context)?;
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
         let rows = rows.map(move |batch| {
             let batch = batch?;
+            let _timer = metrics.elapsed_compute().timer();
+            metrics.output_rows().add(batch.num_rows());
             let positions = batch.column(row).as_primitive::<Int64Type>();
             let column = take(&values, positions, None)?;
             let mut columns = batch.columns().to_vec();
@@ -159,5 +165,9 @@ impl ExecutionPlan for AttachColumnExec {
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(out, rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }

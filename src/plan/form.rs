@@ -9,6 +9,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -18,7 +19,8 @@ use futures::{StreamExt, stream};
 use super::node::only_child;
 use crate::error::Error;
 use crate::kernel::form::{densify, is_of_numbers, sparsify};
-use crate::model::{FieldMeta, MatrixKind, matrix_type};
+use crate::kernel::pieces;
+use crate::model::{FieldMeta, MatrixKind, matrix_type, value_bytes};
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// Gives matrix columns the other form, row by row; what has the form already stays as it is.
@@ -34,6 +36,7 @@ pub struct MatrixFormExec {
     /// Rows of a batch of the output at most.
     rows: usize,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl MatrixFormExec {
@@ -56,9 +59,9 @@ impl MatrixFormExec {
                 continue;
             }
             let field = in_form(&fields[at], *kind)?;
-            if let DataType::FixedSizeList(item, width) = field.data_type() {
-                let width = usize::try_from(*width).unwrap_or_default();
-                dense_bytes += width * item.data_type().primitive_width().unwrap_or(16);
+            if *kind == MatrixKind::Dense {
+                let bytes = value_bytes(field.data_type());
+                dense_bytes += usize::try_from(bytes).unwrap_or(usize::MAX);
             }
             forms[at] = Some(*kind);
             fields[at] = Arc::new(field);
@@ -79,6 +82,7 @@ impl MatrixFormExec {
                 bytes => (4 * DEFAULT_BATCH_BYTES / bytes).max(1),
             },
             properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         })
     }
 
@@ -183,21 +187,25 @@ impl ExecutionPlan for MatrixFormExec {
         let (schema, forms, rows) = (self.schema(), self.forms.clone(), self.rows);
         let out = Arc::clone(&schema);
         let parts = batches.flat_map(move |batch| match batch {
-            Ok(batch) => stream::iter(cut(&batch, rows)).map(Ok).left_stream(),
+            Ok(batch) => {
+                let parts = pieces::cut(batch, rows).map(|part| Ok(part?));
+                stream::iter(parts).left_stream()
+            }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         });
-        let formed = parts.map(move |batch| convert(&batch?, &schema, &forms));
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let formed = parts.map(move |batch| {
+            let batch = batch?;
+            let _timer = metrics.elapsed_compute().timer();
+            metrics.output_rows().add(batch.num_rows());
+            convert(&batch, &schema, &forms)
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(out, formed)))
     }
-}
 
-/// A batch in parts of so many rows at most.
-fn cut(batch: &RecordBatch, rows: usize) -> Vec<RecordBatch> {
-    let n_rows = batch.num_rows();
-    (0..n_rows.max(1))
-        .step_by(rows)
-        .map(|start| batch.slice(start, rows.min(n_rows - start)))
-        .collect()
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
 }
 
 fn convert(

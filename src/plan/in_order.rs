@@ -7,6 +7,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
@@ -22,6 +23,7 @@ use super::node::{only_child, only_partition};
 pub struct InOrderExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl InOrderExec {
@@ -36,6 +38,7 @@ impl InOrderExec {
         Self {
             input,
             properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         }
     }
 }
@@ -95,9 +98,15 @@ impl ExecutionPlan for InOrderExec {
         let batches = partitions
             .map(move |partition| input.execute(partition, Arc::clone(&context)))
             .try_flatten();
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let batches = batches.inspect_ok(move |batch| metrics.output_rows().add(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             self.schema(),
             batches.boxed(),
         )))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
     }
 }

@@ -75,6 +75,9 @@ fn widest_rows(plan: &Arc<dyn ExecutionPlan>) -> u64 {
         .map(widest_rows)
         .max()
         .unwrap_or(0);
+    if let Some(merge) = plan.downcast_ref::<MergeExec>() {
+        return below.max(merge.matrix_row_bytes());
+    }
     let Some(leaf) = plan.downcast_ref::<DataSourceExec>() else {
         return below;
     };

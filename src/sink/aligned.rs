@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 
 use crate::element::{
     ColumnReader, ColumnWriter, Frame, FrameWriter, MatrixReader, Place, stored_name,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{AxisMap, Positions};
+use crate::kernel::{AxisMap, Positions, RowPlace, gather};
 use crate::model::{FieldMeta, MatrixKind};
 use crate::store::ReadMetrics;
 
@@ -147,7 +146,11 @@ async fn read<R: ColumnReader + ?Sized>(
     let (rows, order) = positions.block(ranks);
     let values = reader.read(&rows, &ReadMetrics::default()).await?;
     Ok(match order {
-        Some(order) => take(&values, &order, None)?,
+        Some(order) => {
+            let place = |row: &u64| (0, usize::try_from(*row).unwrap_or(usize::MAX));
+            let places: Vec<RowPlace> = order.values().iter().map(place).collect();
+            gather(&[values], &places)?
+        }
         None => values,
     })
 }

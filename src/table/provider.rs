@@ -17,10 +17,7 @@ use crate::element::AnnData;
 use crate::table::description::ScanDescription;
 use crate::table::kind::TableKind;
 use crate::table::layout::Layout;
-use crate::table::source::{AnnDataSource, even_partitions, scan_plan};
-
-/// Fewer rows than this are not worth a partition.
-const LEAST_PARTITION: u64 = 4096;
+use crate::table::source::{AnnDataSource, LEAST_PARTITION, even_partitions, scan_plan};
 
 /// A table of an object.
 ///

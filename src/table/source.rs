@@ -205,6 +205,9 @@ pub(crate) fn scan_config(
     )
 }
 
+/// Fewer rows than this are not worth a partition.
+pub(crate) const LEAST_PARTITION: u64 = 4096;
+
 /// Cuts `len` rows into up to `target` ranges of at least `least` rows; one empty range where
 /// there are no rows.
 pub(crate) fn even_partitions(len: u64, target: usize, least: u64) -> Vec<Range<u64>> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use annfusion::model::MergeStrategy;
 use annfusion::ops::{
-    Cut, FilterOptions, GeneList, MergeOptions, Quiet, Report, RunOptions, merge,
+    Cut, FilterOptions, GeneList, MergeOptions, Quiet, Report, RunOptions, SynthOptions, merge,
+    synth,
 };
-use annfusion::plan::merge::{Join, MergeSpec};
+use annfusion::plan::merge::{FillValue, Join, MergeSpec};
 use annfusion::session::Session;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -151,6 +152,128 @@ async fn a_union_of_a_merge_and_an_object_over_other_genes_is_refused() {
     );
     let error = session.collect(&copy).await.unwrap_err().to_string();
     assert!(error.contains("genes"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_are_cut_by_what_rows_grow_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SynthOptions {
+        n_obs: 200,
+        n_vars: 4_000,
+        ..SynthOptions::new(folder.path().join("in.h5ad"))
+    };
+    synth(&options, &Quiet).await.unwrap();
+    let session = Session::try_new().unwrap();
+    let [wide, none] = ["in.h5ad", "none.h5ad"].map(|name| path(folder.path(), name));
+    let copy = format!(
+        "COPY (SELECT obs_names, cell_type FROM read_anndata('{wide}')) TO '{none}' STORED AS H5AD"
+    );
+    session.collect(&copy).await.unwrap();
+    let merge =
+        format!("SELECT X FROM merge('{none}', '{wide}', {{'join': 'outer', 'fill_value': 5}})");
+    let batches = session.collect(&merge).await.unwrap();
+    assert_eq!(
+        batches.iter().map(|batch| batch.num_rows()).sum::<usize>(),
+        400
+    );
+    // 4,000 values of 8 bytes and their indices.
+    let most = batches.iter().map(|batch| batch.num_rows()).max();
+    assert!(most.unwrap() * 48_000 <= 2 << 20, "{most:?}");
+    let spec = MergeSpec {
+        join: Join::Outer,
+        fill_value: Some(FillValue::Int(5)),
+        ..spec(folder.path(), &["none.h5ad", "in.h5ad"])
+    };
+    let prepared = prepared(folder.path(), spec, "m.h5ad").await;
+    assert!(prepared.estimate().outputs[0].bytes > 200 * 48_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_counted_without_a_scan_where_no_predicate_is() {
+    let folder = shards().await;
+    let session = Session::try_new().unwrap();
+    let pattern = path(folder.path(), "s_shard_*.h5ad");
+    for options in ["", ", {'axis': 'var', 'join': 'outer'}"] {
+        let count =
+            |what: &str| format!("EXPLAIN SELECT count(*) FROM merge('{pattern}'{options}){what}");
+        let plan = plan_text(&session, &count("")).await;
+        assert!(plan.contains("300 as count(*)"), "{plan}");
+        let plan = plan_text(&session, &count(" WHERE obs_names > 'C'")).await;
+        assert!(plan.contains("MergeExec"), "{plan}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_of_objects_beside_each_other_is_counted() {
+    let folder = shards().await;
+    let session = Session::try_new().unwrap();
+    let pattern = path(folder.path(), "s_shard_*.h5ad");
+    let sql = format!(
+        "EXPLAIN ANALYZE SELECT X FROM merge('{pattern}', {{'axis': 'var', 'join': 'outer'}})"
+    );
+    let plan = plan_text(&session, &sql).await;
+    assert!(
+        plan.contains("bytes_read=") && !plan.contains("bytes_read=0"),
+        "{plan}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fills_that_json_lacks_travel() {
+    let folder = shards().await;
+    let session = Session::try_new().unwrap();
+    let pattern = path(folder.path(), "s_shard_*.h5ad");
+    let spec = MergeSpec {
+        fill_value: Some(FillValue::Float(f64::NEG_INFINITY)),
+        join: Join::Outer,
+        ..spec(
+            folder.path(),
+            &["s_shard_0.h5ad", "s_shard_1.h5ad", "s_shard_2.h5ad"],
+        )
+    };
+    run(folder.path(), spec, "m.h5ad").await;
+    let copy = |name: &str| {
+        let target = path(folder.path(), name);
+        let options = "{'join': 'outer', 'fill_value': '-inf'}";
+        format!("COPY (SELECT * FROM merge('{pattern}', {options})) TO '{target}' STORED AS H5AD")
+    };
+    assert_copies(folder.path(), &session, copy, "m.h5ad").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_there_is_dropped() {
+    let folder = shards().await;
+    let inputs = ["s_shard_0.h5ad", "s_shard_1.h5ad"];
+    let drop = |key: &str| MergeOptions {
+        spec: MergeSpec {
+            drop: vec![key.into()],
+            ..spec(folder.path(), &inputs)
+        },
+        output: folder.path().join("m.h5ad"),
+        run: RunOptions::default(),
+    };
+    for (key, said) in [
+        ("obs/nothing", "any input"),
+        ("obs/obs_names", "any input"),
+        ("var", "left out"),
+    ] {
+        let error = merge(&drop(key)).await.err().map(|e| e.to_string());
+        assert!(
+            error.as_ref().is_some_and(|e| e.contains(said)),
+            "{key}: {error:?}"
+        );
+    }
+    assert!(merge(&drop("obs/cell_type")).await.is_ok());
+}
+
+/// The physical plan that an EXPLAIN gives.
+async fn plan_text(session: &Session, sql: &str) -> String {
+    let batches = session.collect(sql).await.unwrap();
+    let plans = batches.iter().flat_map(|batch| {
+        let column = batch.column(batch.num_columns() - 1);
+        column.as_string::<i32>().iter().flatten()
+    });
+    plans.last().unwrap_or_default().to_owned()
 }
 
 /// 300 cells of 40 genes as `in.h5ad`, and as three shards.

@@ -113,6 +113,16 @@ async fn zarr_and_several_files_give_the_same_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_not_shuffled_with_itself() {
+    let folder = made().await;
+    let session = Session::try_new().unwrap();
+    let input = path(folder.path(), "in.h5ad");
+    let sql = format!("SELECT obs_idx FROM shuffle('{input}', '{input}', 1)");
+    let error = session.collect(&sql).await.unwrap_err().to_string();
+    assert!(error.contains("given twice"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_filter_leaves_the_order_of_the_rest_and_seeds_differ() {
     let folder = made().await;
     let order = |seed, predicate: &str| {

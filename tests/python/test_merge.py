@@ -114,7 +114,7 @@ class Case:
         some = lambda values, missing: [missing if rng.random() < 0.3 else v for v in values]
         whole = rng.integers(0, 9, n)
         if kind in ("int8", "int64", "uint8", "float32", "float64"):
-            return whole.astype(kind) if "int" in kind else rng.normal(size=n).astype(kind)
+            return whole.astype(kind) if "int" in kind else np.array(some(rng.normal(size=n), np.nan), dtype=kind)
         if kind == "bool":
             return rng.random(n) < 0.5
         if kind == "Int64" or kind == "UInt8":
@@ -162,7 +162,7 @@ class Case:
         var = pd.DataFrame(index=pd.Index(genes, dtype=str))
         everywhere = {g: j for j, g in enumerate(POOL)}
         if rng.random() < 0.8:
-            var["pos"] = [float(everywhere.get(g, -1)) for g in genes]
+            var["pos"] = [float(everywhere.get(g, np.nan)) for g in genes]
         if rng.random() < 0.8:
             var["id"] = pd.array([f"id_{g}" for g in genes], dtype=pd.StringDtype(na_value=np.nan))
         if rng.random() < 0.6:
@@ -183,7 +183,11 @@ class Case:
         if rng.random() < 0.4:
             a.obsm["sparse"] = self._matrix(n, int(self.pick(2, 4)), "csr")
         if self.plan["frames"] and rng.random() < 0.8:
-            a.obsm["frame"] = self._frame(names, {"f0": "int64", "f1": "category", "f2": "str"})
+            a.obsm["frame"] = self._frame(names, {"f0": "int64", "f1": "category", "f2": "str", "f3": "float32"})
+        if rng.random() < 0.3:
+            a.obsm["none"] = np.zeros((n, int(self.pick(0, 0, 2))))
+        if rng.random() < 0.3:
+            a.varm["none"] = np.zeros((m, 0))
         if rng.random() < 0.6:
             a.varm["loadings"] = np.array([[everywhere.get(g, -1)] * 2 for g in genes], dtype="float32").reshape(m, 2)
         if rng.random() < 0.4:
@@ -306,6 +310,29 @@ def test_what_later_files_have_is_kept(annfusion, tmp_path):
     assert "obsp/near: dropped; --pairwise keeps it" in done.stderr
 
 
+def test_matrices_without_columns_merge(annfusion, tmp_path):
+    """Arrow counts the rows of a list by its values, of which these have none."""
+    none = np.zeros((3, 0), dtype="float32")
+    a = write(tmp_path, "a", none, [], obsm={"e": none}, varp={"near": np.zeros((0, 0))})
+    x = np.arange(6, dtype="float32").reshape(3, 2)
+    b = write(
+        tmp_path, "b", x, ["g", "h"], obsm={"e": none}, varm={"w": np.zeros((2, 0))}, varp={"near": np.eye(2)}
+    )
+    c = write(tmp_path, "c", x, ["h", "k"], varm={"w": np.zeros((2, 0))}, varp={"near": np.eye(2)})
+    for i, (inputs, options) in enumerate([
+        ([a, b, c], {"join": "outer", "merge": "first"}),
+        ([b, c], {"join": "outer", "merge": "first"}),
+        ([a, a], {"join": "inner", "merge": "same"}),
+    ]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = anndata.concat([objects.read(path) for path in inputs], **options)
+        given = [v for k, value in options.items() for v in (f"--{k}", value)]
+        annfusion("merge", *inputs, "-o", tmp_path / f"{i}.h5ad", *given)
+        found = merged_unexpected(str(i), objects.read(tmp_path / f"{i}.h5ad"), expected)
+        assert not found, found
+
+
 def test_files_of_any_age_merge(annfusion, tmp_path):
     """concat_on_disk refuses a root without encoding-type, and one without X."""
     found = objects.SHARED / "data" / "found"
@@ -349,6 +376,35 @@ def test_genes_are_matched_by_a_column(annfusion, tmp_path):
     assert list(merged.var_names) == ["E1", "E2", "E3"] and merged.var.index.name == "ensembl"
     assert list(merged.var["var_names"].astype(object)[:2]) == ["CD3D", "MS4A1"]
     assert merged.X.toarray().tolist() == [[0, 1, 0], [2, 3, 0], [0, 0, 1], [0, 2, 3]]
+
+
+def test_names_that_a_column_takes_the_place_of_are_kept(annfusion, tmp_path):
+    x = np.arange(4, dtype="float32").reshape(2, 2)
+    a = write(tmp_path, "a", sp.csr_matrix(x), ["g", "h"], obs={"cell": ["C1", "C2"]})
+    b = write(tmp_path, "b", sp.csr_matrix(x), ["i", "k"], obs={"cell": ["C2", "C3"]})
+    annfusion("merge", tmp_path / "m.h5ad", a, b, "--axis", "var", "--align-on", "cell")
+    merged = objects.read(tmp_path / "m.h5ad")
+    assert list(merged.obs_names) == ["C1", "C2", "C3"] and merged.obs.index.name == "cell"
+    assert list(merged.obs["obs_names"].astype(object)[:2]) == ["a0", "a1"]
+    for path in (a, b):
+        o = objects.read(path)
+        o.var["id"] = [f"id_{name}" for name in o.var_names]
+        o.raw = o.copy()
+        o.write_h5ad(path)
+    done = annfusion("merge", tmp_path / "r.h5ad", a, b, "--align-on", "id")
+    assert objects.read(tmp_path / "r.h5ad").raw.var.index.name == "id"
+    assert "raw/var/var_names: dropped" in done.stderr and "raw/var/id" not in done.stderr
+
+
+def test_what_is_dropped_stands_in_no_way(annfusion, tmp_path):
+    x = np.ones((2, 2), dtype="float32")
+    a = write(tmp_path, "a", x, ["g", "h"], obs={"c": [True, False], "n": [1, 2]})
+    b = write(tmp_path, "b", x, ["g", "h"], obs={"c": ["p", "q"]})
+    done = annfusion("merge", tmp_path / "m.h5ad", a, b, "--drop", "obs/c", "--drop", "obs/n")
+    assert "obs/c" not in done.stderr and "obs/n" not in done.stderr
+    assert list(objects.read(tmp_path / "m.h5ad").obs.columns) == []
+    done = annfusion("merge", tmp_path / "n.h5ad", a, b, "--drop", "obs/k", check=False)
+    assert done.returncode != 0 and "obs/k is no element of any input" in done.stderr
 
 
 def test_a_dry_run_says_what_becomes_of_genes_and_columns(annfusion, tmp_path):

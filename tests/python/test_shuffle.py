@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import time
+import warnings
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -27,6 +29,17 @@ def sort_indices(a):
     return a
 
 
+def widen(path, seed):
+    """Gives an object what gen_adata never makes: NaN in obs, arrays without columns."""
+    a = objects.read(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        a.obs["some"] = np.where(np.arange(a.n_obs) % 3 == seed % 3, np.nan, 1.5)
+        a.obsm["none"] = np.zeros((a.n_obs, 0), dtype="float32")
+        a.varm["none"] = np.zeros((a.n_vars, 0))
+        a.write_zarr(path) if path.suffix == ".zarr" else a.write_h5ad(path)
+
+
 def check(annfusion, seed, folder):
     source, out = folder / f"{seed}.h5ad", folder / f"{seed}_out.{'zarr' if seed % 5 == 4 else 'h5ad'}"
     name = generate(seed, source)
@@ -35,6 +48,8 @@ def check(annfusion, seed, folder):
         given = folder / f"{seed}.zarr"
         write_zarr(seed, source, given)
         name += " from .zarr"
+    if seed % 3 == 1:
+        widen(given, seed)
     whole = objects.read(given)
     way = WAYS[seed % len(WAYS)]
     annfusion("shuffle", given, "-o", out, "--seed", seed, "--shuffle-way", way, "-j", 1 + seed % 2)
@@ -43,6 +58,18 @@ def check(annfusion, seed, folder):
     assert list(actual.obs_names) == list(names), f"{name}: {way}"
     expected = whole[names].copy()
     check_equal(f"{name} {way}{'.zarr' if out.suffix == '.zarr' else ''}", sort_indices(actual), sort_indices(expected), sliced=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_objects_without_genes_are_shuffled(annfusion, tmp_path, way):
+    source, out = tmp_path / "in.h5ad", tmp_path / "out.h5ad"
+    a = anndata.AnnData(np.zeros((20, 0), dtype="float32"))
+    a.obsm["deep"] = np.zeros((20, 2, 0))
+    a.write_h5ad(source)
+    annfusion("shuffle", source, "-o", out, "--seed", 2, "--shuffle-way", way)
+    actual = objects.read(out)
+    assert actual.shape == (20, 0) and actual.X.shape == (20, 0) and actual.obsm["deep"].shape == (20, 2, 0)
+    assert list(actual.obs_names) == list(a.obs_names[order(2, 20)])
 
 
 @pytest.mark.parametrize("start", range(0, 60, 20))
@@ -182,6 +209,19 @@ def test_other_genes_are_refused_and_merge_is_named(annfusion, synth, tmp_path):
     done = annfusion("shuffle", synth, tmp_path / "other.h5ad", "-o", tmp_path / "out.h5ad", check=False)
     assert done.returncode == 1 and "merge" in done.stderr
     assert os.listdir(tmp_path) == ["other.h5ad"]
+
+
+def test_other_orders_of_categories_are_refused(annfusion, tmp_path):
+    for name, categories in (("a", ["low", "high"]), ("b", ["high", "low"])):
+        a = anndata.AnnData(np.ones((2, 1), dtype="float32"))
+        a.obs["dose"] = pd.Categorical(["low", "high"], categories=categories, ordered=True)
+        a.write_h5ad(tmp_path / f"{name}.h5ad")
+    inputs = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    done = annfusion("shuffle", *inputs, "-o", tmp_path / "out.h5ad", check=False)
+    assert done.returncode == 1 and "dose" in done.stderr and "merge" in done.stderr
+    annfusion("merge", *inputs, "-o", tmp_path / "m.h5ad")
+    annfusion("shuffle", tmp_path / "m.h5ad", "-o", tmp_path / "out.h5ad")
+    assert objects.read(tmp_path / "out.h5ad").n_obs == 4
 
 
 def test_positions_are_uniform(annfusion, synth, tmp_path):

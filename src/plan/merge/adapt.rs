@@ -79,6 +79,14 @@ impl Source {
         }
     }
 
+    /// The merged matrix whose rows come of it.
+    pub(super) fn matrix(&self) -> Option<&MergedMatrix> {
+        match self {
+            Self::Matrix { matrix, .. } | Self::MissingMatrix { matrix } => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// The column's values for a batch of the object's cells.
     fn values(&self, field: &Field, batch: &RecordBatch) -> Result<ArrayRef> {
         let n = batch.num_rows();

@@ -8,23 +8,27 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, interleave, take};
+use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use async_trait::async_trait;
 
 use super::equality::{comparable, equal};
 use super::promote::result_type;
-use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
+use crate::element::{
+    AnnData, ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets,
+};
 use crate::error::{Error, Result};
+use crate::kernel::RowPlace;
 use crate::kernel::numbers::promote;
 use crate::kernel::reindex::{ColumnMap, list};
 use crate::model::{
-    DType, ElementKey, FieldMeta, MatrixKind, MergeStrategy, RowSelection, VarAxis,
+    DType, ElementKey, FieldMeta, MatrixKind, MergeStrategy, RowSelection, VarAxis, value_bytes,
 };
 use crate::store::ReadMetrics;
 
-/// Rows that are compared at a time.
-const BLOCK: u64 = 1 << 14;
+/// Rows that are compared at a time, at most, and their bytes by estimate.
+const BLOCK_ROWS: u64 = 1 << 14;
+const BLOCK_BYTES: u64 = 4 << 20;
 
 /// An object's element as rows of the merged axis. Where the object has no row stands nothing: a
 /// missing value, a NaN, no entries; whole numbers and text become what can be missing, as pandas and
@@ -47,6 +51,30 @@ pub(super) struct Candidate {
     pub(super) place: Placed,
     /// Whether its columns are on the axis too.
     pub(super) square: bool,
+}
+
+/// The objects' elements of each name, in order of appearance.
+pub(super) fn candidates<'a>(
+    objects: &'a [Arc<AnnData>],
+    places: &[Placed],
+    square: bool,
+    elements: impl Fn(&'a AnnData) -> Vec<(String, Arc<dyn ColumnReader>)>,
+) -> Vec<(String, Vec<Candidate>)> {
+    let mut found: Vec<(String, Vec<Candidate>)> = Vec::new();
+    for (object, place) in objects.iter().zip(places) {
+        for (name, reader) in elements(object) {
+            let candidate = Candidate {
+                reader,
+                place: place.clone(),
+                square,
+            };
+            match found.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, candidates)) => candidates.push(candidate),
+                None => found.push((name, vec![candidate])),
+            }
+        }
+    }
+    found
 }
 
 /// Where an object's axis stands on the merged one, both ways.
@@ -205,10 +233,12 @@ impl Aligned {
         }
         let metrics = ReadMetrics::default();
         let len = self.len();
+        let row_bytes = self.row_bytes().max(other.row_bytes()).max(1);
+        let step = (BLOCK_BYTES / row_bytes).clamp(1, BLOCK_ROWS);
         let mut start = 0;
         // Sets of categories are compared, too, where there is no row.
         loop {
-            let rows = RowSelection::range(start..len.min(start + BLOCK));
+            let rows = RowSelection::range(start..len.min(start + step));
             let (a, b) = (
                 self.read(&rows, &metrics).await?,
                 other.read(&rows, &metrics).await?,
@@ -216,7 +246,7 @@ impl Aligned {
             if !equal(&self.field, &a, &other.field, &b)? {
                 return Ok(false);
             }
-            start += BLOCK;
+            start += step;
             if start >= len {
                 return Ok(true);
             }
@@ -270,7 +300,11 @@ impl ColumnReader for Aligned {
     }
 
     fn row_bytes(&self) -> u64 {
-        self.reader.row_bytes()
+        // Dense rows may be wider, and of a wider type, than they are in the object.
+        match MatrixKind::of(self.field.data_type()) {
+            Some(MatrixKind::Dense) => value_bytes(self.field.data_type()),
+            _ => self.reader.row_bytes(),
+        }
     }
 }
 
@@ -428,7 +462,7 @@ fn gather(
             let none = (indices.slice(0, 0), data.slice(0, 0));
             let none = list(OffsetBuffer::new_zeroed(1), none.0, none.1)?;
             let rows = list(rows.offsets().clone(), indices, data)?;
-            Ok(interleave(&[&rows, &none], &or_none(places))?)
+            crate::kernel::gather(&[Arc::new(rows), Arc::new(none)], &or_none(places))
         }
         (Some(MatrixKind::Dense), DataType::FixedSizeList(item, _)) => {
             let rows = values.as_fixed_size_list();
@@ -446,7 +480,7 @@ fn gather(
                     list_of(promote(&nan, data)?, 1)?
                 }
             };
-            Ok(interleave(&[&rows, &none], &or_none(places))?)
+            crate::kernel::gather(&[Arc::new(rows), Arc::new(none)], &or_none(places))
         }
         (_, to) => {
             let places = places.iter().map(|at| at.map(|at| at as u64));
@@ -460,7 +494,7 @@ fn gather(
 }
 
 /// Where each row comes from: its place among the object's, or the one row of nothing.
-fn or_none(places: &[Option<usize>]) -> Vec<(usize, usize)> {
+fn or_none(places: &[Option<usize>]) -> Vec<RowPlace> {
     places
         .iter()
         .map(|at| at.map_or((1, 0), |at| (0, at)))

@@ -11,8 +11,9 @@ use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::adapt::{NAMES, POSITION, adapt};
-use super::aligned::{Candidate, Placed, keep};
+use super::aligned::{Placed, candidates, keep};
 use super::axis::JoinedAxis;
+use super::genes::{columns_beside, common_name};
 use super::matrices::{InputMatrix, Stacking};
 use super::side_by_side::{Part, SideBySide};
 use super::spec::{Join, MergeSpec};
@@ -129,12 +130,9 @@ async fn stacked_axis(
 
 impl<'a> Builder<'a> {
     fn names(&mut self) {
-        let mut names = self.objects.iter().map(|object| object.obs().index_name());
-        let first = names.next().unwrap_or("_index");
-        let index_name = match (&self.spec.align_on, names.all(|name| name == first)) {
-            (Some(column), _) => column.as_str(),
-            (None, true) => first,
-            (None, false) => "_index",
+        let index_name = match &self.spec.align_on {
+            Some(column) => column.as_str(),
+            None => common_name(self.objects.iter().map(|object| object.obs())),
         };
         let meta = FieldMeta {
             index_name: Some(index_name.to_owned()),
@@ -149,15 +147,11 @@ impl<'a> Builder<'a> {
     }
 
     async fn obs(&mut self) -> Result<()> {
-        let columns = |object: &'a AnnData| {
-            let columns = object.obs().columns().iter();
-            columns
-                .map(|c| (c.field().name().clone(), Arc::clone(c)))
-                .collect::<Vec<_>>()
-        };
-        for (name, candidates) in self.candidates(columns) {
+        let align_on = self.spec.align_on.as_deref();
+        let columns = |object: &'a AnnData| columns_beside(object.obs(), align_on);
+        for (name, candidates) in candidates(self.objects, &self.places, false, columns) {
             let key = format!("obs/{name}");
-            if self.spec.is_dropped(&key) || self.spec.align_on.as_deref() == Some(&name) {
+            if self.spec.is_dropped(&key) {
                 continue;
             }
             match keep(&candidates, self.objects.len(), self.spec.merge).await? {
@@ -173,7 +167,8 @@ impl<'a> Builder<'a> {
     }
 
     async fn obsm(&mut self) -> Result<()> {
-        for (name, candidates) in self.candidates(|object| object.obsm().to_vec()) {
+        let elements = |object: &'a AnnData| object.obsm().to_vec();
+        for (name, candidates) in candidates(self.objects, &self.places, false, elements) {
             let key = format!("obsm/{name}");
             if self.spec.is_dropped(&key) {
                 continue;
@@ -188,27 +183,6 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(())
-    }
-
-    fn candidates(
-        &self,
-        elements: impl Fn(&'a AnnData) -> Vec<(String, Arc<dyn ColumnReader>)>,
-    ) -> Vec<(String, Vec<Candidate>)> {
-        let mut found: Vec<(String, Vec<Candidate>)> = Vec::new();
-        for (object, place) in self.objects.iter().zip(&self.places) {
-            for (name, reader) in elements(object) {
-                let candidate = Candidate {
-                    reader,
-                    place: place.clone(),
-                    square: false,
-                };
-                match found.iter_mut().find(|(other, _)| *other == name) {
-                    Some((_, candidates)) => candidates.push(candidate),
-                    None => found.push((name, vec![candidate])),
-                }
-            }
-        }
-        found
     }
 
     /// `X` and the layers.

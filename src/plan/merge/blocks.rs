@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use super::promote::result_type;
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
-use crate::kernel::numbers::{promote, to_sparse};
+use crate::kernel::form::sparsify;
+use crate::kernel::numbers::promote;
 use crate::kernel::reindex::list;
 use crate::model::{DType, ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
 use crate::store::ReadMetrics;
@@ -129,7 +130,7 @@ impl BlockDiagonal {
         let own;
         let rows = match values.as_fixed_size_list_opt() {
             Some(dense) => {
-                own = to_sparse(dense)?;
+                own = sparsify(dense)?;
                 &own
             }
             None => values.as_list(),

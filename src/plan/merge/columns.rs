@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int32Type};
 
 use super::categories::{Categories, shown, unite};
 use super::promote::result_type;
-use super::spec::Join;
+use super::spec::{Join, MergeSpec};
 use crate::element::as_text;
 use crate::error::{Error, Result};
 use crate::kernel::numbers::{missing, promote};
@@ -106,13 +106,14 @@ pub(super) struct MergedFrame {
     pub(super) conflicts: Vec<String>,
 }
 
-/// Stacks frames of these columns. Fields are called as they are stored.
+/// Stacks frames of these columns, but for those that are dropped. Fields are called as they are
+/// stored.
 ///
 /// # Errors
 /// [`Error::IncompatibleSchemas`] for a type that has no place in a data frame.
 pub(super) fn stack(
     frames: &[Vec<FieldRef>],
-    join: Join,
+    spec: &MergeSpec,
     element: &str,
     label: &dyn Fn(usize) -> String,
 ) -> Result<MergedFrame> {
@@ -123,6 +124,7 @@ pub(super) fn stack(
             names.push(field.name());
         }
     }
+    names.retain(|name| !spec.is_dropped(&format!("{element}/{name}")));
     for name in names {
         let places: Vec<Option<usize>> = frames
             .iter()
@@ -133,7 +135,7 @@ pub(super) fn stack(
             .filter(|(_, at)| at.is_none())
             .map(|(i, _)| i)
             .collect();
-        if join == Join::Inner && !lack.is_empty() {
+        if spec.join == Join::Inner && !lack.is_empty() {
             merged.dropped.push((name.to_owned(), lack));
             continue;
         }
@@ -321,7 +323,9 @@ fn values(name: &str, kinds: &[Option<Kind>], missing: bool) -> Result<Target> {
         encoding: Some(encoding.to_owned()),
         ..FieldMeta::default()
     };
-    let field = Field::new(name, number.clone(), nullable || categories || missing);
+    // A float column that all objects have may hold NaN, which is read as a null.
+    let may_miss = nullable || categories || missing || number.is_floating();
+    let field = Field::new(name, number.clone(), may_miss);
     let cast = |kind: &Option<Kind>| {
         Some(match kind.as_ref()? {
             Kind::Number { data_type, .. } if *data_type == number => ColumnCast::Keep,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -12,8 +14,8 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-    PlanProperties,
+    ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties, StatisticsArgs,
 };
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,8 @@ use super::adapt::{POSITION, Source};
 use super::lane::Lane;
 use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
-use crate::table::{DEFAULT_BATCH_BYTES, scan_cells_where};
+use crate::model::{MatrixKind, value_bytes};
+use crate::table::{DEFAULT_BATCH_BYTES, ScanMetrics, scan_cells_where};
 
 /// Cells of several objects, one after another, as the cells of the merged object.
 ///
@@ -182,6 +185,21 @@ impl MergeExec {
         outline(&self.outline, &self.spec).await
     }
 
+    /// Bytes of matrices in a row, which an object may not have; 0 where the merge was not thought
+    /// through here.
+    pub fn matrix_row_bytes(&self) -> u64 {
+        let outline = self.outline.get();
+        outline.map_or(0, |outline| outline.row_bytes(&self.output.columns))
+    }
+
+    /// Bytes of a row, by estimate.
+    fn row_bytes(&self) -> usize {
+        let fields = self.schema.fields().iter();
+        let narrow = fields.filter(|field| MatrixKind::of(field.data_type()).is_none());
+        let narrow: u64 = narrow.map(|field| value_bytes(field.data_type())).sum();
+        usize::try_from(narrow.saturating_add(self.matrix_row_bytes())).unwrap_or(usize::MAX)
+    }
+
     /// The same merge with the two hidden columns.
     pub(crate) async fn with_provenance(&self) -> crate::Result<Self> {
         let outline = self.outline().await?;
@@ -311,10 +329,11 @@ impl ExecutionPlan for MergeExec {
         let schema = Arc::clone(&self.schema);
         if self.inputs.is_empty() {
             let lane = Lane::new(0, &self.output, &self.schema)?;
+            let reads = Arc::new(ScanMetrics::new(&self.metrics, partition));
             let stream = futures::stream::once(async move {
                 let outline = outline(&cell, &spec).await?;
                 lane.check(&outline)?;
-                Ok::<_, DataFusionError>(lane.beside(outline, metrics))
+                Ok::<_, DataFusionError>(lane.beside(outline, metrics, reads))
             });
             let stream = stream.try_flatten();
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)));
@@ -335,19 +354,60 @@ impl ExecutionPlan for MergeExec {
             async move {
                 let outline = outline(&cell, &spec).await?;
                 lane.check(&outline)?;
-                let adapted = rows.map(move |batch| {
-                    let batch = batch?;
-                    let timer = metrics.elapsed_compute().timer();
-                    let adapted = lane.adapt(&outline, &batch)?;
-                    timer.done();
-                    metrics.output_rows().add(adapted.num_rows());
-                    Ok(adapted)
-                });
-                Ok::<_, DataFusionError>(adapted)
+                Ok::<_, DataFusionError>(lane.below(outline, rows, metrics))
             }
         });
         let stream = stream.try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
+    }
+
+    /// Of all rows, or of the object whose partition it is.
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        let Some(partition) = partition else {
+            return vec![ChildStats::At(None); self.inputs.len()];
+        };
+        let mut first = 0;
+        let requests = self.inputs.iter().map(|input| {
+            let own = partition.checked_sub(first);
+            let n = input.output_partitioning().partition_count();
+            first += n;
+            match own.filter(|own| *own < n) {
+                _ if self.output.in_one => ChildStats::At(None),
+                Some(own) => ChildStats::At(Some(own)),
+                None => ChildStats::Skip,
+            }
+        });
+        requests.collect()
+    }
+
+    /// A merge has as many rows as its objects' scans, exactly so where none has a predicate.
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let asked = self.child_stats_requests(args.partition());
+        let rows = inputs.iter().zip(asked);
+        let rows = rows.filter(|(_, asked)| !matches!(asked, ChildStats::Skip));
+        let rows = rows.map(|(of, _)| of.num_rows);
+        let num_rows = match (inputs.is_empty(), self.outline.get()) {
+            (false, _) => rows
+                .reduce(|sum, rows| sum.add(&rows))
+                .unwrap_or(Precision::Absent),
+            // Objects beside each other take no predicate.
+            (true, Some(outline)) => {
+                usize::try_from(outline.n_obs()).map_or(Precision::Absent, Precision::Exact)
+            }
+            (true, None) => Precision::Absent,
+        };
+        Ok(Arc::new(Statistics {
+            num_rows,
+            total_byte_size: match num_rows.get_value() {
+                Some(rows) => Precision::Inexact(rows.saturating_mul(self.row_bytes())),
+                None => Precision::Absent,
+            },
+            ..Statistics::new_unknown(&self.schema)
+        }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

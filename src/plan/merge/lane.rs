@@ -10,15 +10,18 @@ use arrow::array::{
 };
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 
 use super::adapt::{Source, adapt};
 use super::exec::MergeOutput;
 use super::outline::{MergeOutline, Rows};
 use crate::error::Error;
-use crate::model::RowSelection;
+use crate::kernel::pieces;
+use crate::model::{RowSelection, value_bytes};
 use crate::store::ReadMetrics;
+use crate::table::ScanMetrics;
 
 /// The way of one object's rows.
 #[derive(Debug, Clone)]
@@ -59,11 +62,57 @@ impl Lane {
         }
     }
 
-    pub(super) fn adapt(
-        &self,
-        outline: &MergeOutline,
-        batch: &RecordBatch,
-    ) -> crate::Result<RecordBatch> {
+    /// Rows of the object's scan as rows of the merge, as they come.
+    ///
+    /// A batch is cut by what its rows grow to: a scan cuts by what they take in the object, where
+    /// they may have no matrix at all.
+    pub(super) fn below(
+        self,
+        outline: Arc<MergeOutline>,
+        rows: SendableRecordBatchStream,
+        metrics: Arc<BaselineMetrics>,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let most = self.most_rows(&outline);
+        let pieces = rows.flat_map(move |batch| match batch {
+            Ok(batch) => {
+                let pieces = pieces::cut(batch, most).map(|piece| Ok(piece?));
+                stream::iter(pieces).left_stream()
+            }
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        });
+        pieces.map(move |batch| {
+            let batch = batch?;
+            let timer = metrics.elapsed_compute().timer();
+            let adapted = self.adapt(&outline, &batch)?;
+            timer.done();
+            metrics.output_rows().add(adapted.num_rows());
+            Ok(adapted)
+        })
+    }
+
+    /// Rows that may be adapted at a time.
+    fn most_rows(&self, outline: &MergeOutline) -> usize {
+        let Rows::Below(below) = outline.rows() else {
+            return usize::MAX;
+        };
+        let columns = self.output.columns.iter();
+        let targets = columns.filter_map(|at| below.targets.get(*at));
+        let grown = targets.filter_map(|target| match target.sources.get(self.at)? {
+            Source::Missing | Source::Frame { name: None, .. } => {
+                Some(value_bytes(target.field.data_type()))
+            }
+            source => source.matrix()?.widened_bytes(self.at),
+        });
+        match grown.fold(0, u64::saturating_add) {
+            0 => usize::MAX,
+            bytes => {
+                let rows = self.output.batch_bytes as u64 / bytes;
+                usize::try_from(rows).unwrap_or(usize::MAX).max(1)
+            }
+        }
+    }
+
+    fn adapt(&self, outline: &MergeOutline, batch: &RecordBatch) -> crate::Result<RecordBatch> {
         let Rows::Below(below) = outline.rows() else {
             return Err(Error::IncompatibleSchemas(
                 "objects beside each other have no scans".to_owned(),
@@ -120,6 +169,7 @@ impl Lane {
         self,
         outline: Arc<MergeOutline>,
         metrics: Arc<BaselineMetrics>,
+        reads: Arc<ScanMetrics>,
     ) -> impl Stream<Item = Result<RecordBatch>> + Send {
         let step = self.block_rows(&outline);
         let n_obs = outline.n_obs();
@@ -127,11 +177,12 @@ impl Lane {
             .step_by(step)
             .map(move |start| start..n_obs.min(start + step as u64));
         let lane = Arc::new(self);
-        futures::stream::iter(blocks).then(move |rows| {
+        stream::iter(blocks).then(move |rows| {
             let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
-            let metrics = Arc::clone(&metrics);
+            let (metrics, reads) = (Arc::clone(&metrics), Arc::clone(&reads));
             async move {
-                let batch = lane.block(&outline, rows).await?;
+                let batch = lane.block(&outline, rows, &reads.reads).await?;
+                reads.report();
                 metrics.output_rows().add(batch.num_rows());
                 Ok(batch)
             }
@@ -159,7 +210,12 @@ impl Lane {
             .clamp(1, 1 << 14)
     }
 
-    async fn block(&self, outline: &MergeOutline, rows: Range<u64>) -> crate::Result<RecordBatch> {
+    async fn block(
+        &self,
+        outline: &MergeOutline,
+        rows: Range<u64>,
+        metrics: &ReadMetrics,
+    ) -> crate::Result<RecordBatch> {
         let selection = RowSelection::range(rows.clone());
         let positions = rows.map(|row| i64::try_from(row).unwrap_or(i64::MAX));
         let positions: ArrayRef = Arc::new(Int64Array::from_iter_values(positions));
@@ -170,7 +226,7 @@ impl Lane {
                 Rows::Below(_) => None,
             };
             columns.push(match column {
-                Some(column) => column.read(&selection, &ReadMetrics::default()).await?,
+                Some(column) => column.read(&selection, metrics).await?,
                 None => Arc::clone(&positions),
             });
         }

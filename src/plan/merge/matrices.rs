@@ -14,9 +14,9 @@ use super::promote::result_type;
 use super::spec::{FillValue, Join};
 use crate::element::MatrixShape;
 use crate::error::{Error, Result};
-use crate::kernel::numbers::to_sparse;
+use crate::kernel::form::sparsify;
 use crate::kernel::reindex::{ColumnMap, list};
-use crate::model::{FieldMeta, MatrixKind, matrix_type};
+use crate::model::{FieldMeta, MatrixKind, matrix_type, value_bytes};
 
 /// A matrix of one object, as far as planning needs it.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(super) struct InputMatrix {
     /// Type of an item of a row: of a value, or of rows of further axes.
     pub(super) item: DataType,
     pub(super) n_cols: usize,
+    /// Values stored of a row, on the average.
+    pub(super) n_stored: u64,
 }
 
 impl InputMatrix {
@@ -55,8 +57,25 @@ impl InputMatrix {
             kind: shape.kind,
             item,
             n_cols,
+            n_stored: match shape.kind {
+                MatrixKind::Sparse => shape.nnz.unwrap_or(0).div_ceil(shape.n_rows.max(1)),
+                MatrixKind::Dense => n_cols as u64,
+            },
         })
     }
+
+    fn row_bytes(&self) -> u64 {
+        row_bytes(self.kind, &self.item, self.n_stored)
+    }
+}
+
+/// Bytes of a row of so many values.
+fn row_bytes(kind: MatrixKind, item: &DataType, n_stored: u64) -> u64 {
+    let index = match kind {
+        MatrixKind::Sparse => size_of::<i32>() as u64,
+        MatrixKind::Dense => 0,
+    };
+    n_stored.saturating_mul(value_bytes(item) + index)
 }
 
 /// A stacked matrix.
@@ -73,6 +92,8 @@ pub(super) struct MergedMatrix {
     pub(super) parts: Vec<Option<Arc<ColumnMap>>>,
     /// Whether the entries stored are just those of the objects.
     pub(super) keeps_entries: bool,
+    /// Per object: bytes of a row, before and after, by estimate.
+    row_bytes: Vec<(u64, u64)>,
 }
 
 /// What several objects' matrices become.
@@ -129,6 +150,21 @@ impl Stacking<'_> {
             && fill.is_none()
             && present().all(|matrix| matrix.kind == MatrixKind::Sparse)
             && parts.iter().flatten().all(|map| map.is_complete());
+        let stored = |matrix: Option<&InputMatrix>, map: &ColumnMap| match (kind, matrix) {
+            (MatrixKind::Dense, _) => n_cols as u64,
+            (MatrixKind::Sparse, Some(matrix)) if fill.is_none() => matrix.n_stored,
+            (MatrixKind::Sparse, None) if fill.is_none() => 0,
+            (MatrixKind::Sparse, Some(matrix)) => {
+                matrix.n_stored + (map.n_new() - map.n_kept()) as u64
+            }
+            (MatrixKind::Sparse, None) => n_cols as u64,
+        };
+        let bytes = inputs.iter().zip(self.maps).map(|(matrix, map)| {
+            let before = matrix.as_ref().map_or(0, InputMatrix::row_bytes);
+            let after = row_bytes(kind, &item, stored(matrix.as_ref(), map));
+            (before, after)
+        });
+        let row_bytes = bytes.collect();
         Ok(MergedMatrix {
             field: Arc::new(self.field(kind, &item, n_cols)?),
             kind,
@@ -137,6 +173,7 @@ impl Stacking<'_> {
             fill,
             parts,
             keeps_entries,
+            row_bytes,
         })
     }
 
@@ -234,6 +271,17 @@ impl MergedMatrix {
         (self.kind, &self.item, self.fill.as_ref())
     }
 
+    /// Bytes of a row of an object, once it is one of the merged matrix.
+    pub(super) fn row_bytes(&self, object: usize) -> u64 {
+        self.row_bytes.get(object).map_or(0, |(_, after)| *after)
+    }
+
+    /// The same where they are far more than the object's own, by which batches are cut before.
+    pub(super) fn widened_bytes(&self, object: usize) -> Option<u64> {
+        let (before, after) = self.row_bytes.get(object)?;
+        (before.saturating_mul(2) < *after).then_some(*after)
+    }
+
     /// An object's rows as rows of the merged matrix.
     ///
     /// # Errors
@@ -250,7 +298,7 @@ impl MergedMatrix {
                 self.fill.as_ref(),
             )?)),
             (MatrixKind::Sparse, _, Some(rows)) => {
-                let rows = to_sparse(rows)?;
+                let rows = sparsify(rows)?;
                 Ok(Arc::new(map.sparse(
                     &rows,
                     &self.item,
@@ -328,7 +376,12 @@ mod tests {
     use super::*;
 
     fn matrix(kind: MatrixKind, item: DataType, n_cols: usize) -> Option<InputMatrix> {
-        Some(InputMatrix { kind, item, n_cols })
+        Some(InputMatrix {
+            kind,
+            item,
+            n_cols,
+            n_stored: n_cols as u64,
+        })
     }
 
     fn stacked(
@@ -392,6 +445,19 @@ mod tests {
             matrix(Sparse, Float32, 2),
             matrix(Dense, Float32, 2)
         ]));
+    }
+
+    #[test]
+    fn rows_that_grow_are_known_by_what_they_grow_to() {
+        use MatrixKind::{Dense, Sparse};
+        let rows = stacked(&[matrix(Dense, Float32, 1_000), None], 1_000, None).unwrap();
+        assert_eq!(rows.row_bytes(1), 8_000);
+        assert_eq!([0, 1].map(|at| rows.widened_bytes(at)), [None, Some(8_000)]);
+        let rows = stacked(&[matrix(Sparse, Float32, 10), None], 10, None).unwrap();
+        assert_eq!([0, 1].map(|at| rows.widened_bytes(at)), [None, None]);
+        let five = Some(FillValue::Int(5));
+        let rows = stacked(&[matrix(Sparse, Float32, 10), None], 10, five).unwrap();
+        assert_eq!(rows.widened_bytes(1), Some(120));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_128;
 use super::adapt::{POSITION, Source, Target};
 use super::axis::JoinedAxis;
 use super::beside::{self, Beside};
-use super::genes::names;
+use super::genes::{names, raw_align_on};
 use super::rest;
 use super::spec::{MergeAxis, MergeSpec};
 use super::targets::{AxisNames, Side, Targets};
@@ -198,13 +198,55 @@ impl MergeOutline {
             .iter()
             .find(|target| target.field.name() == column);
         target.is_some_and(|target| {
-            target.sources.iter().all(|source| match source {
-                Source::Matrix { matrix, .. } | Source::MissingMatrix { matrix } => {
-                    matrix.keeps_entries
-                }
-                _ => false,
-            })
+            let mut matrices = target.sources.iter().map(Source::matrix);
+            matrices.all(|matrix| matrix.is_some_and(|matrix| matrix.keeps_entries))
         })
+    }
+
+    /// Bytes of matrices in a row of the widest kind, of some columns.
+    pub(super) fn row_bytes(&self, columns: &[usize]) -> u64 {
+        let of_object = |at| self.row_bytes_of(columns.iter().copied(), at);
+        let all = (0..self.objects.len()).map(of_object);
+        all.max().unwrap_or(0)
+    }
+
+    /// Bytes of matrices in the widest row of all columns.
+    pub fn widest_row(&self) -> u64 {
+        let columns: Vec<usize> = (0..self.schema.fields().len()).collect();
+        self.row_bytes(&columns)
+    }
+
+    /// Bytes of all rows of all matrices, by estimate.
+    pub fn matrix_bytes(&self) -> u64 {
+        let row = |at| self.row_bytes_of(0..self.schema.fields().len(), at);
+        match &self.rows {
+            Rows::Below(_) => {
+                let objects = self.objects.iter().enumerate();
+                let bytes = objects.map(|(at, object)| row(at).saturating_mul(object.n_obs()));
+                bytes.fold(0, u64::saturating_add)
+            }
+            Rows::Beside(_) => row(0).saturating_mul(self.n_obs()),
+        }
+    }
+
+    /// Bytes of matrices in a row that comes from an object.
+    fn row_bytes_of(&self, mut columns: impl Iterator<Item = usize>, object: usize) -> u64 {
+        let bytes = |column: usize| match &self.rows {
+            Rows::Below(below) => {
+                let source = below.targets.get(column)?.sources.get(object)?;
+                Some(source.matrix()?.row_bytes(object))
+            }
+            Rows::Beside(beside) => {
+                // Positions come before the columns that are read.
+                let column = beside.columns.get(column.checked_sub(1)?)?;
+                column.as_matrix().map(|_| column.row_bytes())
+            }
+        };
+        columns
+            .try_fold(0u64, |sum, column| {
+                sum.checked_add(bytes(column).unwrap_or(0))
+            })
+            .unwrap_or(u64::MAX)
     }
 
     /// What the options drop of rows, and columns whose types have nothing in common; a sentence
@@ -371,13 +413,7 @@ async fn raw_names(
         }
         return Ok(None);
     }
-    let has = |column: &str| {
-        raws.iter().all(|raw| {
-            let mut columns = raw.var().columns().iter();
-            columns.any(|c| crate::element::stored_name(c.field()) == column)
-        })
-    };
-    let align_on = spec.align_on.as_deref().filter(|column| has(column));
+    let align_on = raw_align_on(spec, objects);
     if let (Some(column), None) = (&spec.align_on, align_on) {
         warnings.push(format!(
             "raw/var: aligned on its index, because not all have a column '{column}'"

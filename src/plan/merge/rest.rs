@@ -5,14 +5,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field};
 
-use super::aligned::{Aligned, Candidate, Placed, keep};
+use super::aligned::{Aligned, Candidate, Placed, candidates, keep};
 use super::beside::{self, Beside};
 use super::blocks::BlockDiagonal;
+use super::genes::{columns_beside, common_name, raw_align_on};
 use super::outline::{Genes, MergeOutline, Rows};
 use super::spec::{Join, MergeSpec};
 use super::targets::{AxisNames, Side};
 use crate::element::{
-    AnnData, ColumnReader, Frame, MatrixReader, MemoryColumn, UnsSource, merge_uns, stored_name,
+    AnnData, ColumnReader, Frame, MatrixReader, MemoryColumn, UnsSource, merge_uns,
 };
 use crate::error::Result;
 use crate::model::{ElementKey, FieldMeta};
@@ -144,34 +145,9 @@ impl RestMerge<'_> {
 
     async fn var(&mut self, genes: &Genes) -> Result<Frame> {
         let align_on = self.spec.align_on.as_deref();
-        let mut columns: Vec<(String, Vec<Candidate>)> = Vec::new();
-        for (object, place) in self.objects.iter().zip(&self.places) {
-            let mut own: Vec<(String, Arc<dyn ColumnReader>)> = Vec::new();
-            for column in object.var().columns() {
-                let name = stored_name(column.field());
-                if Some(name.as_str()) != align_on {
-                    own.push((name, Arc::clone(column)));
-                }
-            }
-            // The names that the column takes the place of become one.
-            let index = former_name(object.var());
-            if align_on.is_some() && own.iter().all(|(name, _)| *name != index) {
-                own.push((index, Arc::clone(object.var().index())));
-            }
-            for (name, reader) in own {
-                let candidate = Candidate {
-                    reader,
-                    place: place.clone(),
-                    square: false,
-                };
-                match columns.iter_mut().find(|(other, _)| *other == name) {
-                    Some((_, candidates)) => candidates.push(candidate),
-                    None => columns.push((name, vec![candidate])),
-                }
-            }
-        }
+        let columns = |object: &AnnData| columns_beside(object.var(), align_on);
         let mut readers: Vec<Arc<dyn ColumnReader>> = Vec::new();
-        for (name, candidates) in columns {
+        for (name, candidates) in self.candidates(columns, false) {
             let key = ElementKey::new("var").child(&name);
             if self.spec.is_dropped(key.as_str()) {
                 continue;
@@ -181,12 +157,9 @@ impl RestMerge<'_> {
                 None => self.drops(key.as_str(), "--merge first keeps it"),
             }
         }
-        let mut names = self.objects.iter().map(|object| object.var().index_name());
-        let first = names.next().unwrap_or("_index");
-        let index_name = match (align_on, names.all(|name| name == first)) {
-            (Some(column), _) => column,
-            (None, true) => first,
-            (None, false) => "_index",
+        let index_name = match align_on {
+            Some(column) => column,
+            None => common_name(self.objects.iter().map(|object| object.var())),
         };
         Ok(frame(genes, index_name, readers))
     }
@@ -194,23 +167,20 @@ impl RestMerge<'_> {
     /// `raw/var`, which keeps nothing but names.
     fn raw(&mut self, genes: &Genes) -> GeneSide {
         let raws = || self.objects.iter().filter_map(|object| object.raw());
-        let columns = raws().flat_map(|raw| raw.var().columns());
+        let align_on = raw_align_on(self.spec, self.objects);
         let mut lost: Vec<String> = Vec::new();
         let varm = raws()
             .flat_map(|raw| raw.varm())
             .map(|(name, _)| format!("raw/varm/{name}"));
-        let columns = columns.map(|column| format!("raw/var/{}", stored_name(column.field())));
+        let columns = raws().flat_map(|raw| columns_beside(raw.var(), align_on));
+        let columns = columns.map(|(name, _)| format!("raw/var/{name}"));
         for element in columns.chain(varm) {
             if !lost.contains(&element) {
                 lost.push(element);
             }
         }
-        let mut names = raws().map(|raw| raw.var().index_name());
-        let first = names.next().unwrap_or("_index");
-        let index_name = match names.all(|name| name == first) {
-            true => first,
-            false => "_index",
-        };
+        let common = || common_name(raws().map(|raw| raw.var()));
+        let index_name = align_on.unwrap_or_else(common);
         let side = GeneSide {
             axis: Arc::clone(&genes.axis),
             frame: frame(genes, index_name, Vec::new()),
@@ -273,21 +243,7 @@ impl RestMerge<'_> {
         elements: impl Fn(&AnnData) -> Vec<(String, Arc<dyn ColumnReader>)>,
         square: bool,
     ) -> Vec<(String, Vec<Candidate>)> {
-        let mut found: Vec<(String, Vec<Candidate>)> = Vec::new();
-        for (object, place) in self.objects.iter().zip(&self.places) {
-            for (name, reader) in elements(object) {
-                let candidate = Candidate {
-                    reader,
-                    place: place.clone(),
-                    square,
-                };
-                match found.iter_mut().find(|(other, _)| *other == name) {
-                    Some((_, candidates)) => candidates.push(candidate),
-                    None => found.push((name, vec![candidate])),
-                }
-            }
-        }
-        found
+        candidates(self.objects, &self.places, square, elements)
     }
 
     async fn keep(&self, key: &ElementKey, candidates: &[Candidate]) -> Result<Option<Aligned>> {
@@ -372,12 +328,4 @@ fn frame(genes: &Genes, index_name: &str, columns: Vec<Arc<dyn ColumnReader>>) -
     let key = ElementKey::new("var");
     let index = MemoryColumn::new(Arc::new(field), key.child(index_name), names);
     Frame::of_columns(key, index_name, Arc::new(index), columns)
-}
-
-/// What the names of a frame are called once they are a column.
-fn former_name(frame: &Frame) -> String {
-    match frame.index_name() {
-        "_index" => "var_names".to_owned(),
-        name => name.to_owned(),
-    }
 }

@@ -12,7 +12,8 @@ use super::aligned::Placed;
 use super::matrices::MergedMatrix;
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
-use crate::kernel::numbers::{promote, to_sparse};
+use crate::kernel::form::sparsify;
+use crate::kernel::numbers::promote;
 use crate::kernel::reindex::list;
 use crate::model::{DType, ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
 use crate::store::ReadMetrics;
@@ -112,7 +113,7 @@ impl SideBySide {
         for part in read {
             rows.push(match part {
                 Some((values, _)) => match values.as_fixed_size_list_opt() {
-                    Some(dense) => Some(to_sparse(dense)?),
+                    Some(dense) => Some(sparsify(dense)?),
                     None => Some(values.as_list::<i32>().clone()),
                 },
                 None => None,

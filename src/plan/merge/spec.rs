@@ -61,7 +61,10 @@ pub enum Join {
 }
 
 /// A number that fills matrices: whole ones and others promote types differently.
+///
+/// Travels as text, because JSON has neither NaN nor infinities.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum FillValue {
     /// A whole number, as int64.
     Int(i64),
@@ -158,6 +161,24 @@ impl FromStr for FillValue {
     }
 }
 
+impl From<FillValue> for String {
+    fn from(value: FillValue) -> Self {
+        match value {
+            FillValue::Int(value) => value.to_string(),
+            // Not as `Display` has it, which takes the point from whole numbers.
+            FillValue::Float(value) => format!("{value:?}"),
+        }
+    }
+}
+
+impl TryFrom<String> for FillValue {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 impl fmt::Display for MergeAxis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -196,5 +217,33 @@ mod tests {
         assert_eq!("5".parse(), Ok(FillValue::Int(5)));
         assert_eq!("0.0".parse(), Ok(FillValue::Float(0.)));
         assert!(matches!("nan".parse(), Ok(FillValue::Float(f)) if f.is_nan()));
+    }
+
+    #[test]
+    fn fills_travel_whatever_they_are() {
+        let floats = [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            -0.0,
+            3.0,
+            1e300,
+            5e-324,
+        ];
+        let fills = floats
+            .map(FillValue::Float)
+            .into_iter()
+            .chain([FillValue::Int(3)]);
+        let mut texts = Vec::new();
+        for fill in fills {
+            let text = serde_json::to_string(&fill).unwrap();
+            let back: FillValue = serde_json::from_str(&text).unwrap();
+            match (fill, back) {
+                (FillValue::Float(a), FillValue::Float(b)) => assert_eq!(a.to_bits(), b.to_bits()),
+                _ => assert_eq!(fill, back),
+            }
+            assert!(!texts.contains(&text), "{text}");
+            texts.push(text);
+        }
     }
 }

@@ -6,16 +6,13 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
+use super::choose::{ROW_BYTES, ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Result;
 use crate::kernel::{OrderCut, Ranks};
 use crate::model::{Location, RowOrder, RowSelection};
-use crate::table::{OrderedRows, RowWeight, even_partitions};
-
-/// Fewer rows than this are not worth a partition of a scan.
-const LEAST_PARTITION: u64 = 4096;
+use crate::table::{LEAST_PARTITION, OrderedRows, RowWeight, even_partitions};
 
 /// An object whose rows are shuffled.
 #[derive(Debug, Clone)]
@@ -82,6 +79,10 @@ impl ShuffleRequest {
             partitions: Vec::new(),
             windows: Vec::new(),
             window_bytes: choice.window_bytes,
+            // Columns take no more than all rows do.
+            held_bytes: choice
+                .held_bytes
+                .min(n_rows.saturating_mul(self.weight.bytes)),
             objects: self.bases(),
         };
         let input = match spec.way {
@@ -100,7 +101,7 @@ impl ShuffleRequest {
                 spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
                 if way != ShuffleWay::InMemory {
                     let per_window =
-                        spec.window_bytes / self.weight.bytes.saturating_add(40).max(1);
+                        spec.window_bytes / self.weight.bytes.saturating_add(ROW_BYTES);
                     let starts = window_starts(&self.partitions, per_window.max(1));
                     spec.windows = cuts(&ranks, starts.into_iter());
                 }
@@ -136,7 +137,8 @@ impl ShuffleRequest {
         let objects = self.objects.iter().map(|object| {
             let first = base;
             base += object.n_rows;
-            (object.location.to_string(), first)
+            // What `__object` holds, so with what is not shown of a URL.
+            (object.location.text(), first)
         });
         objects.collect()
     }
@@ -156,7 +158,9 @@ fn cuts(ranks: &Ranks, starts: impl Iterator<Item = u64>) -> Vec<OrderCut> {
         key: u64::MAX,
         row: u64::MAX,
     };
-    starts.map(|rank| ranks.cut(rank).unwrap_or(end)).collect()
+    let starts: Vec<u64> = starts.collect();
+    let cuts = ranks.cuts(&starts).into_iter();
+    cuts.map(|cut| cut.unwrap_or(end)).collect()
 }
 
 /// The ranks at which windows after the first begin: of as many whole partitions as fit, or of parts
@@ -193,6 +197,27 @@ fn window_starts(partitions: &[Range<u64>], per_window: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_urls_are_numbered_by_all_of_their_location() {
+        let location = Location::parse("https://me:secret@host/a.h5ad?signature=1#mod/rna");
+        let request = ShuffleRequest {
+            shuffle: Shuffle::new(1),
+            objects: vec![ShuffledObject {
+                location: location.clone(),
+                n_rows: 5,
+                rows: RowSelection::all(5),
+            }],
+            weight: RowWeight::default(),
+            partitions: Vec::new(),
+            memory: ShuffleMemory {
+                bytes: 1 << 20,
+                at_a_time: 1,
+                beside: 0,
+            },
+        };
+        assert_eq!(request.bases(), [(location.text(), 0)]);
+    }
 
     #[test]
     fn windows_hold_whole_partitions_or_parts_of_one() {

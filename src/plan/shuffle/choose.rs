@@ -8,6 +8,8 @@ use crate::table::RowWeight;
 
 /// Rows that have to fit in memory at least, for each partition that is read at a time.
 const LEAST_ROWS: u64 = 64;
+/// Bytes that order a row which is held.
+pub(super) const ROW_BYTES: u64 = 40;
 /// Windows of a direct gather: larger ones spare little, smaller ones read neighbours twice.
 const GATHER_WINDOW: u64 = 32 << 20;
 
@@ -165,10 +167,20 @@ fn chosen(way: ShuffleWay, reason: String, memory: ShuffleMemory) -> ShuffleChoi
                 let each = (memory.bytes - held_bytes) / memory.at_a_time.max(1);
                 (each / 5 * 4).min(GATHER_WINDOW)
             }
-            // One is made while the last is written.
-            ShuffleWay::Passes | ShuffleWay::Scatter => memory.bytes / 2,
+            ShuffleWay::Passes | ShuffleWay::Scatter => window_bytes(memory),
         },
     }
+}
+
+/// Bytes of a window that rows go through on their way: each partition that is read holds one, and
+/// one is made while the last is written.
+fn window_bytes(memory: ShuffleMemory) -> u64 {
+    memory.bytes / memory.at_a_time.max(1).saturating_add(1)
+}
+
+/// How many such windows the rows fill.
+fn windows(input: &ShuffleInput, memory: ShuffleMemory) -> u64 {
+    bytes(input).div_ceil(window_bytes(memory).max(1)).max(1)
 }
 
 /// Seconds that a way takes, by rates measured on two cores of 2.6 GHz.
@@ -181,7 +193,6 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
     const SEEK: f64 = 6e-7;
     let bytes = bytes(input);
     let once = float(bytes) / if input.weight.random { READ } else { DECODE };
-    let windows = bytes.div_ceil((memory.bytes / 2).max(1)).max(1);
     match way {
         ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
         ShuffleWay::InMemory => Ok(once + float(bytes) / TOUCH),
@@ -200,7 +211,8 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
             Ok(once * float(windows.max(2)))
         }
         ShuffleWay::Passes => {
-            Ok(once * float(windows) + float(bytes.min(memory.bytes / 2)) / TOUCH)
+            let window = bytes.min(window_bytes(memory));
+            Ok(once * float(windows(input, memory)) + float(window) / TOUCH)
         }
         ShuffleWay::Scatter => match scratch_space() {
             Some(space) if space < bytes => Err(Error::option(
@@ -220,7 +232,6 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
 fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> String {
     let bytes = bytes(input);
     let (rows, room) = (megabytes(bytes), megabytes(memory.bytes));
-    let windows = bytes.div_ceil((memory.bytes / 2).max(1)).max(1);
     match way {
         ShuffleWay::InMemory => format!("the rows take {rows} of {room}"),
         ShuffleWay::Gather if input.weight.random => {
@@ -228,7 +239,8 @@ fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Strin
         }
         ShuffleWay::Gather => format!("the rows take {rows} of {room}"),
         ShuffleWay::Passes => {
-            format!("the rows take {rows}, more than fit in {room}: read {windows} times")
+            let times = windows(input, memory);
+            format!("the rows take {rows}, more than fit in {room}: read {times} times")
         }
         ShuffleWay::Scatter => {
             format!("the rows take {rows}, more than fit in {room}: read once, through a file")
@@ -240,7 +252,7 @@ fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Strin
 fn bytes(input: &ShuffleInput) -> u64 {
     input
         .rows
-        .saturating_mul(input.weight.bytes.saturating_add(40))
+        .saturating_mul(input.weight.bytes.saturating_add(ROW_BYTES))
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -283,6 +295,31 @@ mod tests {
         assert_eq!(way(1_000_000, 5_200, false, 256), ShuffleWay::Scatter);
         // Three passes cost more than a file, where there is room for one.
         assert_eq!(way(100_000, 1_700, false, 160), ShuffleWay::Scatter);
+    }
+
+    #[test]
+    fn windows_of_all_partitions_that_are_read_fit_together() {
+        let input = ShuffleInput {
+            rows: 60_000,
+            weight: RowWeight {
+                bytes: 8_000,
+                arrays: 1,
+                random: false,
+            },
+            one_object: true,
+        };
+        for at_a_time in 1..=8 {
+            let memory = ShuffleMemory {
+                bytes: 200 << 20,
+                at_a_time,
+                beside: 0,
+            };
+            for way in [ShuffleWay::Passes, ShuffleWay::Scatter] {
+                let window = choose(&input, memory, Some(way)).unwrap().window_bytes;
+                assert!(window * (at_a_time + 1) <= memory.bytes);
+                assert_eq!(bytes(&input).div_ceil(window), windows(&input, memory));
+            }
+        }
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::table::DEFAULT_BATCH_BYTES;
 ///  partition 2 ─┘    each sorted      └─► …
 /// ```
 /// Equal keys: the row that comes first in the input is first. Of a direct gather the input is a scan
-/// that reads in the order itself; this node then says so, and reserves the memory of its windows.
+/// that reads in the order itself; this node then says so, and reserves the memory of its windows and
+/// of the columns that it keeps.
 pub struct ShuffleExec {
     /// The rows, with `__object` and `__row` where the spec names objects.
     input: Arc<dyn ExecutionPlan>,
@@ -144,6 +145,8 @@ impl ExecutionPlan for ShuffleExec {
     ) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         if self.spec.way == ShuffleWay::Gather {
+            self.shared
+                .hold(self.spec.held_bytes, context.memory_pool())?;
             let consumer = MemoryConsumer::new(format!("ShuffleExec[{partition}]"));
             let reservation = consumer.register(context.memory_pool());
             reservation.try_grow(usize::try_from(self.spec.window_bytes).unwrap_or(usize::MAX))?;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::metrics::Count;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -23,6 +23,8 @@ type Cell = Arc<OnceCell<Arc<Window>>>;
 pub(super) struct Shared {
     slots: Mutex<Vec<Slot>>,
     scattered: OnceCell<Scattered>,
+    /// For the columns that a direct gather keeps as long as there is the node.
+    held: Mutex<Option<MemoryReservation>>,
 }
 
 #[derive(Default, Clone)]
@@ -42,6 +44,20 @@ pub(super) struct Source {
 }
 
 impl Shared {
+    /// Reserves memory for all partitions, once.
+    ///
+    /// # Errors
+    /// What the memory pool says where it has no more.
+    pub(super) fn hold(&self, bytes: u64, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let reservation = MemoryConsumer::new("ShuffleExec columns").register(pool);
+            reservation.try_grow(usize::try_from(bytes).unwrap_or(usize::MAX))?;
+            *held = Some(reservation);
+        }
+        Ok(())
+    }
+
     /// A window, and what lets it go when it is dropped.
     pub(super) async fn window(
         self: &Arc<Self>,
@@ -153,4 +169,24 @@ fn failed(error: datafusion::error::DataFusionError) -> SendableRecordBatchStrea
     let schema = Arc::new(arrow::datatypes::Schema::empty());
     let error = stream::once(std::future::ready(Err(error)));
     Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_for_all_partitions_is_reserved_once() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
+        let shared = Shared::default();
+        for _ in 0..3 {
+            shared.hold(60, &pool).unwrap();
+            assert_eq!(pool.reserved(), 60);
+        }
+        assert!(Shared::default().hold(60, &pool).is_err());
+        drop(shared);
+        assert_eq!(pool.reserved(), 0);
+    }
 }

@@ -97,6 +97,8 @@ pub struct ShuffleSpec {
     pub windows: Vec<OrderCut>,
     /// Bytes of rows that are in memory at a time, by estimate.
     pub window_bytes: u64,
+    /// Bytes of columns that a direct gather keeps for all its windows.
+    pub held_bytes: u64,
     /// The objects that rows come from and the numbers of their first rows; rows of another input are
     /// numbered as they come.
     pub objects: Vec<(String, u64)>,

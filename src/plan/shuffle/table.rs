@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result;
@@ -10,23 +10,21 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::projection::ProjectionExpr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 use super::build::{ShuffleRequest, ShuffledObject, ShuffledScan};
-use super::choose::ShuffleMemory;
+use super::choose::{ROW_BYTES, ShuffleMemory};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Error;
 use crate::kernel::OrderCut;
-use crate::model::{FieldMeta, RowSelection};
-use crate::table::{AnnDataTable, NumberedTable, RowWeight, even_partitions};
+use crate::model::{CategoryRegistry, FieldMeta, RowSelection};
+use crate::table::{AnnDataTable, LEAST_PARTITION, NumberedTable, RowWeight, even_partitions};
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
 pub const DEFAULT_SHUFFLE_BYTES: u64 = 384 << 20;
-/// Fewer rows than this are not worth a partition.
-const LEAST_PARTITION: u64 = 4096;
-/// Windows of rows whose number is not known.
+/// Windows of rows whose number is not known, and at least.
 const WINDOWS: u64 = 32;
 
 /// Rows of tables in a seeded order.
@@ -44,8 +42,9 @@ impl ShuffleTable {
     /// A table over the inputs' rows, which are numbered in the order of the inputs.
     ///
     /// # Errors
-    /// [`Error::IncompatibleSchemas`] for several inputs that are not tables of objects with the same
-    /// columns over the same genes.
+    /// [`Error::IncompatibleSchemas`] for several inputs with other columns, orders of categories or
+    /// genes; [`Error::InvalidOption`] for several that are not tables of objects, and for an object
+    /// that is there twice.
     pub fn try_new(inputs: Vec<Arc<dyn TableProvider>>, shuffle: Shuffle) -> crate::Result<Self> {
         let [first, rest @ ..] = inputs.as_slice() else {
             return Err(Error::option("shuffle", "there is nothing to shuffle"));
@@ -54,12 +53,20 @@ impl ShuffleTable {
         for other in rest {
             check_same(&schema, &other.schema())?;
         }
-        let tables = inputs.iter().all(|input| shuffled(input).is_some());
-        if !rest.is_empty() && !tables {
+        let tables: Vec<&AnnDataTable> = inputs.iter().filter_map(shuffled).collect();
+        if !rest.is_empty() && tables.len() < inputs.len() {
             return Err(Error::option(
                 "shuffle",
                 "several inputs must be tables with a row per cell or gene",
             ));
+        }
+        // Rows are numbered by their object, so those of a second one would be those of the first.
+        let locations: Vec<_> = tables.iter().map(|t| &t.description().location).collect();
+        for (at, location) in locations.iter().enumerate() {
+            if locations[..at].contains(location) {
+                let reason = format!("{location} is given twice");
+                return Err(Error::option("shuffle", reason));
+            }
         }
         Ok(Self {
             schema,
@@ -138,8 +145,9 @@ impl ShuffleTable {
         Ok(Arc::new(ProjectionExec::try_new(visible, shuffled)?))
     }
 
-    /// Any other table, whose rows are counted. Under a limit it is one partition: DataFusion takes
-    /// the first rows of whichever partition has some.
+    /// Any other table, whose rows are numbered as they come: the order is the same again only where
+    /// they come in the same one. Under a limit it is one partition: DataFusion takes the first rows
+    /// of whichever partition has some.
     async fn of_rows(
         &self,
         input: &Arc<dyn TableProvider>,
@@ -156,7 +164,7 @@ impl ShuffleTable {
             Some(way) => way,
             None => ShuffleWay::Scatter,
         };
-        let bytes = memory(state).bytes;
+        let bytes = memory(state).bytes.max(2);
         let partitions = match limit {
             Some(_) => 1,
             None => state.config().target_partitions().max(1) as u64,
@@ -166,18 +174,33 @@ impl ShuffleTable {
             way,
             reason: match self.shuffle.way {
                 Some(_) => "as asked for".to_owned(),
-                None => "a query says not how many rows it has".to_owned(),
+                None => "a query's rows are numbered as they come".to_owned(),
             },
             partitions: even_cuts(partitions),
             windows: match way {
-                ShuffleWay::Scatter => even_cuts(partitions * WINDOWS.div_ceil(partitions)),
+                ShuffleWay::Scatter => {
+                    let windows = known_bytes(&input).map_or(0, |all| all.div_ceil(bytes / 2));
+                    even_cuts(partitions * windows.max(WINDOWS).div_ceil(partitions))
+                }
                 _ => Vec::new(),
             },
             window_bytes: bytes / 2,
+            held_bytes: 0,
             objects: Vec::new(),
         };
         Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
     }
+}
+
+/// Bytes of all rows and of what orders them, where the plan knows how many there are, as of a merge.
+fn known_bytes(input: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    let context = StatisticsContext::new();
+    let known = context
+        .compute(input.as_ref(), &StatisticsArgs::new())
+        .ok()?;
+    let rows = u64::try_from(*known.num_rows.get_value()?).ok()?;
+    let bytes = u64::try_from(*known.total_byte_size.get_value()?).ok()?;
+    Some(rows.saturating_mul(ROW_BYTES).saturating_add(bytes))
 }
 
 /// Parts of the order that hold about as many rows each, since keys are uniform.
@@ -245,8 +268,36 @@ fn check_same(first: &Schema, other: &Schema) -> crate::Result<()> {
         if FieldMeta::of(a).axis != FieldMeta::of(b).axis {
             return differ(format!("the genes of '{}' are not the same", a.name()));
         }
+        if let Some(name) = ordered_otherwise(a, b) {
+            return differ(format!(
+                "the categories of '{name}' are ordered, and not the same in all inputs"
+            ));
+        }
     }
     Ok(())
+}
+
+/// The column, or the member of a data frame, whose order of categories one set of them cannot hold.
+fn ordered_otherwise(a: &Field, b: &Field) -> Option<String> {
+    match (a.data_type(), b.data_type()) {
+        (DataType::Dictionary(_, _), DataType::Dictionary(_, _)) => {
+            let (ours, theirs) = (FieldMeta::of(a), FieldMeta::of(b));
+            let ordered = [&ours, &theirs].map(|meta| meta.ordered.unwrap_or(false));
+            let set = |id: Option<String>| CategoryRegistry::global().get(&id?);
+            let same = || match (set(ours.categories), set(theirs.categories)) {
+                (Some(ours), Some(theirs)) => ours.as_ref() == theirs.as_ref(),
+                _ => false,
+            };
+            let differ = ordered[0] != ordered[1] || (ordered[0] && !same());
+            differ.then(|| a.name().clone())
+        }
+        (DataType::Struct(ours), DataType::Struct(theirs)) => {
+            let mut members = ours.iter().zip(theirs);
+            let name = members.find_map(|(a, b)| ordered_otherwise(a, b))?;
+            Some(format!("{}/{name}", a.name()))
+        }
+        _ => None,
+    }
 }
 
 #[async_trait]

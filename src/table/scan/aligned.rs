@@ -9,12 +9,13 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 
 use crate::error::Result;
+use crate::kernel::pieces;
 use crate::model::RowSelection;
 use crate::table::layout::{AlignedColumn, AlignedLayout};
 use crate::table::scan::block::{Block, Reader, cut};
 use crate::table::scan::expr::{Compiled, Slot};
 use crate::table::scan::prune::rows_allowed;
-use crate::table::scan::{Output, Scan, is_dynamic, pieces};
+use crate::table::scan::{Output, Scan, is_dynamic};
 
 /// Rows of a block, unless columns are wide.
 const BLOCK_ROWS: u64 = 1 << 16;

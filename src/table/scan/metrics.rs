@@ -35,7 +35,7 @@ impl ScanMetrics {
     }
 
     /// Passes on what the readers counted since the last time.
-    pub(super) fn report(&self) {
+    pub(crate) fn report(&self) {
         let since = |now: u64, reported: &AtomicU64| {
             let before = reported.swap(now, Ordering::Relaxed);
             usize::try_from(now.saturating_sub(before)).unwrap_or(usize::MAX)

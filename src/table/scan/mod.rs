@@ -9,7 +9,6 @@ mod expr;
 mod prune;
 mod named;
 mod metrics;
-mod pieces;
 mod calls;
 mod block;
 mod aligned;
@@ -35,6 +34,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc::Sender;
 
+use crate::kernel::pieces;
 use crate::model::RowSelection;
 use crate::table::layout::Layout;
 

@@ -3,6 +3,13 @@ use arrow::datatypes::Float64Type;
 
 use super::*;
 
+fn spec(join: Join) -> MergeSpec {
+    MergeSpec {
+        join,
+        ..MergeSpec::new(Vec::new())
+    }
+}
+
 fn field(data_type: DataType) -> FieldRef {
     Arc::new(Field::new("x", data_type, false))
 }
@@ -27,7 +34,7 @@ fn merged(fields: &[Option<FieldRef>]) -> (DataType, String, bool) {
         .iter()
         .map(|field| field.iter().map(Arc::clone).collect())
         .collect();
-    let merged = stack(&frames, Join::Outer, "obs", &|at| at.to_string()).unwrap();
+    let merged = stack(&frames, &spec(Join::Outer), "obs", &|at| at.to_string()).unwrap();
     let column = &merged.columns[0];
     let encoding = FieldMeta::of(&column.field).encoding.unwrap();
     (
@@ -64,6 +71,17 @@ fn numbers_are_promoted_and_whole_ones_become_floats_where_some_are_missing() {
 }
 
 #[test]
+fn real_numbers_may_be_missing_where_all_objects_have_them() {
+    let of = |data_type: DataType| {
+        let frames = [vec![field(data_type.clone())], vec![field(data_type)]];
+        let merged = stack(&frames, &spec(Join::Inner), "obs", &|at| at.to_string()).unwrap();
+        merged.columns[0].field.is_nullable()
+    };
+    assert!(of(DataType::Float32) && of(DataType::Float64));
+    assert!(!of(DataType::Int64) && !of(DataType::Utf8));
+}
+
+#[test]
 fn what_has_no_type_in_common_is_text() {
     let fields = [Some(field(DataType::Float64)), Some(field(DataType::Utf8))];
     assert_eq!(
@@ -87,7 +105,7 @@ fn what_has_no_type_in_common_is_text() {
 #[test]
 fn an_inner_join_says_what_it_drops() {
     let frames = [vec![field(DataType::Int8)], Vec::new()];
-    let merged = stack(&frames, Join::Inner, "obs", &|at| at.to_string()).unwrap();
+    let merged = stack(&frames, &spec(Join::Inner), "obs", &|at| at.to_string()).unwrap();
     assert!(merged.columns.is_empty());
     assert_eq!(merged.dropped, [("x".to_owned(), vec![1])]);
 }
@@ -116,4 +134,18 @@ fn values_are_cast() {
     let cast = codes.apply(&column).unwrap();
     let keys = cast.as_dictionary::<Int32Type>().keys();
     assert_eq!(keys, &Int32Array::from(vec![Some(1), None, Some(0)]));
+}
+
+#[test]
+fn dropped_columns_are_neither_refused_nor_spoken_of() {
+    let strange = DataType::List(Arc::new(Field::new("item", DataType::Int8, true)));
+    let frames = [vec![field(strange)], vec![field(DataType::Utf8)], vec![]];
+    let label = |at: usize| at.to_string();
+    assert!(stack(&frames, &spec(Join::Outer), "obs", &label).is_err());
+    let spec = MergeSpec {
+        drop: vec!["obs/x".into()],
+        ..spec(Join::Inner)
+    };
+    let merged = stack(&frames, &spec, "obs", &label).unwrap();
+    assert!(merged.columns.is_empty() && merged.dropped.is_empty());
 }

@@ -11,8 +11,15 @@ use arrow::array::{
 
 use crate::error::Result;
 
+/// A batch in parts of so many rows at most; one of no rows stays one.
+pub(crate) fn cut(batch: RecordBatch, rows: usize) -> impl Iterator<Item = Result<RecordBatch>> {
+    let n_rows = batch.num_rows();
+    let starts = (0..n_rows.max(1)).step_by(rows.max(1));
+    starts.map(move |start| piece(&batch, start..n_rows.min(start.saturating_add(rows))))
+}
+
 /// The rows of a range, copied, unless that is all of them.
-pub(super) fn piece(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBatch> {
+pub(crate) fn piece(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBatch> {
     if rows == (0..batch.num_rows()) {
         return Ok(batch.clone());
     }
@@ -30,7 +37,7 @@ pub(super) fn piece(batch: &RecordBatch, rows: Range<usize>) -> Result<RecordBat
 }
 
 /// The rows of a range, copied, unless that is all of them. Dictionaries share their values.
-pub(super) fn copy(array: &ArrayRef, rows: Range<usize>) -> Result<ArrayRef> {
+pub(crate) fn copy(array: &ArrayRef, rows: Range<usize>) -> Result<ArrayRef> {
     if rows == (0..array.len()) {
         return Ok(ArrayRef::clone(array));
     }
