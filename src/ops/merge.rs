@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::model::{CategoryRegistry, DType, FieldMeta, MatrixKind, RowSelection};
 use crate::plan::merge::{Join, MergeAxis, MergeExec, MergeOutline, MergeOutput, MergeSpec};
 use crate::plan::{OutputSpec, Outputs, WriteExec, WriteSpec};
+use crate::store::url_of;
 
 /// Options of [`merge`].
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         }],
         warnings,
         details: details(&outline),
-        memory_bytes: prepare::memory(1),
+        memory_bytes: prepare::memory(1, url_of(&options.output).is_some()),
         seconds: 0.0,
     };
     Ok(Prepared::of_plan(
