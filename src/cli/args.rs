@@ -176,7 +176,8 @@ pub(super) struct WriteArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) storage: StorageArgs,
-    /// Replace outputs that exist.
+    /// Replace outputs that exist. In a bucket the old store is removed when the first value of the
+    /// new one is stored: if writing fails after that, it is lost.
     #[arg(long)]
     pub(super) overwrite: bool,
     /// Outputs written at a time (two more than CPUs).
@@ -347,7 +348,8 @@ pub(super) struct SynthArgs {
     pub(super) seed: u64,
     #[command(flatten)]
     pub(super) storage: StorageArgs,
-    /// Replace the output if it exists.
+    /// Replace the output if it exists. In a bucket the old store is removed when the first value of
+    /// the new one is stored: if writing fails after that, it is lost.
     #[arg(long)]
     pub(super) overwrite: bool,
 }

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::model::{CategoryRegistry, DType, FieldMeta, MatrixKind, RowSelection};
 use crate::plan::merge::{Join, MergeAxis, MergeExec, MergeOutline, MergeOutput, MergeSpec};
 use crate::plan::{OutputSpec, Outputs, WriteExec, WriteSpec};
+use crate::store::url_of;
 
 /// Options of [`merge`].
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
         }],
         warnings,
         details: details(&outline),
-        memory_bytes: memory(&outline),
+        memory_bytes: memory(&outline, url_of(&options.output).is_some()),
         seconds: 0.0,
     };
     Ok(Prepared::of_plan(
@@ -129,9 +130,9 @@ fn bytes(outline: &MergeOutline) -> u64 {
 }
 
 /// Memory of the merge: batches hold a row at least, however wide it is.
-fn memory(outline: &MergeOutline) -> u64 {
+fn memory(outline: &MergeOutline, is_url: bool) -> u64 {
     let beyond = outline.widest_row().saturating_sub(LONE_BATCH_BYTES as u64);
-    prepare::memory(1).saturating_add(beyond.saturating_mul(3))
+    prepare::memory(1, is_url).saturating_add(beyond.saturating_mul(3))
 }
 
 /// The merge in words: genes kept and lost per object, columns and their types.

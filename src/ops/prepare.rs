@@ -28,7 +28,7 @@ use crate::plan::{
 };
 use crate::session::Session;
 use crate::sink::element_of;
-use crate::store::{Compression, bytes_at};
+use crate::store::{Compression, UPLOAD_PART, UPLOAD_ROOM, bytes_at, url_of};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
@@ -72,20 +72,34 @@ pub(super) fn session(options: &RunOptions) -> Result<Session> {
     session.build()
 }
 
-/// Memory of an operation that writes so many outputs at a time.
-pub(super) fn memory(jobs: usize) -> u64 {
-    BASE_BYTES + jobs as u64 * OUTPUT_BYTES
+/// Memory of an operation that writes so many outputs at a time, to such places.
+pub(super) fn memory(jobs: usize, is_url: bool) -> u64 {
+    let (base, output) = needed(is_url);
+    base + jobs as u64 * output
+}
+
+/// Memory of the program, and of each output: of those in object stores, all share the room of what
+/// is on its way, and each has parts that wait to be full, of the two arrays of a matrix.
+fn needed(is_url: bool) -> (u64, u64) {
+    match is_url {
+        true => (
+            BASE_BYTES + UPLOAD_ROOM as u64,
+            OUTPUT_BYTES + 2 * UPLOAD_PART as u64,
+        ),
+        false => (BASE_BYTES, OUTPUT_BYTES),
+    }
 }
 
 /// Outputs written at a time: what was asked for, or two more than there are cores, so that some
 /// read while others wait for the library's lock or for memory; as far as memory allows, of which a
 /// shuffle takes half.
-fn jobs(options: &RunOptions, shuffles: bool) -> usize {
+fn jobs(options: &RunOptions, shuffles: bool, is_url: bool) -> usize {
+    let (base, output) = needed(is_url);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let wanted = options.jobs.unwrap_or(cores + 2).max(1);
     let fit = options.memory_limit.map_or(u64::MAX, |limit| {
-        let beside = limit.saturating_sub(BASE_BYTES) / if shuffles { 2 } else { 1 };
-        (beside / OUTPUT_BYTES).max(1)
+        let beside = limit.saturating_sub(base) / if shuffles { 2 } else { 1 };
+        (beside / output).max(1)
     });
     wanted.min(usize::try_from(fit).unwrap_or(usize::MAX))
 }
@@ -165,7 +179,8 @@ impl Prepared {
         let inputs: Vec<&str> = work.locations().map(Location::path).collect();
         outputs::check(&paths, &inputs, options).await?;
         let sizes = work.sizes().await?;
-        let jobs = jobs(options, work.order.is_some());
+        let is_url = paths.first().is_some_and(|path| url_of(path).is_some());
+        let jobs = jobs(options, work.order.is_some(), is_url);
         let at_a_time = match &work.order {
             Some(order) if order.by_rank => jobs.min(work.shards.len()),
             _ => 1,
@@ -196,7 +211,8 @@ impl Prepared {
                 .collect(),
             warnings: work.warnings.clone(),
             details: Vec::new(),
-            memory_bytes: self::memory(jobs) + work.order.as_ref().map_or(0, |_| memory.bytes),
+            memory_bytes: self::memory(jobs, is_url)
+                + work.order.as_ref().map_or(0, |_| memory.bytes),
             seconds: 0.0,
         };
         let plan = plan(&work, sizes, spec, memory).await?;

@@ -9,6 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::common::runtime::JoinSet;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::common::spawn_buffered;
@@ -25,7 +26,7 @@ use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
 use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
-use crate::store::{Compression, Format, Inputs, settled};
+use crate::store::{Compression, Format, Inputs, UPLOAD_PART, settled};
 
 /// Batches that are read ahead of a lone output.
 const READ_AHEAD: usize = 1;
@@ -36,6 +37,10 @@ pub(super) struct Counters {
     pub(super) rows: Count,
     pub(super) objects: Count,
 }
+
+/// The share of a memory limit that parts of uploads may take, one in so many, while they wait to be
+/// full.
+const IN_BUCKETS: usize = 4;
 
 /// How long who was told of a failure waits for what was written to object stores to be removed.
 const CLEAN_UP: Duration = Duration::from_secs(30);
@@ -188,9 +193,24 @@ impl Job {
     }
 
     /// How many outputs may be open. An h5ad has up to three descriptors, and with compression a few
-    /// chunks that wait to be full; of zarr every long array may have a shard open, and wait.
+    /// chunks that wait to be full; of zarr every long array may have a shard open, and wait, in a
+    /// bucket with bytes that are no whole part of an upload yet.
     fn open_outputs(&self) -> usize {
+        let columns = self.schema.fields().len().max(1);
         match self.spec.storage {
+            Storage {
+                format: Format::Zarr { .. },
+                ..
+            } if self.spec.outputs.are_urls() => {
+                let limit = match self.context.memory_pool().memory_limit() {
+                    MemoryLimit::Finite(limit) => limit / IN_BUCKETS / UPLOAD_PART,
+                    _ => usize::MAX,
+                };
+                // A sparse matrix has two long arrays; all columns together count as one more.
+                let fields = self.schema.fields().iter();
+                let matrices = fields.filter(|field| field.data_type().is_nested());
+                (limit / (2 * matrices.count() + 1)).clamp(1, (1024 / columns).clamp(1, 64))
+            }
             Storage {
                 format: Format::H5ad,
                 compression: Compression::None,
@@ -203,7 +223,7 @@ impl Job {
             Storage {
                 format: Format::Zarr { .. },
                 ..
-            } => (1024 / self.schema.fields().len().max(1)).clamp(1, 64),
+            } => (1024 / columns).clamp(1, 64),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::element::Storage;
 use crate::model::{ElementKey, RowSelection};
+use crate::store::url_of;
 
 /// One object to be written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +64,17 @@ pub enum Outputs {
 }
 
 impl Outputs {
+    /// Whether they go to object stores.
+    pub(crate) fn are_urls(&self) -> bool {
+        let path = match self {
+            Self::PerPartition(outputs) => outputs.first().map(|output| &output.path),
+            Self::Single(output) => Some(&output.path),
+            Self::Routed(outputs) => outputs.first().map(|routed| &routed.output.path),
+            Self::ByColumn { prefix, .. } => Some(prefix),
+        };
+        path.is_some_and(|path| url_of(path).is_some())
+    }
+
     /// Bytes of the matrices whose stored entries the plan knows, at the usual eight bytes each
     /// (a value and an index of four): a lower bound of what is written.
     pub fn known_bytes(&self) -> u64 {

@@ -32,7 +32,7 @@ use output::bytes_of;
 pub(crate) use output::{
     Inputs, check_name, check_place, folder_of, format_of_name, place_of, refuse, url_of,
 };
-pub(crate) use remote::settle;
+pub(crate) use remote::{UPLOAD_PART, UPLOAD_ROOM, settle};
 pub use remote::{register_object_store, settled};
 pub(crate) use zarr::DOCUMENTS as ZARR_DOCUMENTS;
 

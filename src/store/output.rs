@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use super::Format;
-use super::remote::identity;
+use super::remote::{identity, is_writable};
 use crate::error::{Error, Result};
 use crate::model::{is_url, shown, shown_path};
 
@@ -71,14 +71,25 @@ pub(crate) fn check_name(path: &Path, format: Format) -> Result<()> {
 /// Holds the place of an object to be written to its format.
 ///
 /// # Errors
-/// [`Error::OutputRefused`] for an h5ad in an object store, where nothing is written in place.
+/// [`Error::OutputRefused`] for an h5ad in an object store, where nothing is written in place, and
+/// for a web address; [`Error::InvalidOption`] where the URL makes no sense.
 pub(crate) fn check_place(path: &Path, format: Format) -> Result<()> {
-    match (url_of(path), format) {
-        (Some(_), Format::H5ad) => Err(refuse(
+    let Some(url) = url_of(path) else {
+        return Ok(());
+    };
+    if !is_writable(&url)? {
+        return Err(refuse(
+            path,
+            "web servers are read, not written to; a bucket is written to by its own scheme (s3://, \
+             gs://, az://)",
+        ));
+    }
+    match format {
+        Format::H5ad => Err(refuse(
             path,
             "an .h5ad is not written to an object store: write a .zarr there, or the .h5ad to a disk",
         )),
-        _ => Ok(()),
+        Format::Zarr { .. } => Ok(()),
     }
 }
 
@@ -155,6 +166,10 @@ mod tests {
 
     #[test]
     fn an_h5ad_does_not_go_to_a_bucket() {
+        let web = Path::new("https://cells.s3.amazonaws.com/x.zarr?sig=s3cret");
+        let error = check_place(web, Format::ZARR).unwrap_err().to_string();
+        assert!(error.contains("its own scheme"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
         let url = Path::new("s3://cells/x.h5ad");
         let error = check_place(url, Format::H5ad).unwrap_err().to_string();
         assert!(error.contains("write a .zarr there"), "{error}");

@@ -6,9 +6,10 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use annfusion::element::{Amount, AnnData, Storage};
-use annfusion::model::{Location, RowSelection};
+use annfusion::model::{ElementKey, Location, RowSelection};
 use annfusion::ops::{
     ConvertOptions, Quiet, RunOptions, SynthOptions, VerifyOptions, compare, convert, synth,
 };
@@ -23,10 +24,12 @@ use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result,
 };
+
+use tokio::sync::Semaphore;
 
 use super::shared_objects;
 
@@ -63,6 +66,72 @@ async fn lost_connections_change_no_answer() {
         upload(&store, FilePath::new(local.path()), &name).await;
         assert_same(&local, &Location::parse(&format!("memory://flaky/{name}"))).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_ranges_from_the_end_changes_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = registered("endless", |store| Wrapper {
+        cuts: Some(3),
+        no_suffix: true,
+        ..Wrapper::of(store)
+    });
+    let local = made(folder.path(), "x.zarr", Format::ZARR).await;
+    upload(&store, FilePath::new(local.path()), "x.zarr").await;
+    assert_same(&local, &Location::parse("memory://endless/x.zarr")).await;
+}
+
+#[tokio::test]
+async fn chunks_are_counted_on_other_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Semaphore::new(1 << 20));
+    let store = registered("gate", |store| Wrapper {
+        gate: Some(Arc::clone(&gate)),
+        ..Wrapper::of(store)
+    });
+    let local = made_of(folder.path(), "x.h5ad", Format::H5ad, 6000).await;
+    upload(&store, FilePath::new(local.path()), "x.h5ad").await;
+    let location = Location::parse("memory://gate/x.h5ad");
+    let opened = annfusion::store::open(&location).await.unwrap();
+    let data = opened.array(&ElementKey::new("X/data")).await.unwrap();
+    // Requests are answered once another task of this thread has run.
+    gate.forget_permits(1 << 20);
+    let (missing, ()) = tokio::join!(data.missing_chunks(), async {
+        gate.add_permits(1 << 20);
+    });
+    assert_eq!(missing.unwrap().unwrap().missing, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_go_with_their_store_are_no_fill_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = registered("replaced", |store| store);
+    let local = made(folder.path(), "x.zarr", Format::ZARR).await;
+    let open = async |name: &str| {
+        upload(&store, FilePath::new(local.path()), name).await;
+        let url = format!("memory://replaced/{name}");
+        let object = AnnData::open(&Location::parse(&url)).await.unwrap();
+        store
+            .delete(&format!("{name}/X/data/c/0").into())
+            .await
+            .unwrap();
+        object
+    };
+    let read = async |object: &AnnData| {
+        let x = object.x().unwrap();
+        let metrics = ReadMetrics::default();
+        x.read(&RowSelection::range(0..1), &metrics).await
+    };
+    // A chunk that is just missing is one of fill values.
+    let sparse = open("sparse.zarr").await;
+    read(&sparse).await.unwrap();
+    let replaced = open("replaced.zarr").await;
+    store
+        .delete(&"replaced.zarr/zarr.json".into())
+        .await
+        .unwrap();
+    let message = read(&replaced).await.unwrap_err().to_string();
+    assert!(message.contains("changed while it was read"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,6 +252,38 @@ async fn of_a_write_that_fails_nothing_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_that_begins_with_a_failure_keeps_the_old_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = made(folder.path(), "x.zarr", Format::ZARR).await;
+    registered("kept", |store| store);
+    let url = "memory://kept/x.zarr";
+    to_zarr(&local, url, ZarrVersion::V3, false).await.unwrap();
+    let broken = made(folder.path(), "broken.zarr", Format::ZARR).await;
+    std::fs::write(folder.path().join("broken.zarr/X/data/c/0"), "no shard").unwrap();
+    let failed = to_zarr(&broken, url, ZarrVersion::V3, true).await;
+    assert!(failed.is_err());
+    assert_same(&local, &Location::parse(url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_the_input_is_told_by_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = made(folder.path(), "x.zarr", Format::ZARR).await;
+    registered("aliased", |store| store);
+    let url = "memory://aliased/a b/x.zarr";
+    to_zarr(&local, url, ZarrVersion::V3, false).await.unwrap();
+    for other in [
+        "Memory://aliased/a%20b/x.zarr",
+        "memory://aliased/c/../a b/x.zarr/",
+    ] {
+        let error = to_zarr(&Location::parse(url), other, ZarrVersion::V3, true).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("input"), "{error}");
+    }
+    assert_same(&local, &Location::parse(url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sql_reads_urls() {
     let folder = tempfile::tempdir().unwrap();
     let local = made(folder.path(), "x.zarr", Format::ZARR).await;
@@ -226,6 +327,10 @@ async fn what_is_not_there_is_said_with_its_url() {
 }
 
 async fn made(folder: &FilePath, name: &str, format: Format) -> Location {
+    made_of(folder, name, format, 300).await
+}
+
+async fn made_of(folder: &FilePath, name: &str, format: Format, n_obs: u64) -> Location {
     let path = folder.join(name);
     // Several chunks in one shard.
     let choice = StorageChoice {
@@ -234,7 +339,7 @@ async fn made(folder: &FilePath, name: &str, format: Format) -> Location {
         ..StorageChoice::default()
     };
     let options = SynthOptions {
-        n_obs: 300,
+        n_obs,
         n_vars: 200,
         storage: choice.in_format(format).unwrap(),
         ..SynthOptions::new(&path)
@@ -313,6 +418,10 @@ struct Wrapper {
     /// Every so many answers break off.
     cuts: Option<usize>,
     asked: AtomicUsize,
+    /// Ranges from the end are none that it has.
+    no_suffix: bool,
+    /// What answers wait for.
+    gate: Option<Arc<Semaphore>>,
     /// Keys that hold this are not stored.
     refuses: Option<&'static str>,
     log: Arc<Mutex<Vec<String>>>,
@@ -324,6 +433,8 @@ impl Wrapper {
             inner,
             cuts: None,
             asked: AtomicUsize::new(0),
+            no_suffix: false,
+            gate: None,
             refuses: None,
             log: Arc::default(),
         }
@@ -338,6 +449,15 @@ impl Wrapper {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// A connection that was lost.
+fn lost() -> Error {
+    let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    Error::Generic {
+        store: "test",
+        source: Box::new(HttpError::new(HttpErrorKind::Interrupted, lost)),
     }
 }
 
@@ -370,17 +490,22 @@ impl ObjectStore for Wrapper {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let head = options.head;
+        if let Some(gate) = &self.gate {
+            let passed = tokio::time::timeout(Duration::from_secs(5), gate.acquire()).await;
+            passed.unwrap().unwrap().forget();
+        }
+        if self.no_suffix && matches!(options.range, Some(GetRange::Suffix(_))) {
+            return Err(Error::NotSupported {
+                source: "no ranges from the end".into(),
+            });
+        }
         let mut result = self.inner.get_opts(path, options).await?;
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if head && self.no_suffix && asked.is_multiple_of(2) {
+            return Err(lost());
+        }
         if !head && self.cuts.is_some_and(|n| asked.is_multiple_of(n)) {
-            let lost = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-            let parts = vec![
-                Ok(Bytes::from_static(b"x")),
-                Err(Error::Generic {
-                    store: "test",
-                    source: Box::new(HttpError::new(HttpErrorKind::Interrupted, lost)),
-                }),
-            ];
+            let parts = vec![Ok(Bytes::from_static(b"x")), Err(lost())];
             result.payload = GetResultPayload::Stream(stream::iter(parts).boxed());
         }
         Ok(result)

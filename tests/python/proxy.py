@@ -88,6 +88,10 @@ class Proxy:
         with self.lock:
             return sum(all(getattr(r, k) == v for k, v in wanted.items()) for r in self.requests)
 
+    def denies(self, request):
+        """Whether a request is answered with status 403; to be overridden."""
+        return False
+
     def fault(self):
         """What befalls the next request: "start", "middle", "refuse" or nothing."""
         with self.lock:
@@ -149,6 +153,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return None
         if mischief == "login":
             return self.say(200, b"<!DOCTYPE html><html><body>Please log in.</body></html>" * 40, "text/html")
+        if proxy.denies(self.request_seen):
+            return self.say(403, b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>")
         if mischief in ("denied", "broken"):
             return self.say(
                 403 if mischief == "denied" else 500, b"<Error><Code>No</Code><Message>Not you.</Message></Error>"

@@ -55,6 +55,49 @@ def test_bad_servers(failures, mischief, form, kind):
     check_error(failures.cases[name], done)
 
 
+def test_no_command_shows_a_query(annfusion, web, synth, tmp_path):
+    """Whatever a URL is used as, and wrongly."""
+    env = web.access().env
+    urls = [web.access().url(f"none/{name}?sig={servers.SECRET}") for name in ("x.zarr", "x.h5ad", "x", "*.h5ad")]
+    for url in urls:
+        local = tmp_path / "out.h5ad"
+        for command in (
+            ["convert", url, local],
+            ["convert", synth, url],
+            ["convert", synth, url, "--overwrite"],
+            ["convert", "--virtual", url, tmp_path / "x.json"],
+            ["convert", "--virtual", synth, url],
+            ["slice", url, local, "--size", 10],
+            ["slice", synth, url, "--size", 1000, "--zarr"],
+            ["slice", synth, url, "--size", 1000, "--zarr", "--dry-run"],
+            ["filter", url, local, "--where", "true"],
+            ["filter", synth, url, "--where", "true"],
+            ["filter", synth, local, "--csv-file", url],
+            ["filter", synth, local, "--genes", url],
+            ["shuffle", url, "-o", local],
+            ["shuffle", synth, "-o", url],
+            ["merge", url],
+            ["merge", url, synth, synth],
+            ["merge", "-o", url],
+            ["merge", local, url],
+            ["synth", url, "--n-obs", 10, "--n-vars", 10],
+            ["inspect", url],
+            ["verify", url],
+            ["verify", synth, url],
+            ["query", url],
+            ["query", url, "SELECT 1"],
+            ["query", synth, url],
+            ["query", synth, "SELECT 1", "-o", url],
+            ["query", synth, "-f", url],
+            ["query", url, "-f", url],
+            ["query", f"SELECT * FROM read_anndata('{url}')"],
+            ["query", synth, f"COPY (SELECT * FROM cells) TO '{url}' STORED AS ZARR"],
+            ["query", synth, f"COPY (SELECT * FROM cells) TO '{url}' STORED AS H5AD"],
+        ):
+            done = annfusion(*command, env=env, check=False)
+            assert servers.SECRET not in done.stdout + done.stderr, (command, done.stdout, done.stderr)
+
+
 def test_secrets_are_used_and_never_shown(annfusion, azure, web, failures, tmp_path):
     token = servers.sas()
     signature = urllib.parse.parse_qs(token)["sig"][0]

@@ -48,6 +48,20 @@ def test_requests_go_side_by_side(annfusion, s3, made):
             assert proxy.most_busy >= 3, (form, proxy.most_busy)
 
 
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_a_url_that_is_signed_for_get_alone_opens_twice(annfusion, web, demos, form):
+    web.upload(demos[form], f"presigned/demo.{form}")
+
+    class Presigned(Proxy):
+        def denies(self, request):
+            return request.method != "GET"
+
+    with Presigned(web.port) as proxy:
+        access = web.access(proxy.port)
+        url = access.url(f"presigned/demo.{form}")
+        annfusion("query", f"a={url}", f"b={url}", f"SELECT count(*) FROM read_anndata('{url}')", env=access.env)
+
+
 def test_an_object_that_changes_is_noticed(annfusion, s3, demos, made, ordered):
     """Bytes of two versions are never mixed."""
     path = made("unsorted", "h5ad")

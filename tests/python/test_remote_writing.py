@@ -82,8 +82,10 @@ def test_an_input_is_not_its_own_output(annfusion, bucket, synth):
     access = bucket.access()
     url = access.url("own/x.zarr")
     annfusion("convert", synth, url, env=access.env)
-    done = annfusion("convert", url, url, "--overwrite", env=access.env, check=False)
-    assert done.returncode == 1 and "input" in done.stderr, done.stderr
+    scheme, rest = url.split("://")
+    for other in (url, f"{scheme.upper()}://{rest}", url.replace("own/", "none/../own/"), url.replace("x.z", "%78.z")):
+        done = annfusion("convert", url, other, "--overwrite", env=access.env, check=False)
+        assert done.returncode == 1 and "input" in done.stderr, (other, done.stderr)
     annfusion("verify", synth, url, env=access.env)
 
 
@@ -207,9 +209,9 @@ def test_what_cannot_be_written_there_is_said(annfusion, s3, web, synth):
     done = annfusion("convert", synth, access.url("out/x.h5ad"), env=access.env, check=False)
     assert done.returncode in (1, 2) and access.url("out/x.h5ad") in done.stderr, done.stderr
     assert not s3.keys("out/")
-    url = web.access().url("out/x.zarr")
-    done = annfusion("convert", synth, url, env=web.access().env, check=False)
-    assert done.returncode in (1, 2) and url in done.stderr, done.stderr
+    for url in (web.access().url("out/x.zarr"), "https://cells.s3.eu-west-1.amazonaws.com/x.zarr"):
+        done = annfusion("convert", synth, url, env=web.access().env, check=False)
+        assert done.returncode in (1, 2) and url in done.stderr and "s3://" in done.stderr, done.stderr
 
 
 def test_other_commands_write_there(annfusion, s3, synth):

@@ -240,3 +240,21 @@ pub(in crate::store) async fn in_background<T: Send + 'static>(
         .await
         .map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_web_address_is_a_file_of_a_web_server() {
+        for url in [
+            "https://cells.s3.eu-west-1.amazonaws.com/a/x.zarr",
+            "https://acc.blob.core.windows.net/cells/x.zarr",
+            "https://host/x.zarr",
+        ] {
+            let (client, path) = Client::of(url).unwrap();
+            assert_eq!(client.service, Service::Web, "{url}");
+            assert!(Url::parse(url).unwrap().path().ends_with(path.as_ref()));
+        }
+    }
+}

@@ -120,7 +120,7 @@ pub(in crate::store) fn names_its_key(error: &(dyn StdError + Send + Sync + 'sta
 }
 
 /// An object that is not the one that was opened.
-pub(super) fn changed(at: &str) -> io::Error {
+pub(in crate::store) fn changed(at: &str) -> io::Error {
     io::Error::other(format!("{at}it was changed while it was read"))
 }
 

@@ -29,13 +29,14 @@ mod upload;
 
 pub(in crate::store) use client::in_background;
 pub use client::register_object_store;
-pub(in crate::store) use fault::names_its_key;
+pub(in crate::store) use fault::{changed, names_its_key};
 pub(in crate::store) use held::Parts;
 pub(in crate::store) use identity::identity;
 pub(in crate::store) use object::Object;
-pub(in crate::store) use open::{bytes, failed, is_taken, open, version};
+pub(in crate::store) use open::{bytes, failed, is_taken, is_writable, open, version};
 pub(in crate::store) use place::{Got, Part, Place, Span, Version};
 pub(in crate::store) use ranges::join;
-pub(crate) use upload::settle;
+pub(crate) use room::ROOM_BYTES as UPLOAD_ROOM;
 pub use upload::settled;
+pub(crate) use upload::{PART as UPLOAD_PART, settle};
 pub(in crate::store) use upload::{Upload, Uploads};

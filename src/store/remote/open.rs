@@ -47,6 +47,14 @@ pub(in crate::store) async fn version(location: &Location) -> Result<Option<Stri
     asked.await.flatten().map_err(|e| failed(&shown, e))
 }
 
+/// Whether objects can be written below a URL; asks nobody.
+///
+/// # Errors
+/// [`Error::InvalidOption`] where the URL makes no sense.
+pub(in crate::store) fn is_writable(url: &str) -> Result<bool> {
+    Ok(Place::parse(url)?.is_writable())
+}
+
 /// Whether there are objects below a URL, or one under it.
 ///
 /// # Errors

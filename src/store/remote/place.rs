@@ -48,8 +48,13 @@ impl Version {
         }
     }
 
+    /// Whether it was written after the other.
+    pub(in crate::store) fn is_after(&self, other: &Self) -> bool {
+        self.modified > other.modified
+    }
+
     /// Whether the other may be the same content.
-    fn agrees(&self, other: &Self) -> bool {
+    pub(in crate::store) fn agrees(&self, other: &Self) -> bool {
         self.size == other.size
             && match (&self.tag, &other.tag) {
                 (Some(one), Some(other)) => one == other,

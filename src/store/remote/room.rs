@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 /// Bytes that wait or are on their way at most, as long as what waits leaves room.
-const BYTES: usize = 64 << 20;
+pub(crate) const ROOM_BYTES: usize = 64 << 20;
 
 static ROOM: Room = Room {
     held: Mutex::new(Held {
@@ -71,7 +71,7 @@ impl Waiting {
     pub(super) fn send(&mut self, check: impl Fn() -> io::Result<()>) -> io::Result<(Bytes, Sent)> {
         let len = self.0.len();
         let mut held = ROOM.lock();
-        while held.sent > 0 && held.sent + held.waiting > BYTES {
+        while held.sent > 0 && held.sent + held.waiting > ROOM_BYTES {
             check()?;
             held = ROOM
                 .changed
@@ -100,5 +100,31 @@ impl Drop for Sent {
     fn drop(&mut self) {
         ROOM.lock().sent -= self.0;
         Room::look();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_more_than_there_is_room_for_goes_on_one_by_one() {
+        let fine = || Ok(());
+        let mut all: Vec<Waiting> = (0..12).map(|_| Waiting::default()).collect();
+        let part = vec![0; 8 << 20];
+        all.iter_mut().for_each(|waiting| waiting.extend(&part));
+        for waiting in &mut all {
+            let (bytes, sent) = waiting.send(fine).unwrap();
+            assert_eq!((bytes.len(), waiting.len()), (part.len(), 0));
+            drop(sent);
+        }
+        // Beside one that is on its way there is no room for another: who waits can give up.
+        let (_, _sent) = {
+            all[0].extend(&part);
+            all[0].send(fine).unwrap()
+        };
+        all.iter_mut().for_each(|waiting| waiting.extend(&part));
+        let stop = || Err(io::Error::other("stopped"));
+        assert!(all[1].send(stop).is_err());
     }
 }

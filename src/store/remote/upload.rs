@@ -25,7 +25,7 @@ use super::room::{Room, Sent, Waiting};
 
 /// Bytes of an object that is sent whole, and of a part of a larger one: stores want 5 MiB at least,
 /// some of them parts of one size.
-pub(super) const PART: usize = 8 << 20;
+pub(crate) const PART: usize = 8 << 20;
 
 /// Clean-ups that are not done.
 static CLEAN_UPS: LazyLock<watch::Sender<usize>> = LazyLock::new(watch::Sender::default);

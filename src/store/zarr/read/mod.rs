@@ -88,10 +88,10 @@ pub(in crate::store) fn open(location: &Location) -> Result<Arc<dyn Store>> {
 pub(in crate::store) fn open_remote(place: &Place) -> Result<Option<Arc<dyn Store>>> {
     let url = place.shown();
     let mut root = tree::Root::default();
-    let mut is_there = false;
+    let mut seen = None;
     for (name, got) in root_documents(place).map_err(|e| remote::failed(place, e))? {
-        is_there = true;
         root.tag.get_or_insert_with(|| got.version.tag());
+        seen.get_or_insert_with(|| (name, got.version.clone()));
         if name != "zarr.json" && name != ".zmetadata" {
             root.version.get_or_insert(tree::Version::V2);
             continue;
@@ -107,8 +107,10 @@ pub(in crate::store) fn open_remote(place: &Place) -> Result<Option<Arc<dyn Stor
             root.consolidated = consolidated;
         }
     }
-    let files = Arc::new(objects::Objects::new(place.clone()));
-    Ok(is_there.then(|| Arc::new(tree::ZarrStore::new(url, files, root)) as Arc<dyn Store>))
+    Ok(seen.map(|(name, version)| {
+        let files = Arc::new(objects::Objects::new(place.clone(), name, version));
+        Arc::new(tree::ZarrStore::new(url, files, root)) as Arc<dyn Store>
+    }))
 }
 
 /// What tells the content of a store that is far away from another.

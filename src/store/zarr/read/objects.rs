@@ -4,19 +4,30 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::files::{Ahead, Files, Piece};
-use crate::store::remote::{Got, Part, Parts, Place, Span, Version};
+use crate::store::remote::{Got, Part, Parts, Place, Span, Version, changed};
+use crate::store::zarr::DOCUMENTS;
 
 /// Versions of shards remembered at most.
 const KEEP_VERSIONS: usize = 1 << 16;
+
+/// How long a store that was seen to be what was opened is taken to be still so: of sparse arrays
+/// many chunks are missing.
+const SAME: Duration = Duration::from_secs(1);
 
 /// Objects by key.
 #[derive(Debug)]
 pub(super) struct Objects {
     place: Place,
+    /// A document of the root, as it was when the store was opened: who writes a store anew writes
+    /// it anew.
+    root: (&'static str, Version),
+    /// When it was last seen to be that still.
+    same: Mutex<Option<Instant>>,
     /// Of objects of which a part was read: later parts have to be of the same.
     versions: Mutex<HashMap<String, Version>>,
     /// Sizes of all objects, where somebody asked.
@@ -24,9 +35,12 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    pub(super) fn new(place: Place) -> Self {
+    /// Those below a place, whose root has a document of this name and version.
+    pub(super) fn new(place: Place, root: &'static str, version: Version) -> Self {
         Self {
             place,
+            root: (root, version),
+            same: Mutex::default(),
             versions: Mutex::default(),
             sizes: OnceLock::new(),
         }
@@ -38,6 +52,39 @@ impl Objects {
             key: key.to_owned(),
             span,
             version: versions.get(key).cloned(),
+        }
+    }
+
+    /// What is at keys. Where an object is missing or younger than the store, it may be of another
+    /// store that is being written in its place, whose missing chunks are no fill values.
+    fn fetch(&self, parts: Vec<Part>) -> io::Result<Vec<Option<Got>>> {
+        let keys: Vec<String> = parts.iter().map(|part| part.key.clone()).collect();
+        let fetched = self.place.fetch(parts)?;
+        let is_odd = |(key, got): (&String, &Option<Got>)| match got {
+            Some(got) => got.version.is_after(&self.root.1),
+            None => !is_document(key),
+        };
+        if keys.iter().zip(&fetched).any(is_odd) {
+            self.check()?;
+        }
+        Ok(fetched)
+    }
+
+    /// Whether the store is the one that was opened.
+    fn check(&self) -> io::Result<()> {
+        // Who waits here finds the answer.
+        let mut same = self.same.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if same.is_some_and(|at| now.duration_since(at) < SAME) {
+            return Ok(());
+        }
+        let (name, opened) = &self.root;
+        match self.place.probe(name)? {
+            Some(found) if found.agrees(opened) => {
+                *same = Some(now);
+                Ok(())
+            }
+            _ => Err(changed("")),
         }
     }
 
@@ -56,9 +103,18 @@ impl Objects {
     }
 }
 
+fn is_document(key: &str) -> bool {
+    let name = key.rsplit('/').next();
+    name.is_some_and(|name| DOCUMENTS.contains(&name))
+}
+
 impl Files for Objects {
     fn size(&self, key: &str) -> io::Result<Option<u64>> {
-        Ok(self.place.head(key)?.map(|version| version.size))
+        let found = self.place.head(key)?;
+        if found.is_none() && !is_document(key) {
+            self.check()?;
+        }
+        Ok(found.map(|version| version.size))
     }
 
     fn read(&self, key: &str, from: u64, len: u64) -> io::Result<Option<Bytes>> {
@@ -66,7 +122,7 @@ impl Files for Objects {
             return Ok(self.size(key)?.map(|_| Bytes::new()));
         }
         let range = from..from.saturating_add(len);
-        let got = self.place.fetch(vec![self.part(key, Span::Range(range))])?;
+        let got = self.fetch(vec![self.part(key, Span::Range(range))])?;
         match got.into_iter().next().flatten() {
             Some(got) if got.bytes.len() as u64 == len => Ok(Some(got.bytes)),
             Some(got) => Err(super::files::cut_short(key, from, len, got.version.size)),
@@ -75,7 +131,7 @@ impl Files for Objects {
     }
 
     fn get(&self, key: &str) -> io::Result<Option<Bytes>> {
-        let got = self.place.fetch(vec![self.part(key, Span::Whole)])?;
+        let got = self.fetch(vec![self.part(key, Span::Whole)])?;
         Ok(got.into_iter().next().flatten().map(|got| got.bytes))
     }
 
@@ -103,7 +159,7 @@ impl Files for Objects {
         let parts = wanted
             .iter()
             .map(|(key, span)| self.part(key, span.clone()));
-        let got = self.place.fetch(parts.collect())?;
+        let got = self.fetch(parts.collect())?;
         let keys = wanted.iter().map(|(key, _)| key);
         let pieces = keys.zip(got).map(|(key, got)| {
             let got = got?;
@@ -131,7 +187,7 @@ impl Files for Objects {
         let parts = requests
             .iter()
             .map(|(key, span)| self.part(key, span.clone()));
-        let got = self.place.fetch(parts.collect())?;
+        let got = self.fetch(parts.collect())?;
         let mut bytes = 0;
         let mut values: HashMap<String, Option<Fetched>> = HashMap::new();
         for ((key, _), got) in requests.into_iter().zip(got) {

@@ -37,10 +37,6 @@ impl Bucket {
     pub(super) async fn create(target: &WriteTarget) -> Result<Self> {
         let text = target.path.to_string_lossy();
         let place = Place::parse(&text)?;
-        if !place.is_writable() {
-            let reason = "web servers are read, not written to; buckets (s3://, gs://, az://) are";
-            return Err(refuse(&target.path, reason));
-        }
         if !place.has_path() {
             return Err(refuse(
                 &target.path,
