@@ -200,9 +200,11 @@ impl Place {
         };
         match self.fetch(vec![first]) {
             Ok(got) => Ok(got.into_iter().next().flatten().map(|got| got.version)),
-            // Of nothing there is no first byte.
-            Err(error) if error.kind() == io::ErrorKind::Other => self.head(key),
-            Err(error) => Err(error),
+            // Of nothing there is no first byte; some servers have no ranges.
+            Err(error) => match error.kind() {
+                io::ErrorKind::Other | io::ErrorKind::Unsupported => self.head(key),
+                _ => Err(error),
+            },
         }
     }
 

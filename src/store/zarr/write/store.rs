@@ -135,6 +135,13 @@ impl Shared {
         Error::store(STORE, path, source)
     }
 
+    /// Gives the values their place.
+    fn publish(&self) -> Result<()> {
+        self.values.publish()?;
+        self.committed.store(true, Ordering::Release);
+        Ok(())
+    }
+
     /// Writes the documents of all nodes, the root's last.
     fn write_documents(&self) -> RawResult<()> {
         let nodes = self.nodes();
@@ -298,13 +305,12 @@ impl StoreWriter for ZarrWriter {
             let reason = "the store is not closed";
             return Err(self.shared.failure(&ElementKey::root(), reason.into()));
         }
-        let values = Arc::clone(self.shared.values());
-        match values.is_remote() {
-            true => in_background(move || values.publish()).await?,
-            false => values.publish()?,
+        // All of it, so that nothing is discarded before what is on its way has arrived.
+        let shared = Arc::clone(&self.shared);
+        match shared.values.is_remote() {
+            true => in_background(move || shared.publish()).await,
+            false => shared.publish(),
         }
-        self.shared.committed.store(true, Ordering::Release);
-        Ok(())
     }
 }
 
