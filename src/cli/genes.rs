@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::model::shown;
 
 /// Names of genes: the lines of a file (or the first column of a `.csv` or `.tsv`), or a list
 /// separated by commas.
@@ -13,7 +14,7 @@ pub(super) fn read_genes(text: &str) -> Result<Vec<String>> {
     let path = Path::new(text);
     let names: Vec<String> = if path.is_file() {
         let content = std::fs::read_to_string(path)
-            .map_err(|e| Error::option("--genes", format!("cannot read {text}: {e}")))?;
+            .map_err(|e| Error::option("--genes", format!("cannot read {}: {e}", shown(text))))?;
         let separator = match path.extension().and_then(|e| e.to_str()) {
             Some("csv") => Some(','),
             Some("tsv") => Some('\t'),
@@ -34,7 +35,7 @@ pub(super) fn read_genes(text: &str) -> Result<Vec<String>> {
                 .extension()
                 .is_some_and(|e| e == "txt" || e == "csv" || e == "tsv"))
     {
-        return Err(Error::option("--genes", format!("no file {text}")));
+        return Err(Error::option("--genes", format!("no file {}", shown(text))));
     } else {
         text.split(',')
             .map(|name| name.trim().to_owned())

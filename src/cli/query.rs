@@ -32,15 +32,17 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
     }
     let session = builder.build()?;
     let mut opened = Vec::with_capacity(files.len());
+    let mut places = Vec::with_capacity(files.len());
     for file in &files {
         let object = session.open(file).await?;
         if let Some(notice) = object.notice {
             print_error(&format!("note: {notice}"));
         }
         opened.push(object.object.location().clone());
+        places.extend(object.object.places().into_iter().cloned());
     }
     let to = match &args.output {
-        Some(path) => Target::file(path, args.overwrite, &opened)?,
+        Some(path) => Target::file(path, args.overwrite, &places)?,
         None => Target::Stdout,
     };
     let statements = session.parse(&sql)?;

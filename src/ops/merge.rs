@@ -14,7 +14,7 @@ use super::prepare::{self, LONE_BATCH_BYTES, Prepared};
 use super::report::{OutputReport, Report};
 use crate::element::MatrixReader;
 use crate::error::Result;
-use crate::model::{CategoryRegistry, DType, FieldMeta, MatrixKind, RowSelection};
+use crate::model::{CategoryRegistry, DType, FieldMeta, Location, MatrixKind, RowSelection};
 use crate::plan::merge::{Join, MergeAxis, MergeExec, MergeOutline, MergeOutput, MergeSpec};
 use crate::plan::{OutputSpec, Outputs, WriteExec, WriteSpec};
 use crate::store::url_of;
@@ -43,14 +43,10 @@ pub struct MergeOptions {
 /// merged; [`Error::OutputRefused`](crate::Error::OutputRefused) where the output may not be written.
 pub async fn merge(options: &MergeOptions) -> Result<Prepared> {
     let session = prepare::session(&options.run)?;
-    let inputs: Vec<&str> = options
-        .spec
-        .inputs
-        .iter()
-        .map(|input| input.path())
-        .collect();
-    outputs::check(&[options.output.as_path()], &inputs, &options.run).await?;
     let outline = MergeOutline::of(Arc::new(options.spec.clone())).await?;
+    let inputs = outline.objects().iter().flat_map(|object| object.places());
+    let inputs: Vec<&str> = inputs.map(Location::path).collect();
+    outputs::check(&[options.output.as_path()], &inputs, &options.run).await?;
     check_dropped(outline.objects(), &options.spec.drop).await?;
     let mut warnings = outline.warnings().to_vec();
     warnings.extend(outline.rest_warnings().await?);

@@ -135,12 +135,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// What is read.
-    fn locations(&self) -> impl Iterator<Item = &Location> {
+    /// Where what is read is.
+    fn places(&self) -> impl Iterator<Item = &Location> {
         let more = self.order.iter().flat_map(|order| &order.objects);
         std::iter::once(&self.object)
             .chain(more.map(|(object, _)| object))
-            .map(|object| object.location())
+            .flat_map(|object| object.places())
     }
 
     /// Bytes and cells of what is read.
@@ -176,7 +176,7 @@ impl Prepared {
     /// Plans the writing of `work`.
     pub(super) async fn try_new(work: Work, options: &RunOptions) -> Result<Self> {
         let paths: Vec<&Path> = work.shards.iter().map(|s| s.path.as_path()).collect();
-        let inputs: Vec<&str> = work.locations().map(Location::path).collect();
+        let inputs: Vec<&str> = work.places().map(Location::path).collect();
         outputs::check(&paths, &inputs, options).await?;
         let sizes = work.sizes().await?;
         let is_url = paths.first().is_some_and(|path| url_of(path).is_some());

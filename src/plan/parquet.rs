@@ -204,19 +204,19 @@ async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result
             }
         }
     }
-    let parts: [(&str, fn(&Origin) -> bool); 5] = [
-        ("var", |origin| origin.var.frame.n_rows() > 0),
-        ("varm", |origin| !origin.var.varm.is_empty()),
-        ("varp", |origin| !origin.varp.is_empty()),
-        ("obsp", |origin| !origin.obsp.is_empty()),
-        ("uns", |origin| origin.uns.is_some()),
+    let has = |part: &dyn Fn(&Origin) -> bool| origins.iter().any(|origin| part(origin));
+    let parts = [
+        (
+            "var",
+            !over_genes && has(&|origin| origin.var.frame.n_rows() > 0),
+        ),
+        ("varm", has(&|origin| !origin.var.varm.is_empty())),
+        ("varp", has(&|origin| !origin.varp.is_empty())),
+        ("obsp", has(&|origin| !origin.obsp.is_empty())),
+        ("uns", has(&|origin| origin.uns.is_some())),
     ];
-    let lost: Vec<&str> = parts
-        .into_iter()
-        .skip(usize::from(over_genes))
-        .filter(|(_, has)| origins.iter().any(|origin| has(origin)))
-        .map(|(name, _)| name)
-        .collect();
+    let lost = parts.into_iter().filter(|(_, is_lost)| *is_lost);
+    let lost: Vec<&str> = lost.map(|(name, _)| name).collect();
     let warning = (!lost.is_empty()).then(|| {
         format!(
             "{}: not written, because a Parquet file holds rows of cells and the genes of their matrices",

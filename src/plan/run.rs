@@ -67,9 +67,14 @@ async fn write_all(
     counters: Counters,
 ) -> Result<Written> {
     let (sources, mut warnings) = sources(&input).await?;
+    let mut places = Vec::with_capacity(sources.objects.len());
+    for object in &sources.objects {
+        let object = AnnData::open(object).await?;
+        places.extend(object.places().into_iter().map(Location::clone));
+    }
     let job = Job {
         schema: input.schema(),
-        inputs: Inputs::of(sources.objects.iter().map(Location::path)),
+        inputs: Inputs::of(places.iter().map(Location::path)),
         sources,
         input,
         run_bytes: spec.outputs.known_bytes(),

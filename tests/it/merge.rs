@@ -12,7 +12,7 @@ use annfusion::ops::{
 };
 use annfusion::plan::merge::{FillValue, Join, MergeSpec};
 use annfusion::session::Session;
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use crate::support::{
@@ -176,9 +176,8 @@ async fn batches_are_cut_by_what_rows_grow_to() {
         batches.iter().map(|batch| batch.num_rows()).sum::<usize>(),
         400
     );
-    // 4,000 values of 8 bytes and their indices.
-    let most = batches.iter().map(|batch| batch.num_rows()).max();
-    assert!(most.unwrap() * 48_000 <= 2 << 20, "{most:?}");
+    let most = batches.iter().map(RecordBatch::get_array_memory_size).max();
+    assert!(most.unwrap() <= 2 << 20, "{most:?}");
     let spec = MergeSpec {
         join: Join::Outer,
         fill_value: Some(FillValue::Int(5)),

@@ -109,6 +109,10 @@ async fn chunks_that_go_with_their_store_are_no_fill_values() {
     let local = made(folder.path(), "x.zarr", Format::ZARR).await;
     let open = async |name: &str| {
         upload(&store, FilePath::new(local.path()), name).await;
+        // A store is whole when its root's document is there, younger than all else.
+        let root = std::fs::read(FilePath::new(local.path()).join("zarr.json")).unwrap();
+        let root_at = format!("{name}/zarr.json").into();
+        store.put(&root_at, root.into()).await.unwrap();
         let url = format!("memory://replaced/{name}");
         let object = AnnData::open(&Location::parse(&url)).await.unwrap();
         store

@@ -281,6 +281,10 @@ def merged_unexpected(name, actual, expected):
                 for column in b.columns:
                     a[column], b[column] = _comparable(a[column], b[column])
     found = differences(actual, expected)
+    if not expected.n_obs:
+        # Without cells concat drops raw, and gives columns of several types as objects, of which
+        # there is none that would say of what type.
+        found = [line for line in found if not re.search(r"^raw: True != False$|^obs/.*: dtype .* != str$", line)]
     return [line for line in found if not any(re.search(p, f"{name}: {line}") for p, _ in MERGED)]
 
 

@@ -160,7 +160,6 @@ impl<'a> Members<'a> {
     }
 
     /// Readers of each name of a mapping, one per member.
-    #[expect(clippy::type_complexity, reason = "readers by name, of either trait")]
     fn by_name<R: ?Sized + 'a>(
         &self,
         mapping: &str,

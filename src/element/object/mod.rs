@@ -36,7 +36,7 @@ pub struct AnnData {
     /// Looked for once.
     strays: OnceCell<Vec<ElementKey>>,
     /// The objects whose cells these are, of a collection.
-    members: Vec<Arc<AnnData>>,
+    members: Vec<Arc<Self>>,
 }
 
 /// Matrices by name.
@@ -128,6 +128,14 @@ impl AnnData {
     /// The objects whose cells these are, where the location is that of a collection; else none.
     pub fn members(&self) -> &[Arc<Self>] {
         &self.members
+    }
+
+    /// Where its data is: its location, of a collection those of all members.
+    pub fn places(&self) -> Vec<&Location> {
+        match self.members.as_slice() {
+            [] => vec![&self.location],
+            members => members.iter().map(|member| &member.location).collect(),
+        }
     }
 
     /// Bytes of its store, of a collection of all members' stores, where that is known without a walk.

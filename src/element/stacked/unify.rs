@@ -19,7 +19,7 @@ pub(super) enum Recoding {
     /// Codes into other categories: the new code by the old one, and the categories.
     Codes(Arc<[i32]>, ArrayRef),
     /// Members of records, each its own way, and what they are then.
-    Struct(Vec<Recoding>, Fields),
+    Struct(Vec<Self>, Fields),
 }
 
 /// A field for all of them, and a recoding for each.
