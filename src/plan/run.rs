@@ -70,7 +70,7 @@ async fn write_all(
     let mut places = Vec::with_capacity(sources.objects.len());
     for object in &sources.objects {
         let object = AnnData::open(object).await?;
-        places.extend(object.places().into_iter().map(Location::clone));
+        places.extend(object.places().into_iter().cloned());
     }
     let job = Job {
         schema: input.schema(),
