@@ -89,7 +89,7 @@ async fn chunks_are_counted_on_other_threads() {
         gate: Some(Arc::clone(&gate)),
         ..Wrapper::of(store)
     });
-    let local = made_of(folder.path(), "x.h5ad", Format::H5ad, 6000).await;
+    let local = made_of(folder.path(), "x.h5ad", Format::H5ad, 6000, "gzip").await;
     upload(&store, FilePath::new(local.path()), "x.h5ad").await;
     let location = Location::parse("memory://gate/x.h5ad");
     let opened = annfusion::store::open(&location).await.unwrap();
@@ -331,13 +331,24 @@ async fn what_is_not_there_is_said_with_its_url() {
 }
 
 async fn made(folder: &FilePath, name: &str, format: Format) -> Location {
-    made_of(folder, name, format, 300).await
+    let compression = match format {
+        Format::H5ad => "none",
+        Format::Zarr { .. } => "zstd",
+    };
+    made_of(folder, name, format, 300, compression).await
 }
 
-async fn made_of(folder: &FilePath, name: &str, format: Format, n_obs: u64) -> Location {
+async fn made_of(
+    folder: &FilePath,
+    name: &str,
+    format: Format,
+    n_obs: u64,
+    compression: &str,
+) -> Location {
     let path = folder.join(name);
     // Several chunks in one shard.
     let choice = StorageChoice {
+        compression: Some(compression.to_owned()),
         chunk_size: (format != Format::H5ad).then(|| Amount::parse("64").unwrap()),
         shard_size: (format != Format::H5ad).then(|| Amount::parse("320").unwrap()),
         ..StorageChoice::default()

@@ -274,10 +274,18 @@ impl Upload {
         let inner = &self.to.0;
         let (part, room) = self.waiting.send(|| inner.fate.check())?;
         if self.parts.is_none() {
-            let (sender, receiver) = unbounded_channel();
-            let (client, path) = (inner.place.client(), self.path.clone());
+            let (sender, mut pieces) = unbounded_channel();
+            let (client, path, at) = (inner.place.client(), self.path.clone(), self.at.clone());
             let cancelled = inner.fate.is_cancelled.subscribe();
-            inner.spawn(in_parts(client, path, self.at.clone(), receiver, cancelled))?;
+            let fate = Arc::clone(&inner.fate);
+            inner.spawn(async move {
+                let ended = in_parts(client, path, at, &mut pieces, cancelled).await;
+                if let Err(error) = &ended {
+                    // Before the channel goes, so that who sends next learns why it went.
+                    fate.note(error);
+                }
+                ended
+            })?;
             self.parts = Some(sender);
         }
         self.tell(Piece::Part(part, room))
@@ -340,7 +348,7 @@ async fn in_parts(
     client: Arc<Client>,
     path: Path,
     at: String,
-    mut pieces: UnboundedReceiver<Piece>,
+    pieces: &mut UnboundedReceiver<Piece>,
     mut cancelled: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut attempt = 1;
