@@ -67,8 +67,8 @@ def test_the_web_server_keeps_its_secrets(web):
 
 
 def test_the_certificate_is_for_who_trusts_it(web):
-    web.put("tls", b"x")
-    url = web.access(secure=True).url("tls")
+    web.put("tls/x", b"x")
+    url = web.access(secure=True).url("tls/x")
     with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
         urllib.request.urlopen(url)
     context = ssl.create_default_context(cafile=web.certificate)
