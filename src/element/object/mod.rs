@@ -248,7 +248,7 @@ impl AnnData {
         }
     }
 
-    /// The genes of `X` and the layers, as registered in [`AxisRegistry::global`]; read at opening.
+    /// The genes of `X` and the layers, as registered in [`AxisRegistry::global`](crate::model::AxisRegistry::global); read at opening.
     ///
     /// # Errors
     /// None today: the names are read at opening.
