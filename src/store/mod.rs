@@ -45,8 +45,8 @@ use crate::model::Location;
 /// Opens the file of a location; the fragment is not looked at.
 ///
 /// # Errors
-/// [`Error::StoreNotFound`](crate::Error::StoreNotFound) where there is no file or it is of no known kind; [`Error::Store`](crate::Error::Store) where
-/// the server of a URL does not answer, or refuses.
+/// [`Error::StoreNotFound`](crate::Error::StoreNotFound) where there is no file or it is of no known
+/// kind; [`Error::Store`](crate::Error::Store) where the server of a URL does not answer, or refuses.
 pub async fn open(location: &Location) -> Result<Arc<dyn Store>> {
     if location.is_url() {
         return remote::open(location).await;
@@ -90,8 +90,8 @@ pub(crate) async fn bytes_at(path: &Path) -> u64 {
 ///
 /// # Errors
 /// [`Error::InvalidOption`](crate::Error::InvalidOption) where the name does not end as the format's
-/// do, [`Error::OutputRefused`](crate::Error::OutputRefused) where the output exists and may not be replaced, [`Error::Store`](crate::Error::Store)
-/// where it cannot be created.
+/// do, [`Error::OutputRefused`](crate::Error::OutputRefused) where the output exists and may not be
+/// replaced, [`Error::Store`](crate::Error::Store) where it cannot be created.
 pub async fn create(target: &WriteTarget) -> Result<Arc<dyn StoreWriter>> {
     check_name(&target.path, target.format)?;
     check_place(&target.path, target.format)?;

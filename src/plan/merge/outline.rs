@@ -80,8 +80,9 @@ impl MergeOutline {
     /// Opens the objects and thinks the merge through.
     ///
     /// # Errors
-    /// Those of [`AnnData::open`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for options that objects do not meet;
-    /// [`Error::IncompatibleSchemas`](crate::Error::IncompatibleSchemas) for elements that cannot be merged.
+    /// Those of [`AnnData::open`]; [`Error::InvalidOption`](crate::Error::InvalidOption) for options
+    /// that objects do not meet; [`Error::IncompatibleSchemas`](crate::Error::IncompatibleSchemas) for
+    /// elements that cannot be merged.
     pub async fn of(spec: Arc<MergeSpec>) -> Result<Arc<Self>> {
         let keys = spec.keys()?;
         let mut objects = Vec::with_capacity(spec.inputs.len());
