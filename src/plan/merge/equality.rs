@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, ListArray
 use arrow::compute::{cast, concat, take};
 use arrow::datatypes::{DataType, Field, Fields};
 
-use super::aligned::is_frame;
 use super::promote::result_type;
+use super::spread::is_frame;
 use crate::error::Result;
 use crate::kernel::numbers::{canonical, promote};
 use crate::kernel::reindex::list;

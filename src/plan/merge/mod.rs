@@ -24,6 +24,7 @@ mod genes;
 mod targets;
 mod adapt;
 mod outline;
+mod spread;
 mod aligned;
 mod equality;
 mod blocks;
