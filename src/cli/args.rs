@@ -12,6 +12,11 @@ use crate::model::parse_size;
 use crate::plan::merge::{FillValue, Join, MergeAxis};
 use crate::sink::StorageChoice;
 
+/// What names an object.
+const OBJECT: &str = "An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, \
+                      http(s)://), an object inside one (x.h5mu#mod/rna), or a collection: a folder or \
+                      group of dataset_{i}, or a pattern in quotes ('parts/*.h5ad')";
+
 /// Cut, filter and query AnnData files that do not fit in memory.
 #[derive(Debug, Parser)]
 #[command(
@@ -66,15 +71,14 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
-    /// an object inside one: x.h5mu#mod/rna.
+    #[arg(help = OBJECT)]
     pub(super) input: String,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct QueryArgs {
     /// Files and URLs (`pbmc.h5ad`, `name=store.zarr`, `x.h5mu#mod/rna`, `s3://bucket/x.zarr`), then
-    /// the SQL unless -f is given.
+    /// the SQL unless -f is given. A folder or a pattern in quotes is a collection, opened as one.
     #[arg(value_name = "FILE|SQL", required_unless_present = "file")]
     pub(super) inputs: Vec<String>,
     /// Read the SQL from a file (- for standard input).
@@ -203,8 +207,7 @@ pub(super) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SliceArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
-    /// an object inside one: x.h5mu#mod/rna.
+    #[arg(help = OBJECT)]
     pub(super) input: String,
     /// Outputs are PREFIX_shard_0.h5ad, ..., or PREFIX_<category>.h5ad; .zarr with --zarr.
     pub(super) prefix: String,
@@ -237,8 +240,7 @@ pub(super) struct SliceArgs {
         .required(true)
 ))]
 pub(super) struct FilterArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
-    /// an object inside one: x.h5mu#mod/rna.
+    #[arg(help = OBJECT)]
     pub(super) input: String,
     /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr.
     pub(super) output: PathBuf,
@@ -299,8 +301,7 @@ pub(super) struct MergeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
-    /// an object inside one: x.h5mu#mod/rna.
+    #[arg(help = OBJECT)]
     pub(super) input: String,
     /// The .h5ad file or .zarr store to write; a store may be a URL: s3://bucket/x.zarr. With --virtual
     /// a .json.
@@ -356,8 +357,7 @@ pub(super) struct SynthArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// An .h5ad file, a .zarr folder or .zarr.zip, a URL of one (s3://, gs://, az://, http(s)://), or
-    /// an object inside one: x.h5mu#mod/rna.
+    #[arg(help = OBJECT)]
     pub(super) first: String,
     /// The object it should equal; without it, the first is checked by itself.
     pub(super) second: Option<String>,
