@@ -64,7 +64,11 @@ pub(super) enum Mode {
 
 impl Mode {
     pub(super) fn of(args: &RunArgs) -> Self {
-        match (args.explain, args.dry_run) {
+        Self::from_flags(args.explain, args.dry_run)
+    }
+
+    pub(super) fn from_flags(explain: bool, dry_run: bool) -> Self {
+        match (explain, dry_run) {
             (true, _) => Self::Explain,
             (false, true) => Self::DryRun,
             (false, false) => Self::Run,

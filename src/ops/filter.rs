@@ -37,7 +37,7 @@ pub async fn filter(options: &FilterOptions) -> Result<Prepared> {
         kept = kept.intersect(&chosen);
     }
     if let Some(predicate) = &options.predicate {
-        kept = kept.intersect(&rows::matching(&session, predicate).await?);
+        kept = kept.intersect(&session.rows_matching(predicate).await?);
     }
     let genes = genes::chosen(&object, options.genes.as_ref()).await?;
     let shard = Shard::lone(&options.output, kept);

@@ -29,6 +29,25 @@ pub(super) async fn chosen(object: &AnnData, genes: Option<&GeneList>) -> Result
         return Ok(None);
     };
     let axis = object.var_axis().await?;
+    let positions = positions(&axis, genes)?;
+    let names: Vec<&str> = names_at(&axis, &positions).collect();
+    let chosen = VarAxis::new(
+        StringArray::from(names),
+        axis.source().cloned(),
+        Some(positions.clone()),
+    );
+    let chosen = AxisRegistry::global().register(Arc::new(chosen));
+    Ok(Some(Genes {
+        positions: positions.into(),
+        axis: chosen.id().to_owned(),
+    }))
+}
+
+/// Where listed genes stand on an axis, in its order.
+///
+/// # Errors
+/// [`Error::InvalidOption`] that names an unknown gene and the nearest known one.
+pub(super) fn positions(axis: &VarAxis, genes: &GeneList) -> Result<Vec<u64>> {
     let wanted: HashSet<&str> = genes.0.iter().map(String::as_str).collect();
     let mut found = HashSet::with_capacity(wanted.len());
     let mut positions = Vec::with_capacity(wanted.len());
@@ -40,23 +59,7 @@ pub(super) async fn chosen(object: &AnnData, genes: Option<&GeneList>) -> Result
         }
     }
     match genes.0.iter().find(|name| !found.contains(name.as_str())) {
-        None => {
-            let names = positions
-                .iter()
-                .filter_map(|at| usize::try_from(*at).ok())
-                .map(|at| axis.names().value(at))
-                .collect::<Vec<_>>();
-            let chosen = VarAxis::new(
-                StringArray::from(names),
-                axis.source().cloned(),
-                Some(positions.clone()),
-            );
-            let chosen = AxisRegistry::global().register(Arc::new(chosen));
-            Ok(Some(Genes {
-                positions: positions.into(),
-                axis: chosen.id().to_owned(),
-            }))
-        }
+        None => Ok(positions),
         Some(unknown) => {
             let reason = match axis.position(unknown) {
                 Err(reason) => reason,
@@ -65,4 +68,10 @@ pub(super) async fn chosen(object: &AnnData, genes: Option<&GeneList>) -> Result
             Err(Error::option("--genes", reason))
         }
     }
+}
+
+/// The names that stand at positions of an axis.
+pub(super) fn names_at<'a>(axis: &'a VarAxis, positions: &[u64]) -> impl Iterator<Item = &'a str> {
+    let positions = positions.iter().filter_map(|at| usize::try_from(*at).ok());
+    positions.map(|at| axis.names().value(at))
 }

@@ -21,10 +21,15 @@ mod filter;
 mod convert;
 mod references;
 mod merge;
+mod collection;
 mod inspect;
 mod synth;
 mod verify;
 
+pub use collection::{
+    CollectionInfo, CollectionOptions, CollectionOrder, DatasetInfo, create as create_collection,
+    info as collection_info,
+};
 pub use convert::convert;
 pub use filter::filter;
 pub use inspect::{Inspection, inspect};

@@ -53,14 +53,13 @@ impl Order {
             weight =
                 Some(weight.map_or(of, |heaviest: crate::table::RowWeight| heaviest.heavier(of)));
         }
-        let objects = self.objects.iter().map(|(object, rows)| ShuffledObject {
-            location: object.location().clone(),
-            n_rows: object.n_obs(),
-            rows: rows.clone(),
+        let objects = self.objects.iter().map(|(object, rows)| {
+            ShuffledObject::at(object.location(), object.n_obs(), rows.clone())
         });
         let request = ShuffleRequest {
             shuffle: self.shuffle,
             objects: objects.collect(),
+            gathers: self.objects.len() == 1,
             weight: weight.unwrap_or_default(),
             partitions,
             memory,

@@ -80,6 +80,7 @@ pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>)
         overwrite: options.overwrite,
         fsync: options.fsync,
         run_bytes: 0,
+        consolidated: true,
     };
     let writer = create_references(&target, object.store().as_ref())?;
     let copy = Copy::new(&object, writer, &target, &options.drop);

@@ -4,52 +4,15 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray};
 use arrow::compute::{cast, kernels::cmp::neq};
-use arrow::datatypes::{DataType, Int64Type};
-use futures::TryStreamExt;
+use arrow::datatypes::DataType;
 
 use crate::element::{AnnData, ColumnReader};
 use crate::error::{Error, Result};
 use crate::model::RowSelection;
-use crate::session::Session;
 use crate::store::ReadMetrics;
 
 /// Rows per step when a column is read whole.
 const BLOCK: u64 = 1 << 16;
-
-/// The cells that fulfil a SQL expression over `cells`. Reads the columns it names, nothing else.
-///
-/// The expression stands in parentheses on lines of its own, so that it is one, whatever it holds.
-pub(super) async fn matching(session: &Session, predicate: &str) -> Result<RowSelection> {
-    let query = format!("SELECT obs_idx FROM cells WHERE (\n{predicate}\n)");
-    let frame = session.sql(&query).await?;
-    let streams = frame.execute_stream_partitioned().await?;
-    let mut positions = PositionRanges::default();
-    for mut stream in streams {
-        while let Some(batch) = stream.try_next().await? {
-            for row in batch.column(0).as_primitive::<Int64Type>().values() {
-                positions.push(u64::try_from(*row).unwrap_or_default());
-            }
-        }
-    }
-    Ok(positions.finish())
-}
-
-/// Ascending positions, held as ranges while they come.
-#[derive(Default)]
-struct PositionRanges(Vec<std::ops::Range<u64>>);
-
-impl PositionRanges {
-    fn push(&mut self, row: u64) {
-        match self.0.last_mut() {
-            Some(last) if last.end == row => last.end = row + 1,
-            _ => self.0.push(row..row + 1),
-        }
-    }
-
-    fn finish(self) -> RowSelection {
-        RowSelection::from_ranges(self.0)
-    }
-}
 
 /// The cells for which an obs column is true: booleans, non-zero numbers, or the texts true, false,
 /// 1, 0 in any case. A null is not true; a NaN is a number that is not zero, as it is in numpy.

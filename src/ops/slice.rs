@@ -24,7 +24,7 @@ use crate::plan::object_paths;
 pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
     let (session, object) = prepare::open(&options.input, &options.run).await?;
     let kept = match &options.predicate {
-        Some(predicate) => rows::matching(&session, predicate).await?,
+        Some(predicate) => session.rows_matching(predicate).await?,
         None => RowSelection::all(object.n_obs()),
     };
     let genes = genes::chosen(&object, options.genes.as_ref()).await?;

@@ -25,7 +25,7 @@ use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
 use crate::model::{Location, ROW_COLUMN, RowSelection};
-use crate::sink::{FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
+use crate::sink::{CollectionSink, FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
 use crate::store::{Compression, Format, Inputs, UPLOAD_PART, settled};
 
 /// Batches that are read ahead of a lone output.
@@ -72,9 +72,10 @@ async fn write_all(
         let object = AnnData::open(object).await?;
         places.extend(object.places().into_iter().cloned());
     }
-    let job = Job {
+    let mut job = Job {
         schema: input.schema(),
         inputs: Inputs::of(places.iter().map(Location::path)),
+        collection: None,
         sources,
         input,
         run_bytes: spec.outputs.known_bytes(),
@@ -84,6 +85,13 @@ async fn write_all(
     };
     let objects = match &spec.outputs {
         Outputs::PerPartition(outputs) => job.per_partition(outputs).await?,
+        Outputs::Collection { path, members } => {
+            job.inputs.check(path)?;
+            make_folder(path)?;
+            let sink = CollectionSink::create(path, &job.sink_options()).await?;
+            job.collection = Some(Arc::new(sink));
+            job.per_partition(members).await?
+        }
         Outputs::Single(output) => vec![job.single(output).await?],
         Outputs::Routed(outputs) => job.routed(outputs).await?,
         Outputs::ByColumn { column, prefix } => {
@@ -112,6 +120,10 @@ async fn write_all(
         });
         object.commit().await?;
     }
+    // Its members are finished, so nobody else holds it.
+    if let Some(collection) = job.collection.take().and_then(Arc::into_inner) {
+        collection.commit().await?;
+    }
     written.warnings.iter().for_each(|w| tracing::warn!("{w}"));
     if let Some(notices) = context.session_config().get_extension::<Notices>() {
         notices.add(&written.warnings);
@@ -124,6 +136,8 @@ struct Job {
     input: Arc<dyn ExecutionPlan>,
     sources: Sources,
     inputs: Inputs,
+    /// What the outputs are members of.
+    collection: Option<Arc<CollectionSink>>,
     schema: SchemaRef,
     /// Bytes of all outputs, as far as the plan knows them.
     run_bytes: u64,
@@ -351,27 +365,38 @@ impl Job {
         Ok(match &self.spec.outputs {
             // Where several are written, one is read while another is written.
             Outputs::PerPartition(outputs) if outputs.len() > 1 => rows,
+            Outputs::Collection { .. } if self.spec.jobs > 1 => rows,
             _ => spawn_buffered(rows, READ_AHEAD),
         })
     }
 
     async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {
-        self.inputs.check(&output.path)?;
-        make_folder(&output.path)?;
         let size = ObjectSize {
             rows: output.n_obs,
             nnz: output.nnz.clone().into_iter().collect(),
             axis: output.axis.clone(),
         };
-        let options = SinkOptions {
+        let options = self.sink_options();
+        let (path, schema) = (&output.path, &self.schema);
+        let sink = match &self.collection {
+            Some(collection) => collection.member(path, schema, &size, &options).await?,
+            None => {
+                self.inputs.check(path)?;
+                make_folder(path)?;
+                ObjectSink::create(path, schema, &size, &options).await?
+            }
+        };
+        Ok(sink.with_sources(self.sources.clone()))
+    }
+
+    fn sink_options(&self) -> SinkOptions {
+        SinkOptions {
             storage: self.spec.storage,
             drop: self.spec.drop.clone(),
             overwrite: self.spec.overwrite,
             fsync: self.spec.fsync,
             run_bytes: self.run_bytes,
-        };
-        let sink = ObjectSink::create(&output.path, &self.schema, &size, &options).await?;
-        Ok(sink.with_sources(self.sources.clone()))
+        }
     }
 
     async fn drain(

@@ -23,6 +23,10 @@ pub(super) async fn sources(plan: &Arc<dyn ExecutionPlan>) -> Result<(Sources, V
     let mut warnings = Vec::new();
     for merge in unions::merges(plan) {
         let outline = merge.outline().await?;
+        // Parts of a plan may each have their rows from the same merge.
+        if sources.merges.iter().any(|known| known.id == outline.id()) {
+            continue;
+        }
         sources.merges.push(outline.origin().await?);
         warnings.extend(outline.warnings().iter().cloned());
         warnings.extend(outline.rest_warnings().await?);

@@ -48,6 +48,13 @@ pub struct RoutedOutput {
 pub enum Outputs {
     /// Input partition `i` is the whole of output `i`; outputs are written side by side.
     PerPartition(Vec<OutputSpec>),
+    /// Input partition `i` is the whole of member `i` of a collection.
+    Collection {
+        /// The collection's final name.
+        path: PathBuf,
+        /// Its members, directly below it.
+        members: Vec<OutputSpec>,
+    },
     /// All rows, partition after partition, are one output.
     Single(OutputSpec),
     /// Every row goes to each output whose rows hold its `__row`, in one pass over the input.
@@ -68,6 +75,7 @@ impl Outputs {
     pub(crate) fn are_urls(&self) -> bool {
         let path = match self {
             Self::PerPartition(outputs) => outputs.first().map(|output| &output.path),
+            Self::Collection { path, .. } => Some(path),
             Self::Single(output) => Some(&output.path),
             Self::Routed(outputs) => outputs.first().map(|routed| &routed.output.path),
             Self::ByColumn { prefix, .. } => Some(prefix),
@@ -81,7 +89,10 @@ impl Outputs {
         let entries =
             |output: &OutputSpec| output.nnz.values().copied().fold(0, u64::saturating_add);
         let entries = match self {
-            Self::PerPartition(outputs) => outputs.iter().map(entries).fold(0, u64::saturating_add),
+            Self::PerPartition(outputs)
+            | Self::Collection {
+                members: outputs, ..
+            } => outputs.iter().map(entries).fold(0, u64::saturating_add),
             Self::Single(output) => entries(output),
             Self::Routed(outputs) => outputs
                 .iter()

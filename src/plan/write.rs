@@ -41,7 +41,8 @@ pub struct WrittenObject {
 ///
 /// Other than DataFusion's sink it takes any number of ordered inputs: the rows of partition `i`
 /// come before those of `i + 1`. With [`Outputs::PerPartition`] they are written side by side;
-/// otherwise one partition is read after the other.
+/// otherwise one partition is read after the other. The
+/// members of an [`Outputs::Collection`] get their name with it.
 #[derive(Debug)]
 pub struct WriteExec {
     /// What is written, with all columns of `cells` that the objects shall have.
@@ -67,7 +68,11 @@ impl WriteExec {
     /// # Errors
     /// A plan error where the outputs are one per partition and their numbers differ.
     pub fn try_new(input: Arc<dyn ExecutionPlan>, spec: Arc<WriteSpec>) -> Result<Self> {
-        if let Outputs::PerPartition(outputs) = &spec.outputs {
+        if let Outputs::PerPartition(outputs)
+        | Outputs::Collection {
+            members: outputs, ..
+        } = &spec.outputs
+        {
             let partitions = input.properties().partitioning.partition_count();
             if partitions != outputs.len() {
                 return Err(DataFusionError::Plan(format!(
@@ -117,6 +122,12 @@ impl DisplayAs for WriteExec {
                     write!(f, ", first={}", shown(&first.path.to_string_lossy()))?;
                 }
             }
+            Outputs::Collection { path, members } => write!(
+                f,
+                "collection={}, members={}",
+                shown(&path.to_string_lossy()),
+                members.len()
+            )?,
             Outputs::Single(output) => {
                 write!(f, "output={}", shown(&output.path.to_string_lossy()))?
             }

@@ -16,12 +16,14 @@ mod layout;
 mod provenance;
 mod origin;
 mod object;
+mod collection;
 mod finish;
 mod genes;
 mod aligned;
 
 pub(crate) use aligned::{write_column, write_frame};
 pub use choice::StorageChoice;
+pub use collection::CollectionSink;
 pub(crate) use genes::frame_of_genes;
 pub(crate) use layout::element_of;
 pub use object::{FinishedObject, ObjectSink};

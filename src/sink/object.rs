@@ -16,7 +16,7 @@ use crate::sink::layout::Layout;
 use crate::sink::options::{ObjectSize, SinkOptions};
 use crate::sink::origin::Sources;
 use crate::sink::provenance::Provenance;
-use crate::store::{self, StoreWriter, WriteTarget};
+use crate::store::{self, StoreWriter};
 
 /// Writes batches of the `cells` table as an object.
 ///
@@ -51,18 +51,25 @@ impl ObjectSink {
         size: &ObjectSize,
         options: &SinkOptions,
     ) -> Result<Self> {
+        let writer = store::create(&options.target(path, true)).await?;
+        Self::start(writer, path, schema, size, options).await
+    }
+
+    /// Starts an object at the root of a store that was begun for it.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but for those of the store.
+    pub(super) async fn start(
+        writer: Arc<dyn StoreWriter>,
+        path: &Path,
+        schema: &SchemaRef,
+        size: &ObjectSize,
+        options: &SinkOptions,
+    ) -> Result<Self> {
         let mut layout = Layout::of(schema)?;
         if let (None, Some(id)) = (&layout.axis, &size.axis) {
             layout.axis = AxisRegistry::global().get(id);
         }
-        let writer = store::create(&WriteTarget {
-            path: path.to_owned(),
-            format: options.storage.format,
-            overwrite: options.overwrite,
-            fsync: options.fsync,
-            run_bytes: options.run_bytes,
-        })
-        .await?;
         let root = ElementKey::root();
         writer
             .set_attributes(&root, &encoding("anndata", "0.1.0"))

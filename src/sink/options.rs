@@ -1,9 +1,11 @@
 //! What a caller says of an object to be written.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::element::{ColumnSize, Storage};
 use crate::model::ElementKey;
+use crate::store::WriteTarget;
 
 /// How an object is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +21,20 @@ pub struct SinkOptions {
     /// Bytes of all objects that are written together, where known; see
     /// [`WriteTarget`](crate::store::WriteTarget).
     pub run_bytes: u64,
+}
+
+impl SinkOptions {
+    /// A store for what is written so.
+    pub(super) fn target(&self, path: &Path, consolidated: bool) -> WriteTarget {
+        WriteTarget {
+            path: path.to_owned(),
+            format: self.storage.format,
+            overwrite: self.overwrite,
+            fsync: self.fsync,
+            run_bytes: self.run_bytes,
+            consolidated,
+        }
+    }
 }
 
 /// What is known of an object's size before its first row: arrays of known size are laid out once.

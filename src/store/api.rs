@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::references::Located;
+use super::scatter::Scattered;
 use crate::error::{Error, Result};
 use crate::model::{DType, ElementKey, RowSelection, is_url};
 
@@ -201,6 +202,12 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     /// [`Error::Store`](crate::Error::Store) where bytes are missing or do not decode.
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
 
+    /// What reads runs of rows straight to where they are wanted ([`gather_runs`](super::gather_runs));
+    /// [`None`] where values have to be converted, or chunks hold parts of rows.
+    fn scattered(&self) -> Option<Scattered> {
+        None
+    }
+
     /// Where its chunks lie in the store's file. Reads the chunk table, not the chunks.
     ///
     /// # Errors
@@ -354,6 +361,8 @@ pub struct WriteTarget {
     /// Bytes that the run writes to all of its stores, as far as that is known before; 0 where it
     /// is not. A store may go past the page cache where they do not fit there.
     pub run_bytes: u64,
+    /// Whether the root of a zarr store repeats the documents of all nodes (consolidated metadata).
+    pub consolidated: bool,
 }
 
 impl WriteTarget {

@@ -137,6 +137,7 @@ async fn copies_of_uns_are_whole_and_compared_exactly() {
             overwrite: false,
             fsync: false,
             run_bytes: 0,
+            consolidated: true,
         };
         let writer = create(&target).await.unwrap();
         for element in ["obs", "var", "uns"].map(ElementKey::new) {

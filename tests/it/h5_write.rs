@@ -697,6 +697,7 @@ fn target(path: &Path) -> WriteTarget {
         overwrite: false,
         fsync: false,
         run_bytes: 0,
+        consolidated: true,
     }
 }
 

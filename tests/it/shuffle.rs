@@ -326,11 +326,8 @@ proptest! {
             let n = partitions.len();
             let request = ShuffleRequest {
                 shuffle: Shuffle { way: Some(ShuffleWay::ALL[way]), ..Shuffle::new(seed) },
-                objects: vec![ShuffledObject {
-                    location: object.location().clone(),
-                    n_rows: CELLS,
-                    rows: rows.clone(),
-                }],
+                objects: vec![ShuffledObject::at(object.location(), CELLS, rows.clone())],
+                gathers: true,
                 weight: RowWeight { bytes: 100, arrays: 2, random: true },
                 partitions,
                 memory: ShuffleMemory {

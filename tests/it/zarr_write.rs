@@ -162,6 +162,7 @@ fn target(path: &Path, form: usize) -> WriteTarget {
         overwrite: false,
         fsync: form == 0,
         run_bytes: 0,
+        consolidated: true,
     }
 }
 

@@ -77,6 +77,7 @@ pub async fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<Re
         overwrite: options.overwrite,
         fsync: false,
         run_bytes: 0,
+        consolidated: true,
     })
     .await?;
     progress.start("synth", options.n_obs);

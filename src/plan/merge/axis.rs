@@ -43,6 +43,22 @@ impl JoinedAxis {
                 maps: vec![map; axes.len()],
             });
         }
+        let names = match join {
+            Join::Inner => intersection(axes),
+            Join::Outer => union(axes),
+        };
+        Self::onto(names, axes, label)
+    }
+
+    /// Brings axes onto given names, whichever of them they have.
+    ///
+    /// # Errors
+    /// As [`try_new`](Self::try_new).
+    pub(super) fn onto(
+        names: StringArray,
+        axes: &[StringArray],
+        label: impl Fn(usize) -> String,
+    ) -> Result<Self> {
         for (at, axis) in axes.iter().enumerate() {
             let mut seen = HashSet::with_capacity(axis.len());
             if let Some(name) = axis.iter().flatten().find(|name| !seen.insert(*name)) {
@@ -53,10 +69,6 @@ impl JoinedAxis {
                 )));
             }
         }
-        let names = match join {
-            Join::Inner => intersection(axes),
-            Join::Outer => union(axes),
-        };
         let places: HashMap<&str, usize> = names.iter().flatten().zip(0..).collect();
         let maps = axes.iter().map(|axis| {
             let places: Vec<Option<usize>> = axis

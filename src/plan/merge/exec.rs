@@ -1,6 +1,7 @@
 //! [`MergeExec`]: cells of several objects as the cells of one.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -25,8 +26,11 @@ use super::adapt::{POSITION, Source};
 use super::lane::Lane;
 use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
-use crate::model::{MatrixKind, value_bytes};
-use crate::table::{DEFAULT_BATCH_BYTES, ScanMetrics, scan_cells_where};
+use crate::model::{MatrixKind, RowSelection, value_bytes};
+use crate::table::{
+    CellsScan, DEFAULT_BATCH_BYTES, LEAST_PARTITION, OrderedRows, ScanMetrics, even_partitions,
+    scan_cells_where,
+};
 
 /// Cells of several objects, one after another, as the cells of the merged object.
 ///
@@ -98,6 +102,56 @@ impl MergeExec {
         output: MergeOutput,
         conjuncts: Conjuncts<'_>,
     ) -> crate::Result<Self> {
+        Self::scanning(outline, output, conjuncts, &|_, scan| scan)
+    }
+
+    /// As [`try_new`](Self::try_new), of chosen rows of a merge along cells, as partitions for as many
+    /// cores as there are.
+    ///
+    /// # Errors
+    /// Those of [`scan_cells`](crate::table::scan_cells).
+    pub(crate) fn of_rows(
+        outline: &Arc<MergeOutline>,
+        output: MergeOutput,
+        rows: &RowSelection,
+    ) -> crate::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let rows = outline.rows_of_objects(rows);
+        Self::scanning(outline, output, &|_| Ok(Vec::new()), &|at, scan| {
+            let rows = rows.get(at).cloned().unwrap_or_default();
+            CellsScan {
+                partitions: even_partitions(rows.len(), cores, LEAST_PARTITION),
+                rows,
+                ..scan
+            }
+        })
+    }
+
+    /// As [`of_rows`](Self::of_rows), of a lone object's rows in an order, in partitions of these ranks.
+    ///
+    /// # Errors
+    /// Those of [`scan_cells`](crate::table::scan_cells).
+    pub(crate) fn in_order(
+        outline: &Arc<MergeOutline>,
+        output: MergeOutput,
+        rows: &RowSelection,
+        (partitions, order): (&[Range<u64>], OrderedRows),
+    ) -> crate::Result<Self> {
+        Self::scanning(outline, output, &|_| Ok(Vec::new()), &|_, scan| CellsScan {
+            rows: rows.clone(),
+            partitions: partitions.to_vec(),
+            order: Some(order),
+            ..scan
+        })
+    }
+
+    /// Over scans that `change` makes of those of all cells.
+    fn scanning(
+        outline: &Arc<MergeOutline>,
+        output: MergeOutput,
+        conjuncts: Conjuncts<'_>,
+        change: &dyn Fn(usize, CellsScan) -> CellsScan,
+    ) -> crate::Result<Self> {
         let mut inputs = Vec::with_capacity(outline.objects().len());
         let Rows::Below(below) = outline.rows() else {
             return Ok(Self::over(outline, output, inputs));
@@ -116,7 +170,7 @@ impl MergeExec {
                 }
             }
             let scan = whole(object, Some(names), output.batch_bytes);
-            inputs.push(scan_cells_where(scan, conjuncts)?);
+            inputs.push(scan_cells_where(change(at, scan), conjuncts)?);
         }
         Ok(Self::over(outline, output, inputs))
     }

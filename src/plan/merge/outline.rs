@@ -12,13 +12,13 @@ use super::axis::JoinedAxis;
 use super::beside::{self, Beside};
 use super::genes::{names, raw_align_on};
 use super::rest;
-use super::spec::{MergeAxis, MergeSpec};
+use super::spec::{Join, MergeAxis, MergeSpec};
 use super::targets::{AxisNames, Side, Targets};
 use crate::element::AnnData;
 use crate::error::Result;
-use crate::model::{AxisRegistry, FieldMeta, OBJECT_COLUMN, ROW_COLUMN, VarAxis};
+use crate::model::{AxisRegistry, FieldMeta, OBJECT_COLUMN, ROW_COLUMN, RowSelection, VarAxis};
 use crate::sink::Origin;
-use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
+use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, RowWeight, scan_cells, weigh_cells};
 
 /// What a [`MergeSpec`] means for the objects it names. Made from their descriptions, `var_names` and
 /// categories; no row is read.
@@ -66,10 +66,14 @@ pub(super) struct Genes {
 impl Genes {
     fn of(
         names: &[StringArray],
-        spec: &MergeSpec,
+        join: Join,
+        chosen: Option<&[String]>,
         label: impl Fn(usize) -> String,
     ) -> Result<Self> {
-        let joined = JoinedAxis::try_new(names, spec.join, label)?;
+        let joined = match chosen {
+            Some(chosen) => JoinedAxis::onto(StringArray::from_iter_values(chosen), names, label)?,
+            None => JoinedAxis::try_new(names, join, label)?,
+        };
         let axis = Arc::new(VarAxis::new(joined.names.clone(), None, None));
         AxisRegistry::global().register(Arc::clone(&axis));
         Ok(Self { axis, joined })
@@ -113,6 +117,35 @@ impl MergeOutline {
     /// The objects.
     pub fn objects(&self) -> &[Arc<AnnData>] {
         &self.objects
+    }
+
+    /// What the heaviest object has in a row of its cells, or as many bytes as that grows to.
+    ///
+    /// # Errors
+    /// Those of [`scan_cells`].
+    pub(crate) fn weigh(&self) -> Result<RowWeight> {
+        let weights = self.objects.iter();
+        let weights = weights.map(|object| weigh_cells(&whole(object, None, DEFAULT_BATCH_BYTES)));
+        let weights = weights.collect::<Result<Vec<_>>>()?.into_iter();
+        let weight = weights.reduce(RowWeight::heavier).unwrap_or_default();
+        Ok(RowWeight {
+            bytes: weight.bytes.max(self.widest_row()),
+            ..weight
+        })
+    }
+
+    /// The rows of each object among chosen ones of the merge; none where rows are of all objects.
+    pub(crate) fn rows_of_objects(&self, rows: &RowSelection) -> Vec<RowSelection> {
+        let Rows::Below(below) = &self.rows else {
+            return Vec::new();
+        };
+        let bounds = below.starts.iter().zip(below.starts.iter().skip(1));
+        let of = bounds.map(|(start, end)| {
+            let rows = rows.clip(*start..*end);
+            let ranges = rows.ranges().iter();
+            RowSelection::from_ranges(ranges.map(|rows| rows.start - start..rows.end - start))
+        });
+        of.collect()
     }
 
     /// Cells of the merged object.
@@ -165,7 +198,7 @@ impl MergeOutline {
     }
 
     /// What rows call the merge in `__object`.
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
@@ -302,10 +335,10 @@ async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> R
     for object in objects {
         var_names.push(names(object, object.var(), spec.align_on.as_deref()).await?);
     }
-    let genes = Genes::of(&var_names, spec, label("var"))?;
+    let genes = Genes::of(&var_names, spec.join, spec.genes.as_deref(), label("var"))?;
     let raw = raw_names(spec, objects, &mut warnings).await?;
     let raw = raw
-        .map(|names| Genes::of(&names, spec, label("raw/var")))
+        .map(|names| Genes::of(&names, spec.join, None, label("raw/var")))
         .transpose()?;
     let mut cells = Vec::with_capacity(objects.len());
     for object in objects {
@@ -384,7 +417,7 @@ pub(super) fn whole(
     let n_obs = object.n_obs();
     CellsScan {
         object: Arc::clone(object),
-        rows: crate::model::RowSelection::all(n_obs),
+        rows: RowSelection::all(n_obs),
         partitions: std::iter::once(0..n_obs).collect(),
         order: None,
         genes: None,

@@ -36,6 +36,9 @@ pub struct MergeSpec {
     pub align_on: Option<String>,
     /// Elements that are left out, with all below them.
     pub drop: Vec<ElementKey>,
+    /// The genes of the result, in order, in place of a join's; of a merge along cells.
+    #[serde(default)]
+    pub genes: Option<Vec<String>>,
 }
 
 /// An axis to stack along.
@@ -88,6 +91,7 @@ impl MergeSpec {
             pairwise: false,
             align_on: None,
             drop: Vec::new(),
+            genes: None,
         }
     }
 

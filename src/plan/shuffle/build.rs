@@ -17,12 +17,24 @@ use crate::table::{LEAST_PARTITION, OrderedRows, RowWeight, even_partitions};
 /// An object whose rows are shuffled.
 #[derive(Debug, Clone)]
 pub struct ShuffledObject {
-    /// Where it is.
-    pub location: Location,
+    /// What its rows call it in `__object`.
+    pub name: String,
     /// Its rows, also those that are left out: they have their numbers.
     pub n_rows: u64,
     /// Those that are shuffled.
     pub rows: RowSelection,
+}
+
+impl ShuffledObject {
+    /// The object at a location.
+    pub fn at(location: &Location, n_rows: u64, rows: RowSelection) -> Self {
+        Self {
+            // What `__object` holds, so with what is not shown of a URL.
+            name: location.text(),
+            n_rows,
+            rows,
+        }
+    }
 }
 
 /// Rows to be shuffled.
@@ -34,6 +46,8 @@ pub struct ShuffleRequest {
     pub objects: Vec<ShuffledObject>,
     /// What the heaviest of them have in a row.
     pub weight: RowWeight,
+    /// Whether a scan can give the rows in the order, reading them where they lie.
+    pub gathers: bool,
     /// The output's partitions, as ranges of ranks that follow each other.
     pub partitions: Vec<Range<u64>>,
     /// What it may take.
@@ -65,7 +79,7 @@ impl ShuffleRequest {
         let input = ShuffleInput {
             rows: n_rows,
             weight: self.weight,
-            one_object: self.objects.len() == 1,
+            gathers: self.gathers,
         };
         let blocks = self.shuffle.block.map(|rows| blocks(rows, self.weight));
         let choice = match blocks {
@@ -137,8 +151,7 @@ impl ShuffleRequest {
         let objects = self.objects.iter().map(|object| {
             let first = base;
             base += object.n_rows;
-            // What `__object` holds, so with what is not shown of a URL.
-            (object.location.text(), first)
+            (object.name.clone(), first)
         });
         objects.collect()
     }
@@ -201,22 +214,8 @@ mod tests {
     #[test]
     fn rows_of_urls_are_numbered_by_all_of_their_location() {
         let location = Location::parse("https://me:secret@host/a.h5ad?signature=1#mod/rna");
-        let request = ShuffleRequest {
-            shuffle: Shuffle::new(1),
-            objects: vec![ShuffledObject {
-                location: location.clone(),
-                n_rows: 5,
-                rows: RowSelection::all(5),
-            }],
-            weight: RowWeight::default(),
-            partitions: Vec::new(),
-            memory: ShuffleMemory {
-                bytes: 1 << 20,
-                at_a_time: 1,
-                beside: 0,
-            },
-        };
-        assert_eq!(request.bases(), [(location.text(), 0)]);
+        let object = ShuffledObject::at(&location, 5, RowSelection::all(5));
+        assert_eq!(object.name, location.text());
     }
 
     #[test]

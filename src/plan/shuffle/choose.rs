@@ -20,8 +20,8 @@ pub struct ShuffleInput {
     pub rows: u64,
     /// What a row weighs.
     pub weight: RowWeight,
-    /// Whether the rows are of one object.
-    pub one_object: bool,
+    /// Whether a scan can give them in the order: they are of one object.
+    pub gathers: bool,
 }
 
 /// What a shuffle may take.
@@ -127,7 +127,7 @@ pub(super) fn in_blocks(
     blocks: Blocks,
     memory: ShuffleMemory,
 ) -> Result<ShuffleChoice> {
-    if !input.one_object {
+    if !input.gathers {
         let reason = "blocks of several objects are not shuffled together; merge them first";
         return Err(Error::option("mode", reason));
     }
@@ -196,7 +196,7 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
     match way {
         ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
         ShuffleWay::InMemory => Ok(once + float(bytes) / TOUCH),
-        ShuffleWay::Gather if !input.one_object => Err(Error::option(
+        ShuffleWay::Gather if !input.gathers => Err(Error::option(
             "way",
             "rows of several objects are not gathered where they lie",
         )),
@@ -277,7 +277,7 @@ mod tests {
                 arrays: 2,
                 random,
             },
-            one_object: true,
+            gathers: true,
         };
         let memory = ShuffleMemory {
             bytes: limit << 20,
@@ -306,7 +306,7 @@ mod tests {
                 arrays: 1,
                 random: false,
             },
-            one_object: true,
+            gathers: true,
         };
         for at_a_time in 1..=8 {
             let memory = ShuffleMemory {
@@ -331,7 +331,7 @@ mod tests {
                 arrays: 1,
                 random: true,
             },
-            one_object: true,
+            gathers: true,
         };
         let memory = ShuffleMemory {
             bytes: 100 << 20,

@@ -109,10 +109,9 @@ impl ShuffleTable {
             .unwrap_or_default();
         let objects: Vec<ShuffledObject> = tables
             .iter()
-            .map(|table| ShuffledObject {
-                location: table.description().location.clone(),
-                n_rows: table.n_rows(),
-                rows: RowSelection::all(table.n_rows()),
+            .map(|table| {
+                let all = RowSelection::all(table.n_rows());
+                ShuffledObject::at(&table.description().location, table.n_rows(), all)
             })
             .collect();
         let n_rows = objects.iter().map(|object| object.n_rows).sum();
@@ -122,6 +121,7 @@ impl ShuffleTable {
         };
         let request = ShuffleRequest {
             shuffle: self.shuffle,
+            gathers: objects.len() == 1,
             objects,
             weight,
             // As many as may run: with fewer, nodes above would deal rows out in turn, and lose the order.

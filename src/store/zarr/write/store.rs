@@ -36,7 +36,7 @@ pub(in crate::store) async fn create(
         true => Arc::new(Bucket::create(target).await?),
         false => Arc::new(Folder::create(target)?),
     };
-    Ok(ZarrWriter::start(target.format, version, values))
+    Ok(ZarrWriter::start(target, version, values))
 }
 
 /// Starts a document of references to the file `source` beside `target.path`.
@@ -57,7 +57,7 @@ pub(in crate::store) fn create_references(
         return Err(Error::option(path, reason));
     }
     let values = Arc::new(ReferenceFile::create(target, source)?);
-    Ok(ZarrWriter::start(target.format, ZarrVersion::V2, values))
+    Ok(ZarrWriter::start(target, ZarrVersion::V2, values))
 }
 
 /// What a store and its arrays share. The last of them to go removes what has no name, so no array
@@ -68,6 +68,7 @@ pub(super) struct Shared {
     committed: AtomicBool,
     format: Format,
     version: ZarrVersion,
+    consolidated: bool,
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
     pub(super) open_arrays: OpenArrays,
@@ -163,6 +164,7 @@ impl Shared {
             }
         }
         match self.version {
+            _ if !self.consolidated => {}
             ZarrVersion::V2 => {
                 let all = json!({"zarr_consolidated_format": 1, "metadata": consolidated});
                 documents.insert(0, (String::new(), ".zmetadata", all));
@@ -224,7 +226,7 @@ struct ZarrWriter {
 
 impl ZarrWriter {
     fn start(
-        format: Format,
+        target: &WriteTarget,
         version: ZarrVersion,
         values: Arc<dyn Values>,
     ) -> Arc<dyn StoreWriter> {
@@ -233,8 +235,9 @@ impl ZarrWriter {
             shared: Arc::new(Shared {
                 values,
                 committed: AtomicBool::new(false),
-                format,
+                format: target.format,
                 version,
+                consolidated: target.consolidated,
                 nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
                 open_arrays: OpenArrays::default(),
             }),

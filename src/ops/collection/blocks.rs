@@ -1,0 +1,68 @@
+//! Which cells go into which dataset.
+
+use crate::model::{RowOrder, RowSelection};
+
+/// Where datasets of `n` cells end that have `size` cells at most, in whole blocks; of fewer than two
+/// blocks, one has all (annbatch's `_create_chunks_for_shuffling`).
+fn blocks_of_dataset(n: u64, size: u64, block: u64) -> u64 {
+    let all = n.div_ceil(block.max(1)).max(1);
+    match size / block.max(1) {
+        _ if n <= size => all,
+        0 | 1 => all,
+        blocks => blocks,
+    }
+}
+
+/// The cells of each dataset, where blocks of adjacent ones stay together: in the order of a seed, or in
+/// their own.
+pub(super) fn deal(n: u64, size: u64, block: u64, order: Option<RowOrder>) -> Vec<RowSelection> {
+    let block = block.max(1);
+    let mut blocks: Vec<u64> = (0..n.div_ceil(block)).collect();
+    if let Some(order) = order {
+        // Cells have the keys of their numbers, so blocks count from the other end.
+        let keys = order.keys_of(blocks.iter().map(|at| u64::MAX - at));
+        let mut keyed: Vec<(u64, u64)> = keys.zip(blocks.iter().copied()).collect();
+        keyed.sort_unstable();
+        blocks = keyed.into_iter().map(|(_, block)| block).collect();
+    }
+    let per_dataset = usize::try_from(blocks_of_dataset(n, size, block)).unwrap_or(usize::MAX);
+    let datasets = blocks.chunks(per_dataset).map(|blocks| {
+        let ranges = blocks.iter().map(|at| at * block..n.min((at + 1) * block));
+        RowSelection::from_ranges(ranges)
+    });
+    datasets.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(n: u64, size: u64, block: u64) -> Vec<u64> {
+        let datasets = deal(n, size, block, Some(RowOrder::new(7)));
+        datasets.iter().map(RowSelection::len).collect()
+    }
+
+    #[test]
+    fn datasets_have_whole_blocks() {
+        assert_eq!(sizes(100, 1000, 10), [100]);
+        assert_eq!(sizes(100, 35, 10), [30, 30, 30, 10]);
+        // Two blocks at least make a dataset.
+        assert_eq!(sizes(100, 15, 10), [100]);
+        assert_eq!(sizes(0, 15, 10), [0u64; 0]);
+        // The short block is anywhere.
+        assert_eq!(sizes(95, 30, 10).iter().sum::<u64>(), 95);
+    }
+
+    #[test]
+    fn every_cell_is_in_one_dataset_and_order_is_the_seeds() {
+        let of = |seed| deal(1003, 200, 10, Some(RowOrder::new(seed)));
+        let all = of(1);
+        let ranges = all.iter().flat_map(|rows| rows.ranges().iter().cloned());
+        assert_eq!(RowSelection::from_ranges(ranges), RowSelection::all(1003));
+        assert_eq!(all.iter().map(RowSelection::len).sum::<u64>(), 1003);
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        let kept = deal(1003, 200, 10, None);
+        assert_eq!(kept[0], RowSelection::all(200));
+    }
+}
