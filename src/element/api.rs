@@ -7,6 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
 
+use crate::element::CsrArrays;
 use crate::error::Result;
 use crate::model::{DType, ElementKey, MatrixKind, RowSelection, VarAxis};
 use crate::store::ReadMetrics;
@@ -86,6 +87,12 @@ pub trait MatrixReader: ColumnReader {
     /// Whether reading a row decodes what stands around it, because values are compressed on disk.
     fn is_compressed(&self) -> bool {
         false
+    }
+
+    /// The arrays of a matrix by row, of each of its parts where they lie below each other; [`None`]
+    /// where rows are not stored so.
+    fn csr(&self) -> Option<Vec<CsrArrays>> {
+        None
     }
 
     /// The same matrix with its row lengths read once and kept, 8 bytes a row, for who reads rows out

@@ -34,6 +34,7 @@ mod held;
 mod stacked;
 mod memory;
 mod uns_merge;
+mod rows;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
@@ -41,8 +42,10 @@ pub use frame::Frame;
 pub(crate) use held::HeldColumn;
 pub(crate) use index::as_text;
 pub use info::inspect_elements;
+pub use matrix::CsrArrays;
 pub(crate) use memory::{MemoryColumn, entries, offsets};
 pub use object::{AnnData, Raw};
+pub use rows::{RowReader, Rows};
 pub use scratch::set_tmpdir;
 pub(crate) use scratch::{scratch_file, scratch_folder, scratch_space};
 pub use uns::{UnsLeaf, uns_leaves};

@@ -13,10 +13,12 @@
 
 mod api;
 mod references;
+mod scatter;
 mod decode;
 mod encode;
 mod output;
 mod temporary;
+mod member;
 mod source;
 mod remote;
 pub mod h5;
@@ -27,7 +29,9 @@ pub use api::{
     MissingChunks, NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
 };
 pub use references::{ChunkBytes, ChunkFilter, ChunkReference, Located, References};
+pub use scatter::{Run, Scattered, gather_runs};
 
+pub(crate) use member::member;
 use output::bytes_of;
 pub(crate) use output::{
     Inputs, check_name, check_place, folder_of, format_of_name, place_of, refuse, url_of,

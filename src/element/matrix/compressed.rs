@@ -33,6 +33,50 @@ pub(crate) struct Compressed {
     data: Arc<dyn ArrayReader>,
 }
 
+/// The arrays of a sparse matrix by row, for whoever reads entries to places of their own.
+#[derive(Debug, Clone)]
+pub struct CsrArrays(Compressed);
+
+impl CsrArrays {
+    pub(super) fn new(arrays: &Compressed) -> Self {
+        Self(arrays.clone())
+    }
+
+    /// The positions of entries in their rows, as they are on disk.
+    pub(crate) fn indices(&self) -> &Arc<dyn ArrayReader> {
+        &self.0.indices
+    }
+
+    /// The values of entries.
+    pub(crate) fn data(&self) -> &Arc<dyn ArrayReader> {
+        &self.0.data
+    }
+
+    /// All pointers: where each row begins, and the last one ends.
+    ///
+    /// # Errors
+    /// [`Error::InvalidElement`] where they decrease, start elsewhere than at 0 or lead beyond the
+    /// last.
+    pub(crate) async fn pointers(&self, metrics: &ReadMetrics) -> Result<Vec<u64>> {
+        let all = RowSelection::all(self.0.n_major + 1);
+        let indptr = self.0.indptr.read(&all, metrics).await?;
+        self.0.checked_indptr(&all, &indptr)
+    }
+
+    /// Whether all are below the number of columns.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] where one is not.
+    pub(crate) fn check_indices(&self, indices: &ArrayRef) -> Result<()> {
+        self.0.check_indices(indices)
+    }
+
+    /// An [`Error::OutOfRange`] for a row of this matrix.
+    pub(crate) fn out_of_range(&self, row: u64, len: u64) -> Error {
+        self.0.out_of_range(i128::from(row), len)
+    }
+}
+
 /// Where the entries of selected rows are.
 #[derive(Debug)]
 pub(crate) struct Spans {
@@ -310,13 +354,18 @@ impl Compressed {
         futures::try_join!(indices, data)
     }
 
-    /// Indices below the minor axis as Int32 (Int64 from 2^31 on); Int32 on disk is not copied.
-    fn checked_indices(&self, indices: &ArrayRef) -> Result<ArrayRef> {
+    fn check_indices(&self, indices: &ArrayRef) -> Result<()> {
         let largest = largest_index(indices)
             .ok_or_else(|| self.invalid(format!("indices are {}", indices.data_type())))?;
-        if largest.is_some_and(|largest| largest >= self.n_minor) {
-            return Err(self.out_of_range(worst_index(indices, self.n_minor), self.n_minor));
+        match largest.is_some_and(|largest| largest >= self.n_minor) {
+            true => Err(self.out_of_range(worst_index(indices, self.n_minor), self.n_minor)),
+            false => Ok(()),
         }
+    }
+
+    /// Indices below the minor axis as Int32 (Int64 from 2^31 on); Int32 on disk is not copied.
+    fn checked_indices(&self, indices: &ArrayRef) -> Result<ArrayRef> {
+        self.check_indices(indices)?;
         let wanted = index_type(self.n_minor);
         if *indices.data_type() == wanted {
             return Ok(Arc::clone(indices));

@@ -6,7 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
 
-use crate::element::matrix::compressed::{Compressed, list_of_rows};
+use crate::element::matrix::compressed::{Compressed, CsrArrays, list_of_rows};
 use crate::element::node::{Encoding, Node};
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape};
 use crate::error::Result;
@@ -86,6 +86,10 @@ impl MatrixReader for CsrMatrix {
 
     async fn offsets(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<Vec<u64>> {
         Ok(self.arrays.spans(rows, metrics).await?.offsets)
+    }
+
+    fn csr(&self) -> Option<Vec<CsrArrays>> {
+        Some(vec![CsrArrays::new(&self.arrays)])
     }
 
     fn is_compressed(&self) -> bool {

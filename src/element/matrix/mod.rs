@@ -10,6 +10,7 @@ mod packed;
 mod dense;
 mod open;
 
+pub use compressed::CsrArrays;
 pub(crate) use compressed::last_pointer;
 pub(crate) use dense::DenseMatrix;
 pub(crate) use open::open;

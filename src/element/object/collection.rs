@@ -38,6 +38,13 @@ pub(super) async fn open(location: &Location, members: Vec<Location>) -> Result<
     Ok(object)
 }
 
+/// Objects as one.
+pub(super) fn stack(objects: &[Arc<AnnData>]) -> Result<Arc<AnnData>> {
+    let members = Members::new(objects)?;
+    let location = members.first.location.clone();
+    Ok(Arc::new(members.stack(&location)?))
+}
+
 /// Objects to put together, and how they are called in messages.
 struct Members<'a> {
     all: &'a [Arc<AnnData>],

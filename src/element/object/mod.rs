@@ -120,6 +120,16 @@ impl AnnData {
         }
     }
 
+    /// Cells of several objects, one object after another, as those of one with the first one's
+    /// location: over the same genes, with the same columns and elements, as members of a collection
+    /// are.
+    ///
+    /// # Errors
+    /// [`IncompatibleSchemas`](crate::Error::IncompatibleSchemas) for objects that differ.
+    pub fn stack(objects: &[Arc<Self>]) -> Result<Arc<Self>> {
+        collection::stack(objects)
+    }
+
     /// Where the object is.
     pub fn location(&self) -> &Location {
         &self.location

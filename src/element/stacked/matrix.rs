@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 
 use super::column::{Part, StackedColumn, in_a_row};
-use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape};
+use crate::element::{ColumnReader, CsrArrays, EntryParts, MatrixReader, MatrixShape};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, RowSelection, VarAxis};
 use crate::store::ReadMetrics;
@@ -115,6 +115,13 @@ impl MatrixReader for StackedMatrix {
             all.extend(offsets.iter().skip(1).map(|offset| before + offset));
         }
         Ok(all)
+    }
+
+    fn csr(&self) -> Option<Vec<CsrArrays>> {
+        let parts = self.column.parts.iter();
+        let parts = parts.map(|part| part.reader.as_matrix()?.csr());
+        let parts: Vec<Vec<CsrArrays>> = parts.collect::<Option<_>>()?;
+        Some(parts.into_iter().flatten().collect())
     }
 
     fn is_compressed(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::model::{ElementKey, RowSelection};
 use crate::store::decode::{Disk, Fault, guard, in_background, to_arrow};
 use crate::store::remote;
 use crate::store::source::ByteSource;
-use crate::store::{ArrayInfo, ArrayReader, Located, MissingChunks, ReadMetrics};
+use crate::store::{ArrayInfo, ArrayReader, Located, MissingChunks, ReadMetrics, Scattered};
 
 /// What is the same for all arrays of a file.
 #[derive(Debug)]
@@ -219,6 +219,12 @@ impl ArrayReader for H5Array {
         metrics.add_bytes(fetched.bytes);
         metrics.add_chunks(fetched.chunks);
         Ok(array)
+    }
+
+    fn scattered(&self) -> Option<Scattered> {
+        let core = &self.0;
+        let scatter = || Scattered::new(Arc::clone(core) as _);
+        core.is_scattered().then(scatter)
     }
 
     async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {

@@ -24,6 +24,7 @@ mod lzf;
 mod fetch;
 mod grid;
 mod array;
+mod scatter;
 mod references;
 mod heap;
 mod library;

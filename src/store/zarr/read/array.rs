@@ -28,7 +28,7 @@ use crate::store::decode::{
 };
 use crate::store::remote;
 use crate::store::zarr::cut::Cut;
-use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics};
+use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics, Scattered};
 
 /// Decoded bytes of what is fetched together of a store that is far away.
 const WAVE_BYTES: u64 = 64 << 20;
@@ -144,7 +144,7 @@ impl Core {
     }
 
     /// How many bands are fetched together of a store that is far away, before they are decoded.
-    fn wave(&self, n_bands: usize) -> usize {
+    pub(super) fn wave(&self, n_bands: usize) -> usize {
         if !self.files.is_remote() {
             return n_bands.max(1);
         }
@@ -167,7 +167,21 @@ impl Core {
             return Ok(None);
         }
         let bands = parts.iter().map(|(band, _)| *band);
-        let bands = bands.filter(|band| self.recent.recall(*band).is_none());
+        self.fetched(
+            codec,
+            bands.filter(|band| self.recent.recall(*band).is_none()),
+        )
+    }
+
+    /// The array with the chunks of these bands at hand, where it is far away.
+    pub(super) fn fetched(
+        &self,
+        codec: &ChunkCodec,
+        bands: impl Iterator<Item = u64>,
+    ) -> std::result::Result<Option<Array<Counted>>, Fault> {
+        if !self.files.is_remote() {
+            return Ok(None);
+        }
         let places: Vec<Vec<u64>> = match self.cut.chunk().is_empty() {
             true => vec![Vec::new()],
             false => bands.flat_map(|band| self.cut.places(band)).collect(),
@@ -234,7 +248,7 @@ impl Core {
     }
 
     /// Where the first chunk of a band lies.
-    fn place(&self, band: u64) -> Vec<u64> {
+    pub(super) fn place(&self, band: u64) -> Vec<u64> {
         let mut place = vec![0; self.info.shape.len()];
         if let Some(first) = place.first_mut() {
             *first = band;
@@ -456,6 +470,12 @@ impl ArrayReader for ZarrArray {
         };
         let total = total.map_err(|e| Fault::Io(e).at(&core.url, &core.info.key))?;
         Ok(Some(total))
+    }
+
+    fn scattered(&self) -> Option<Scattered> {
+        let core = &self.0;
+        let scatter = || Scattered::new(Arc::clone(core) as _);
+        core.is_scattered().then(scatter)
     }
 
     async fn missing_chunks(&self) -> Result<Option<MissingChunks>> {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use zarrs::array::{Array, ArrayShardedExt, CodecChain};
 use zarrs::metadata::v3::MetadataV3;
 
+use super::blosc::BloscChunk;
 use super::dtype::{Layout, TEXT_CODECS};
 use super::fill::{FREE, RATIO};
 use super::open::LARGEST_CHUNK;
@@ -117,6 +118,24 @@ impl ChunkCodec {
         }
     }
 
+    /// The chunk at `place`, undone as far as its first codec; nothing where there is none.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn open(
+        &self,
+        array: &Array<Counted>,
+        place: &[u64],
+    ) -> Result<Option<Encoded<'_>>, Fault> {
+        let fetched = self.fetch(array, place)?;
+        Ok(fetched.map(|(bytes, limit)| Encoded {
+            bytes,
+            limit,
+            codec: self.around.first(),
+            size: self.size,
+        }))
+    }
+
     /// Bytes of a chunk; [`None`] of text.
     pub(super) fn size(&self) -> Option<usize> {
         self.size
@@ -154,16 +173,9 @@ impl ChunkCodec {
         place: &[u64],
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
-        let Some((encoded, limit)) = self.fetch(array, place)? else {
-            return Ok(false);
-        };
-        match self.around.first() {
-            Some(codec) => codec.decode(&encoded, self.size, limit, out)?,
-            None => *out = encoded,
-        }
-        match self.size {
-            Some(size) if out.len() != size => Err(wrong_size(out.len(), size)),
-            _ => Ok(true),
+        match self.open(array, place)? {
+            Some(chunk) => chunk.undo(out).map(|()| true),
+            None => Ok(false),
         }
     }
 
@@ -218,6 +230,44 @@ impl ChunkCodec {
         match self.read(array, place, &mut bytes)? {
             true => parse(&bytes),
             false => filled(array.fill_value().as_ne_bytes(), n),
+        }
+    }
+}
+
+/// What the first codec made of a chunk.
+#[derive(Debug)]
+pub(super) struct Encoded<'a> {
+    bytes: Vec<u8>,
+    /// Bytes that it may have made it of, at most.
+    limit: usize,
+    codec: Option<&'a Undo>,
+    size: Option<usize>,
+}
+
+impl Encoded<'_> {
+    /// Undoes the codec, into `out`.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where the chunk does not decode to what it should.
+    pub(super) fn undo(self, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match self.codec {
+            Some(codec) => codec.decode(&self.bytes, self.size, self.limit, out)?,
+            None => *out = self.bytes,
+        }
+        match self.size {
+            Some(size) if out.len() != size => Err(wrong_size(out.len(), size)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The chunk as blosc's, where the codec is that and parts can be undone by themselves.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] where it is no chunk of blosc, or of another size.
+    pub(super) fn blosc(&self) -> Result<Option<BloscChunk<'_>>, Fault> {
+        match (self.codec, self.size) {
+            (Some(Undo::Blosc), Some(size)) => BloscChunk::parse(&self.bytes, size),
+            _ => Ok(None),
         }
     }
 }

@@ -1,0 +1,131 @@
+//! Values from their byte planes (blosc's shuffle, undone).
+//!
+//! ```text
+//!  planes   a0 b0 c0 …   a1 b1 c1 …      values   a0 a1 │ b0 b1 │ c0 c1 │ …
+//! ```
+
+use std::mem::MaybeUninit;
+
+use crate::store::decode::Initialised;
+
+/// Puts the values from `first` on together in `target`, which has room for whole ones; of none that
+/// the planes do not have.
+pub(super) fn unshuffle(
+    planes: &[&[u8]],
+    first: usize,
+    target: &mut [MaybeUninit<u8>],
+) -> Initialised {
+    let n = target.len() / planes.len().max(1);
+    let parts: Option<Vec<&[u8]>> = planes
+        .iter()
+        .map(|plane| plane.get(first..first.checked_add(n)?))
+        .collect();
+    let Some(parts) = parts else {
+        return Initialised::default();
+    };
+    match parts.as_slice() {
+        [a, b] => {
+            let done = pairs(a, b, target);
+            tail(&parts, done, target);
+        }
+        [a, b, c, d] => {
+            let done = fours(a, b, c, d, target);
+            tail(&parts, done, target);
+        }
+        parts => tail(parts, 0, target),
+    }
+    let written = &mut target[..n * planes.len()];
+    // SAFETY: all values from 0 to `n` were written, by the vectors and by what they left.
+    Initialised::of(unsafe { written.assume_init_mut() })
+}
+
+/// Values from `done` on, one by one.
+fn tail(planes: &[&[u8]], done: usize, target: &mut [MaybeUninit<u8>]) {
+    let size = planes.len();
+    for (byte, plane) in planes.iter().enumerate() {
+        let places = target.iter_mut().skip(done * size + byte).step_by(size);
+        for (place, value) in places.zip(plane.iter().skip(done)) {
+            place.write(*value);
+        }
+    }
+}
+
+/// Values of two bytes, sixteen at a time; how many were done.
+#[cfg(target_arch = "x86_64")]
+fn pairs(a: &[u8], b: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
+    use std::arch::x86_64::{
+        __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpacklo_epi8,
+    };
+    let n = a.len().min(b.len()).min(target.len() / 2) / 16;
+    for i in 0..n {
+        // SAFETY: SSE2 is part of x86_64; sixteen bytes of each plane and thirty-two of the target are
+        // within the slices, and the loads and stores need no alignment.
+        unsafe {
+            let load = |plane: &[u8]| _mm_loadu_si128(plane.as_ptr().add(16 * i).cast());
+            let (a, b) = (load(a), load(b));
+            let to: *mut __m128i = target.as_mut_ptr().add(32 * i).cast();
+            _mm_storeu_si128(to, _mm_unpacklo_epi8(a, b));
+            _mm_storeu_si128(to.add(1), _mm_unpackhi_epi8(a, b));
+        }
+    }
+    16 * n
+}
+
+/// Values of four bytes, sixteen at a time; how many were done.
+#[cfg(target_arch = "x86_64")]
+fn fours(a: &[u8], b: &[u8], c: &[u8], d: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
+    use std::arch::x86_64::{
+        __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpackhi_epi16,
+        _mm_unpacklo_epi8, _mm_unpacklo_epi16,
+    };
+    let shortest = [a, b, c, d].map(<[u8]>::len).into_iter().min().unwrap_or(0);
+    let n = shortest.min(target.len() / 4) / 16;
+    for i in 0..n {
+        // SAFETY: SSE2 is part of x86_64; sixteen bytes of each plane and sixty-four of the target are
+        // within the slices, and the loads and stores need no alignment.
+        unsafe {
+            let load = |plane: &[u8]| _mm_loadu_si128(plane.as_ptr().add(16 * i).cast());
+            let (a, b, c, d) = (load(a), load(b), load(c), load(d));
+            let (low, high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
+            let (low2, high2) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
+            let to: *mut __m128i = target.as_mut_ptr().add(64 * i).cast();
+            _mm_storeu_si128(to, _mm_unpacklo_epi16(low, low2));
+            _mm_storeu_si128(to.add(1), _mm_unpackhi_epi16(low, low2));
+            _mm_storeu_si128(to.add(2), _mm_unpacklo_epi16(high, high2));
+            _mm_storeu_si128(to.add(3), _mm_unpackhi_epi16(high, high2));
+        }
+    }
+    16 * n
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn pairs(_: &[u8], _: &[u8], _: &mut [MaybeUninit<u8>]) -> usize {
+    0
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn fours(_: &[u8], _: &[u8], _: &[u8], _: &[u8], _: &mut [MaybeUninit<u8>]) -> usize {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_put_together_whatever_their_size_and_number() {
+        for size in [1usize, 2, 3, 4, 8] {
+            for n in [0usize, 1, 15, 16, 17, 100] {
+                let values: Vec<u8> = (0..=250u8).cycle().take(size * (n + 3)).collect();
+                let plane = |byte: usize| values.iter().copied().skip(byte).step_by(size);
+                let planes: Vec<Vec<u8>> = (0..size).map(|byte| plane(byte).collect()).collect();
+                let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
+                let mut target = vec![MaybeUninit::new(0xee); size * n];
+                unshuffle(&planes, 3, &mut target);
+                // SAFETY: it was filled when it was made.
+                let found: Vec<u8> = target.iter().map(|b| unsafe { b.assume_init() }).collect();
+                assert_eq!(found, values[3 * size..], "{n} values of {size} bytes");
+            }
+        }
+    }
+}
