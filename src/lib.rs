@@ -27,6 +27,8 @@ pub mod table;
 pub mod plan;
 pub mod session;
 
+pub mod loader;
+
 pub mod ops;
 
 pub mod cluster;

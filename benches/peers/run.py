@@ -5,8 +5,10 @@
 
 DIR holds the inputs that `gen.py` of the shared benchmarks makes: annslicer-200k.h5ad,
 annslicer-200k-gz.h5ad (gzip), realish-100k.h5ad, big-1m.h5ad; and of annslicer-200k and
-realish-100k what `anndata.write_zarr` makes (v3, sharded), the latter with blosc lz4. A job whose
-input is missing is skipped, visibly. The venv holds annslicer 0.3.0, anndata, scanpy.
+realish-100k what `anndata.write_zarr` makes (v3, sharded), the latter with blosc lz4. Of merges and
+collections `gen.py shards` makes as200k_same_*, as200k_diff_* and real_same_*, 20 files each, and
+realish-100k-gz.h5ad is gzip. A job whose input is missing is skipped, visibly. The venv holds
+annslicer 0.3.0, anndata, scanpy, annbatch[zarrs] 0.3.1.
 
 Of each job, peer and program run once unmeasured (so that inputs are in the page cache) and then
 alternately; a row gives medians of wall seconds, the median of the pairs' ratios (machines drift by
@@ -72,6 +74,23 @@ for i in range(0, a.n_obs, 10000):
     n.append(np.diff(x.indptr)); t.append(np.asarray(x.sum(axis=1)).ravel())
 n, t = np.concatenate(n), np.concatenate(t)
 print(n.sum(), t.sum())
+"""
+COLLECT = """
+import sys, numpy, zarr
+from annbatch import DatasetCollection
+zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+size = sys.argv[2].replace("GiB", "GB")
+DatasetCollection(sys.argv[1]).add_adatas(sys.argv[3:], shuffle=True, rng=numpy.random.default_rng(0), dataset_size=size)
+"""
+ON_DISK = """
+import sys
+from anndata.experimental import concat_on_disk
+concat_on_disk(sys.argv[3:], sys.argv[1], join=sys.argv[2])
+"""
+IN_MEMORY = """
+import sys, anndata
+a = anndata.concat([anndata.read_h5ad(path) for path in sys.argv[3:]], join=sys.argv[2], merge="same")
+a.write_zarr(sys.argv[1]) if sys.argv[1].endswith(".zarr") else a.write_h5ad(sys.argv[1])
 """
 
 
@@ -182,6 +201,32 @@ def jobs(data, venv, program, scratch):
         peers = {"anndata backed": [venv, "-c", script, path(source), *args]} if script else {}
         return Job(name, title, source, [program, "query", path(source), sql], peers, floor)
 
+    def shuffling(name, title, source, size, limit, floor):
+        ours = [program, "slice", path(source), out, "--size", size, "--shuffle", "--quiet", *limit]
+        theirs = [annslicer, "slice", path(source), out, "--size", size, "--shuffle", "--seed", 0]
+        peers = {"annslicer": theirs, "annslicer --jobs 1": [*theirs, "--jobs", 1]}
+        if source.endswith("0k") or source.endswith("1m"):
+            peers["cp"] = ["cp", "--reflink=never", path(source), out]
+        return Job(name, title, source, ours, peers, floor)
+
+    def collecting(name, title, source, limit, size, floor):
+        inputs = sorted(map(str, data.glob(f"{source}.h5ad")))
+        ours = [program, "collection", "create", f"{out}.zarr", *inputs, "--quiet", "--memory-limit", limit]
+        ours += ["--dataset-size", size] if size else []
+        theirs = [venv, "-c", COLLECT, f"{out}.zarr", size or "20GB", *inputs]
+        return Job(name, title, inputs[0] if inputs else source, ours, {"annbatch": theirs}, floor)
+
+    def merging(name, title, source, join, output, floor):
+        inputs = sorted(map(str, data.glob(f"{source}_*.h5ad")))
+        output = f"{out}.{output}"
+        ours = [program, "merge", "-o", output, *inputs, "--join", join, "--quiet"]
+        peers = {
+            "annslicer": [annslicer, "merge", output, *inputs, "--join", join],
+            "concat_on_disk": [venv, "-c", ON_DISK, output, join, *inputs],
+            "anndata.concat": [venv, "-c", IN_MEMORY, output, join, *inputs],
+        }
+        return Job(name, title, inputs[0] if inputs else source, ours, peers, floor)
+
     gzip = ["--compression", "gzip"]
     gene = "ENSG00000000042"
     return [
@@ -234,6 +279,35 @@ def jobs(data, venv, program, scratch):
             "SELECT sum(n), sum(t) FROM (SELECT n_genes(X) AS n, total_counts(X) AS t FROM cells)",
             METRICS,
             "anndata/5, 300 MB",
+        ),
+        shuffling("shuffle-200k", "shuffle annslicer-200k into 20", "annslicer-200k", 10_000, [], "annslicer/6, 400 MB"),
+        shuffling("shuffle-200k-gz", "the same from gzip", "annslicer-200k-gz", 10_000, [], "annslicer/5, 450 MB"),
+        shuffling("shuffle-200k-zarr", "the same from sharded zarr", "annslicer-200k.zarr", 10_000, [], "annslicer/8, 450 MB"),
+        shuffling(
+            "shuffle-100k",
+            "shuffle realish-100k into 10 within 256 MB",
+            "realish-100k",
+            10_000,
+            ["--memory-limit", "256MB"],
+            "5 × cp, annslicer/4, 400 MB",
+        ),
+        shuffling(
+            "shuffle-1m",
+            "shuffle big-1m into 100 within 512 MB",
+            "big-1m",
+            10_000,
+            ["--memory-limit", "512MB"],
+            "6 × cp, annslicer/4, 700 MB",
+        ),
+        collecting("collection-100k", "collection of realish-100k", "realish-100k", "512MB", None, "annbatch/6, 700 MB"),
+        collecting("collection-100k-gz", "the same from gzip", "realish-100k-gz", "512MB", None, "annbatch/6, 700 MB"),
+        collecting("collection-100k-20", "the same from 20 files", "real_same_*", "512MB", None, "annbatch/6, 700 MB"),
+        collecting("collection-1m", "collection of big-1m, datasets of 2 GB", "big-1m", "1GB", "2GiB", "annbatch/6, 1200 MB"),
+        merging("merge-same", "merge 20 files, same genes", "as200k_same", "outer", "h5ad", "the fastest/6, 200 MB"),
+        *(
+            merging(f"merge-diff-{join}-{form}", f"merge 20 files, other genes, {join}, to {form}", "as200k_diff", join, form, "the fastest/6, 250 MB")
+            for join in ("outer", "inner")
+            for form in ("h5ad", "zarr")
         ),
         Job("inspect-1m", "inspect big-1m", "big-1m", [program, "inspect", path("big-1m")], {}, "100 ms"),
     ]
@@ -291,7 +365,7 @@ def main():
     for job in jobs(args.data, args.python, args.annfusion, scratch):
         if wanted and job.name not in wanted:
             continue
-        path = args.data / (job.input if job.input.endswith(".zarr") else f"{job.input}.h5ad")
+        path = args.data / (job.input if pathlib.Path(job.input).suffix else f"{job.input}.h5ad")
         if not path.exists():
             print(f"SKIPPED: {job.name}: {path} is not here", file=sys.stderr)
             continue

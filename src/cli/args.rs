@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+use super::collection::CollectionCommand;
+use super::loader::LoaderArgs;
 use super::order::{ShuffleArgs, SliceOrderArgs};
 use super::size::parse_limit;
 use crate::element::Amount;
@@ -61,8 +63,13 @@ pub(super) enum Command {
     Filter(FilterArgs),
     /// Put objects together as one, as anndata.concat does, out of core.
     Merge(MergeArgs),
+    /// Make collections for training, or show what is in one.
+    #[command(subcommand)]
+    Collection(CollectionCommand),
     /// Write an object in another format, layout or choice of elements.
     Convert(ConvertArgs),
+    /// Load minibatches as training would, and say how fast they come.
+    Loader(Box<LoaderArgs>),
     /// Make a synthetic object whose counts look like counts.
     Synth(SynthArgs),
     /// Check that an object is sound, or that two objects are equal.

@@ -23,6 +23,8 @@ mod shuffle;
 mod filter;
 mod convert;
 mod merge;
+mod loader;
+mod collection;
 mod synth;
 mod verify;
 

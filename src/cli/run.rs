@@ -9,7 +9,9 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, Command};
 use super::print::print_error;
 use super::progress::Reporter;
-use super::{convert, filter, inspect, merge, query, shuffle, slice, synth, verify};
+use super::{
+    collection, convert, filter, inspect, loader, merge, query, shuffle, slice, synth, verify,
+};
 use crate::error::Error;
 use crate::store;
 
@@ -95,7 +97,9 @@ async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Shuffle(args) => Box::pin(shuffle::run(args, global, reporter)).await,
         Command::Filter(args) => Box::pin(filter::run(args, global, reporter)).await,
         Command::Merge(args) => Box::pin(merge::run(args, global, reporter)).await,
+        Command::Collection(command) => Box::pin(collection::run(command, global, reporter)).await,
         Command::Convert(args) => Box::pin(convert::run(args, global, reporter)).await,
+        Command::Loader(args) => Box::pin(loader::run(*args, global)).await,
         Command::Inspect(args) => Ok(inspect::run(args, global).await?),
         Command::Query(args) => Box::pin(query::run(args, global)).await,
         Command::Synth(args) => Box::pin(synth::run(args, global, &reporter)).await,

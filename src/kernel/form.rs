@@ -8,8 +8,12 @@ use arrow::array::{
 };
 use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, filter};
-use arrow::datatypes::{ArrowNativeTypeOp, DataType, Field, Int32Type, Int64Type};
+use arrow::datatypes::{
+    ArrowNativeTypeOp, DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, UInt16Type,
+    UInt32Type,
+};
 
+use super::zeros::zeros;
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, matrix_type};
 
@@ -71,6 +75,14 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
     let at = |offset: i32| usize::try_from(offset - first).unwrap_or_default();
     let entries = rows.values().as_struct();
     let start = usize::try_from(first).unwrap_or_default();
+    if let Some(values) = floats(rows, n_cols) {
+        let item = Arc::new(Field::new("item", values.data_type().clone(), false));
+        let nulls = rows.nulls().cloned();
+        let n_rows = rows.len();
+        return Ok(FixedSizeListArray::try_new_with_length(
+            item, width, values, nulls, n_rows,
+        )?);
+    }
     let indices = cast(&entries.column(0).slice(start, at(last)), &DataType::Int64)?;
     let data = entries.column(1).slice(start, at(last));
     let mut places = Vec::with_capacity(indices.len());
@@ -101,6 +113,57 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
         nulls,
         rows.len(),
     )?)
+}
+
+/// The values of rows of floats whose indices are of a usual type, without a step between; [`None`] of
+/// others, and of rows with an index beyond the width.
+fn floats(rows: &ListArray, n_cols: usize) -> Option<ArrayRef> {
+    macro_rules! by_index {
+        ($t:ty, $entries:expr) => {
+            match $entries.column(0).data_type() {
+                DataType::UInt16 => floats_of::<$t, UInt16Type>(rows, n_cols),
+                DataType::UInt32 => floats_of::<$t, UInt32Type>(rows, n_cols),
+                DataType::Int32 => floats_of::<$t, Int32Type>(rows, n_cols),
+                _ => None,
+            }
+        };
+    }
+    let entries = rows.values().as_struct_opt();
+    let entries = entries.filter(|entries| entries.num_columns() == 2)?;
+    match entries.column(1).data_type() {
+        DataType::Float32 => by_index!(Float32Type, entries),
+        DataType::Float64 => by_index!(Float64Type, entries),
+        _ => None,
+    }
+}
+
+fn floats_of<T, I>(rows: &ListArray, n_cols: usize) -> Option<ArrayRef>
+where
+    T: ArrowPrimitiveType,
+    T::Native: bytemuck::Pod + std::ops::AddAssign,
+    I: ArrowPrimitiveType,
+    I::Native: TryInto<usize>,
+{
+    let entries = rows.values().as_struct();
+    let indices = entries.column(0).as_primitive::<I>().values();
+    let data = entries.column(1).as_primitive::<T>().values();
+    let mut all_within = true;
+    let values = zeros::<T>(rows.len().checked_mul(n_cols)?, |values| {
+        // Rows of no columns have no chunk; an entry of theirs is beyond their width.
+        for (row, ends) in rows.value_offsets().windows(2).enumerate() {
+            let at = |end: i32| usize::try_from(end).unwrap_or_default();
+            let of = at(ends[0])..at(ends[1]);
+            let to = &mut values[row * n_cols..(row + 1) * n_cols];
+            for (index, value) in indices[of.clone()].iter().zip(&data[of]) {
+                let place = (*index).try_into().ok();
+                match place.and_then(|at: usize| to.get_mut(at)) {
+                    Some(sum) => *sum += *value,
+                    None => all_within = false,
+                }
+            }
+        }
+    });
+    all_within.then_some(values)
 }
 
 /// Which values are not zero.

@@ -5,7 +5,9 @@
 
 pub(crate) mod sums;
 pub(crate) mod genes;
+mod zeros;
 pub(crate) mod form;
+mod normalize;
 mod gather;
 pub(crate) mod pieces;
 mod ranks;
@@ -16,5 +18,6 @@ mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};
 pub use gather::{RowPlace, gather, owned_bytes};
+pub use normalize::Normalization;
 pub use pairwise::{AxisMap, Positions};
 pub use ranks::{OrderCut, Ranks};

@@ -6,6 +6,7 @@
 
 mod builder;
 mod open;
+mod rows;
 mod register;
 mod external;
 mod read_anndata;

@@ -17,6 +17,7 @@ mod fuzz;
 mod memory;
 mod merge;
 mod layering;
+mod loader;
 mod ops;
 mod remote;
 mod shuffle;

@@ -1,0 +1,332 @@
+//! What is read of cells, and what becomes of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StructArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use futures::future::try_join_all;
+
+use super::options::LoaderOptions;
+use crate::element::{AnnData, ColumnReader, HeldColumn, MatrixReader, RowReader, Rows};
+use crate::error::{Error, Result};
+use crate::kernel::Normalization;
+use crate::kernel::form::densify;
+use crate::kernel::genes::GeneSelection;
+use crate::model::{AxisRegistry, FieldMeta, VarAxis, matrix_type};
+use crate::store::ReadMetrics;
+
+/// Bytes of columns of `obs` that are kept in memory, all together.
+const HELD: u64 = 256 << 20;
+/// The column of positions.
+const POSITION: &str = "obs_idx";
+
+/// The columns of a minibatch.
+#[derive(Debug)]
+pub(super) struct Columns {
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    has_index: bool,
+    /// Bytes of a row, by estimate.
+    row_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Column {
+    field: FieldRef,
+    reader: RowReader,
+    change: Change,
+}
+
+/// What happens to rows of a matrix.
+#[derive(Debug, Default)]
+struct Change {
+    normalization: Normalization,
+    /// Genes, and the field of what has only those.
+    genes: Option<(Arc<GeneSelection>, FieldRef)>,
+    /// The width of dense rows.
+    dense: Option<i32>,
+}
+
+/// The genes asked for, and their axis.
+struct Chosen {
+    selection: Arc<GeneSelection>,
+    axis: Arc<VarAxis>,
+}
+
+impl Columns {
+    /// Opens what the options ask for.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a name that the object does not have.
+    pub(super) async fn open(object: &AnnData, options: &LoaderOptions) -> Result<Self> {
+        let metrics = ReadMetrics::default();
+        let genes = chosen(object, options).await?;
+        let mut columns = Vec::new();
+        let mut held = 0;
+        for name in &options.obs {
+            let known = object.obs().columns();
+            let column = known.iter().find(|column| column.field().name() == name);
+            let column = column.ok_or_else(|| {
+                let names = known.iter().map(|c| c.field().name().as_str());
+                lacks("obs", name, names)
+            })?;
+            held += column.row_bytes().saturating_mul(column.len());
+            let column: Arc<dyn ColumnReader> = match held <= HELD {
+                true => Arc::new(HeldColumn::new(Arc::clone(column))),
+                false => Arc::clone(column),
+            };
+            columns.push(Column::plain(&column, name, &metrics).await?);
+        }
+        if options.x {
+            let x = object
+                .x()
+                .ok_or_else(|| lacks("object", "X", std::iter::empty()))?;
+            let normalization = Normalization {
+                total: options.normalize_total,
+                log1p: options.log1p,
+                data: options.dtype.map(|dtype| dtype.data_type()),
+            };
+            columns.push(Column::matrix(x, "X", normalization, genes.as_ref(), options).await?);
+        }
+        let typed = || Normalization {
+            data: options.dtype.map(|dtype| dtype.data_type()),
+            ..Normalization::default()
+        };
+        for name in &options.layers {
+            let layer = find("layers", object.layers(), name)?;
+            let column = format!("layers_{name}");
+            columns.push(Column::matrix(layer, &column, typed(), genes.as_ref(), options).await?);
+        }
+        for name in &options.obsm {
+            let element = find("obsm", object.obsm(), name)?;
+            columns.push(Column::plain(element, &format!("obsm_{name}"), &metrics).await?);
+        }
+        if options.raw {
+            let raw = object.raw().and_then(|raw| raw.x());
+            let raw = raw.ok_or_else(|| lacks("object", "raw/X", std::iter::empty()))?;
+            columns.push(Column::matrix(raw, "raw_X", typed(), None, options).await?);
+        }
+        let mut fields: Vec<FieldRef> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
+        if options.return_index {
+            fields.insert(0, Arc::new(Field::new(POSITION, DataType::Int64, false)));
+        }
+        if fields.is_empty() {
+            return Err(Error::option("loader", "nothing of the cells is asked for"));
+        }
+        let row_bytes = columns.iter().map(|column| column.reader.row_bytes());
+        Ok(Self {
+            row_bytes: row_bytes.fold(8, u64::saturating_add),
+            schema: Arc::new(Schema::new(fields)),
+            columns,
+            has_index: options.return_index,
+        })
+    }
+
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub(super) fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+
+    /// Whether what is read has to be computed with.
+    pub(super) fn change(&self) -> bool {
+        let mut changes = self.columns.iter().map(|column| &column.change);
+        changes.any(|change| {
+            !change.normalization.is_none() || change.genes.is_some() || change.dense.is_some()
+        })
+    }
+
+    /// Reads rows.
+    pub(super) async fn read(&self, rows: Vec<u64>, metrics: &ReadMetrics) -> Result<Cells> {
+        let reads = self
+            .columns
+            .iter()
+            .map(|column| column.reader.read(&rows, metrics));
+        let columns = try_join_all(reads).await?;
+        Ok(Cells { rows, columns })
+    }
+
+    /// Some of the rows that were read, as a minibatch.
+    pub(super) fn batch(&self, cells: &Cells, cut: Range<usize>) -> Result<RecordBatch> {
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        if self.has_index {
+            let places = cells.rows.get(cut.clone()).unwrap_or(&[]).iter();
+            let places = places.map(|row| i64::try_from(*row).unwrap_or(i64::MAX));
+            arrays.push(Arc::new(Int64Array::from_iter_values(places)));
+        }
+        for (column, rows) in self.columns.iter().zip(&cells.columns) {
+            arrays.push(column.change.apply(rows.slice(cut.clone())?)?);
+        }
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
+    }
+}
+
+/// Rows that were read, by their places in a window.
+#[derive(Debug)]
+pub(super) struct Cells {
+    rows: Vec<u64>,
+    columns: Vec<Rows>,
+}
+
+impl Column {
+    async fn plain(
+        column: &Arc<dyn ColumnReader>,
+        name: &str,
+        metrics: &ReadMetrics,
+    ) -> Result<Self> {
+        let reader = RowReader::open(column, metrics).await?;
+        let field = Arc::new(reader.field().as_ref().clone().with_name(name));
+        Ok(Self {
+            field,
+            reader,
+            change: Change::default(),
+        })
+    }
+
+    async fn matrix(
+        matrix: &Arc<dyn MatrixReader>,
+        name: &str,
+        normalization: Normalization,
+        genes: Option<&Chosen>,
+        options: &LoaderOptions,
+    ) -> Result<Self> {
+        let column = Arc::clone(matrix) as Arc<dyn ColumnReader>;
+        let reader = RowReader::open(&column, &ReadMetrics::default()).await?;
+        let mut meta = FieldMeta::of(reader.field());
+        let mut width = matrix.shape().n_cols;
+        let mut data_type = normalization.matrix_type(reader.field().data_type());
+        let mut change = Change {
+            normalization,
+            ..Change::default()
+        };
+        if let Some(genes) = genes {
+            width = genes.axis.len() as u64;
+            meta.axis = Some(genes.axis.id().to_owned());
+            meta.width = Some(width);
+            data_type = narrowed(&data_type, width)?;
+            let field = Arc::new(Field::new(name, data_type.clone(), false));
+            change.genes = Some((Arc::clone(&genes.selection), field));
+        }
+        if let (true, DataType::List(item)) = (options.dense, &data_type) {
+            let too_wide =
+                || Error::option("dense", format!("rows of {width} values are too wide"));
+            let DataType::Struct(members) = item.data_type() else {
+                return Err(too_wide());
+            };
+            let values = Field::new("item", members[1].data_type().clone(), false);
+            let width = i32::try_from(width).map_err(|_| too_wide())?;
+            change.dense = Some(width);
+            data_type = DataType::FixedSizeList(Arc::new(values), width);
+        }
+        let field = Field::new(name, data_type, false);
+        Ok(Self {
+            field: Arc::new(meta.apply(field)),
+            reader,
+            change,
+        })
+    }
+}
+
+impl Change {
+    fn apply(&self, rows: ArrayRef) -> Result<ArrayRef> {
+        let mut rows = self.normalization.apply(&rows)?;
+        if let Some((genes, field)) = &self.genes {
+            rows = genes.select(&with_wide_indices(rows)?, field)?;
+        }
+        match (self.dense, rows.as_list_opt::<i32>()) {
+            (Some(width), Some(sparse)) => Ok(Arc::new(densify(sparse, width)?)),
+            _ => Ok(rows),
+        }
+    }
+}
+
+/// Rows whose indices are Int32, or Int64, which genes are chosen by.
+fn with_wide_indices(rows: ArrayRef) -> Result<ArrayRef> {
+    let Some(list) = rows.as_list_opt::<i32>() else {
+        return Ok(rows);
+    };
+    let entries = list.values().as_struct();
+    let wide = match entries.column(0).data_type() {
+        DataType::Int32 | DataType::Int64 => return Ok(rows),
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+        _ => DataType::Int32,
+    };
+    let indices = cast(entries.column(0), &wide)?;
+    let DataType::List(item) = matrix_type(entries.column(1).data_type().clone(), wide) else {
+        return Ok(rows);
+    };
+    let DataType::Struct(members) = item.data_type() else {
+        return Ok(rows);
+    };
+    let parts = vec![indices, Arc::clone(entries.column(1))];
+    let entries: ArrayRef = Arc::new(StructArray::try_new(members.clone(), parts, None)?);
+    let offsets = list.offsets().clone();
+    Ok(Arc::new(ListArray::try_new(item, offsets, entries, None)?))
+}
+
+/// The type of rows of which only some genes are kept.
+fn narrowed(data_type: &DataType, width: u64) -> Result<DataType> {
+    Ok(match data_type {
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(members) if members.len() == 2 => {
+                let wide = match members[0].data_type() {
+                    DataType::Int64 | DataType::UInt32 | DataType::UInt64 => DataType::Int64,
+                    _ => DataType::Int32,
+                };
+                matrix_type(members[1].data_type().clone(), wide)
+            }
+            _ => data_type.clone(),
+        },
+        DataType::FixedSizeList(item, _) => {
+            let width = i32::try_from(width)
+                .map_err(|_| Error::option("genes", format!("{width} genes are too many")))?;
+            DataType::FixedSizeList(Arc::clone(item), width)
+        }
+        other => other.clone(),
+    })
+}
+
+async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Chosen>> {
+    let Some(names) = &options.genes else {
+        return Ok(None);
+    };
+    let axis = object.var_axis().await?;
+    let positions = names.iter().map(|name| {
+        let position = axis.position(name);
+        let position = position.map_err(|reason| Error::option("genes", reason))?;
+        Ok(position as u64)
+    });
+    let positions = positions.collect::<Result<Vec<u64>>>()?;
+    let selection = GeneSelection::try_new(&positions, axis.len() as u64)?;
+    let names = arrow::array::StringArray::from_iter_values(names);
+    let chosen = VarAxis::new(names, axis.source().cloned(), Some(positions));
+    Ok(Some(Chosen {
+        selection: Arc::new(selection),
+        axis: AxisRegistry::global().register(Arc::new(chosen)),
+    }))
+}
+
+fn find<'a, R: ?Sized>(
+    group: &str,
+    elements: &'a [(String, Arc<R>)],
+    name: &str,
+) -> Result<&'a Arc<R>> {
+    let found = elements.iter().find(|(other, _)| other == name);
+    let names = elements.iter().map(|(name, _)| name.as_str());
+    found
+        .map(|(_, element)| element)
+        .ok_or_else(|| lacks(group, name, names))
+}
+
+fn lacks<'a>(group: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
+    let known: Vec<&str> = known.collect();
+    let reason = match known.is_empty() {
+        true => format!("there is no {name}"),
+        false => format!("there is no '{name}'; there are {}", known.join(", ")),
+    };
+    Error::option(group, reason)
+}

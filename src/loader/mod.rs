@@ -1,0 +1,30 @@
+//! Minibatches of cells in random order, for training: out of core, ahead of whoever uses them.
+//!
+//! ```text
+//!  blocks of adjacent cells   3 0 5 │ 1 4 2      a window: `preload_nchunks` blocks of `chunk_size`
+//!  cells of a window, mixed   ▒▒▒▒▒▒ ▒▒▒▒▒▒
+//!  minibatches                 0  1    2  3      `batch_size` cells each
+//! ```
+//! A [`Loader`] opens objects once; [`Loader::epoch`] gives an epoch's [`Minibatches`], which are read
+//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`columns`] what is
+//! read of them, [`load`] reads a window's and cuts it, [`minibatches`] keeps the next ones coming.
+//!
+//! # Invariants
+//! - The order of an epoch is a function of seed, epoch, sampling and cells alone: ranks, read-ahead
+//!   and memory have no say, and any minibatch can be had without those before it.
+//! - Without replacement every cell comes once in an epoch, `drop_last` aside.
+//! - A chunk of the store is fetched once per window, however many of its cells that has.
+//! - What is read ahead is bounded by bytes.
+
+mod options;
+mod position;
+mod sequence;
+mod columns;
+mod load;
+mod minibatches;
+mod open;
+
+pub use minibatches::{Minibatch, Minibatches};
+pub use open::Loader;
+pub use options::{ClassWeights, LoaderOptions, Sampling, ValueType};
+pub use position::Position;

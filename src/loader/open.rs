@@ -1,0 +1,254 @@
+//! A loader, open.
+
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int32Type, SchemaRef};
+
+use super::columns::Columns;
+use super::load::Source;
+use super::minibatches::Minibatches;
+use super::options::{ClassWeights, LoaderOptions, Sampling};
+use super::position::Position;
+use super::sequence::{Pool, Sequence, order_of};
+use crate::element::AnnData;
+use crate::error::{Error, Result};
+use crate::kernel::Blocks;
+use crate::model::{Location, RowSelection};
+use crate::session::Session;
+use crate::store::ReadMetrics;
+
+/// Windows that are read at a time, at most: one is decoded while another is fetched and cut.
+const MOST_AHEAD: u64 = 2;
+/// Rows of a column of classes that are read at a time.
+const STEP: u64 = 1 << 20;
+
+/// Minibatches of the cells of one or several objects. Opening reads descriptions, the pointers of
+/// sparse matrices and what a predicate or classes need; no entries.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    options: LoaderOptions,
+    columns: Arc<Columns>,
+    rows: RowSelection,
+    /// Cells by class, and the sums of weights up to each, where classes are drawn.
+    classes: Option<(Vec<Vec<u64>>, Vec<f64>)>,
+    metrics: Arc<ReadMetrics>,
+}
+
+impl Loader {
+    /// Opens the objects at locations: collections, `.zarr` and `.h5ad` of any kind, whose cells have
+    /// the same genes and columns and are numbered one object after another.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for options that contradict each other or name what is not there;
+    /// [`Error::IncompatibleSchemas`] for objects that differ; those of opening them.
+    pub async fn open(locations: &[Location], options: LoaderOptions) -> Result<Self> {
+        options.check()?;
+        let mut objects = Vec::with_capacity(locations.len());
+        for location in locations {
+            objects.push(AnnData::open(location).await?);
+        }
+        let object = match objects.as_slice() {
+            [one] => Arc::clone(one),
+            several => AnnData::stack(several)?,
+        };
+        let rows = rows(&objects, options.predicate.as_deref()).await?;
+        let classes = match &options.sampling {
+            Sampling::Classes {
+                column, weights, ..
+            } => Some(classes(&object, column, weights, &rows).await?),
+            _ => None,
+        };
+        Ok(Self {
+            columns: Arc::new(Columns::open(&object, &options).await?),
+            rows,
+            classes,
+            options,
+            metrics: Arc::default(),
+        })
+    }
+
+    /// What was asked for.
+    pub fn options(&self) -> &LoaderOptions {
+        &self.options
+    }
+
+    /// The schema of minibatches. Columns have the names that they have in `cells`.
+    pub fn schema(&self) -> &SchemaRef {
+        self.columns.schema()
+    }
+
+    /// Cells that are loaded: those that fulfil the predicate.
+    pub fn n_obs(&self) -> u64 {
+        self.rows.len()
+    }
+
+    /// Cells of an epoch, of all ranks.
+    pub fn n_samples(&self) -> u64 {
+        let asked = match &self.options.sampling {
+            Sampling::Replacement { num_samples } | Sampling::Classes { num_samples, .. } => {
+                *num_samples
+            }
+            Sampling::Sequential | Sampling::Random => None,
+        };
+        asked.unwrap_or_else(|| self.n_obs())
+    }
+
+    /// Minibatches of an epoch, of all ranks.
+    pub fn n_minibatches(&self) -> u64 {
+        let n = self.n_samples();
+        match self.options.drop_last {
+            true => n / self.options.batch_size,
+            false => n.div_ceil(self.options.batch_size),
+        }
+    }
+
+    /// Bytes read from stores since the loader was opened.
+    pub fn bytes_read(&self) -> u64 {
+        self.metrics.bytes()
+    }
+
+    /// The minibatches of an epoch, this rank's part. Within a tokio runtime.
+    pub fn epoch(&self, epoch: u64) -> Minibatches {
+        self.resume(&Position::start(epoch))
+    }
+
+    /// The minibatches that are left of an epoch, this rank's part of them: those of all ranks are equal
+    /// in number, so what does not divide is left out.
+    pub fn resume(&self, position: &Position) -> Minibatches {
+        let source = Source {
+            columns: Arc::clone(&self.columns),
+            sequence: self.sequence(position.epoch),
+            batch_size: self.options.batch_size,
+            metrics: Arc::clone(&self.metrics),
+        };
+        let (rank, world_size) = (self.options.rank, self.options.world_size);
+        let minibatches = position.left(self.n_minibatches(), rank, world_size);
+        let window = self
+            .options
+            .window()
+            .saturating_mul(self.columns.row_bytes());
+        let ahead = (self.options.read_ahead / window.max(1)).clamp(1, MOST_AHEAD);
+        let ahead = usize::try_from(ahead).unwrap_or(1);
+        Minibatches::start(Arc::new(source), &minibatches, ahead, position.clone())
+    }
+
+    fn sequence(&self, epoch: u64) -> Sequence {
+        let order = order_of(self.options.seed, epoch);
+        let window = self.options.window();
+        let blocks = Blocks {
+            rows: self.options.chunk_size,
+            per_window: self.options.preload_nchunks,
+        };
+        let pool = match (&self.options.sampling, &self.classes) {
+            (Sampling::Sequential, _) => {
+                return Sequence::InOrder {
+                    rows: self.rows.clone(),
+                    window,
+                };
+            }
+            (Sampling::Random, _) => return Sequence::mixed(order, &self.rows, blocks),
+            (_, Some((rows, sums))) => Pool::Classes {
+                rows: rows.clone(),
+                sums: sums.clone(),
+            },
+            (_, None) => Pool::Blocks {
+                rows: self.rows.iter().collect(),
+                size: self.options.chunk_size,
+            },
+        };
+        Sequence::drawn(order, self.n_samples(), window, pool)
+    }
+}
+
+/// The cells that fulfil a predicate, numbered over all objects.
+async fn rows(objects: &[Arc<AnnData>], predicate: Option<&str>) -> Result<RowSelection> {
+    let mut ranges = Vec::new();
+    let mut first = 0;
+    for object in objects {
+        let of_object = match predicate {
+            None => RowSelection::all(object.n_obs()),
+            Some(predicate) => {
+                let session = Session::try_new()?;
+                session.add(Some("input"), Arc::clone(object))?;
+                session.rows_matching(predicate).await?
+            }
+        };
+        let moved = of_object.ranges().iter();
+        ranges.extend(moved.map(|rows| first + rows.start..first + rows.end));
+        first += object.n_obs();
+    }
+    let rows = RowSelection::from_ranges(ranges);
+    match rows.is_empty() {
+        true => Err(Error::option("loader", "there are no cells to load")),
+        false => Ok(rows),
+    }
+}
+
+/// The cells of each class that is drawn, and the sums of weights.
+async fn classes(
+    object: &AnnData,
+    name: &str,
+    weights: &ClassWeights,
+    rows: &RowSelection,
+) -> Result<(Vec<Vec<u64>>, Vec<f64>)> {
+    let bad = |reason: String| Error::option("classes", reason);
+    let columns = object.obs().columns().iter();
+    let column = columns
+        .into_iter()
+        .find(|column| column.field().name() == name);
+    let column = column.ok_or_else(|| bad(format!("obs has no column '{name}'")))?;
+    if !matches!(column.field().data_type(), DataType::Dictionary(_, _)) {
+        let of = column.field().data_type();
+        return Err(bad(format!("{name} is {of}, not a categorical")));
+    }
+    let mut names: Vec<String> = Vec::new();
+    let mut members: Vec<Vec<u64>> = Vec::new();
+    let mut start = 0;
+    while start < rows.len() {
+        let part = rows.slice(start..start + STEP);
+        let values = column.read(&part, &ReadMetrics::default()).await?;
+        let values = values.as_dictionary::<Int32Type>();
+        if names.is_empty() {
+            let texts = arrow::compute::cast(values.values(), &DataType::Utf8)?;
+            let texts = texts.as_string::<i32>().iter();
+            names = texts
+                .map(|text| text.unwrap_or_default().to_owned())
+                .collect();
+            members = vec![Vec::new(); names.len()];
+        }
+        for (row, code) in part.iter().zip(values.keys()) {
+            let class = code.and_then(|code| usize::try_from(code).ok());
+            if let Some(class) = class.and_then(|class| members.get_mut(class)) {
+                class.push(row);
+            }
+        }
+        start += STEP;
+    }
+    let of_class = |class: &str| match weights {
+        ClassWeights::Balanced => 1.0,
+        ClassWeights::By(weights) => {
+            let weight = weights.iter().find(|(name, _)| name == class);
+            weight.map_or(0.0, |(_, weight)| *weight)
+        }
+    };
+    if let ClassWeights::By(weights) = weights {
+        if let Some((unknown, _)) = weights.iter().find(|(name, _)| !names.contains(name)) {
+            return Err(bad(format!("{name} has no category '{unknown}'")));
+        }
+        if weights.iter().any(|(_, w)| !(*w >= 0.0 && w.is_finite())) {
+            return Err(bad("a weight is a number, 0 or above".to_owned()));
+        }
+    }
+    let mut sum = 0.0;
+    let sums = names.iter().zip(&members).map(|(name, rows)| {
+        // What has no cells cannot be drawn.
+        sum += if rows.is_empty() { 0.0 } else { of_class(name) };
+        sum
+    });
+    let sums: Vec<f64> = sums.collect();
+    match sum > 0.0 {
+        true => Ok((members, sums)),
+        false => Err(bad("no class with a weight has cells".to_owned())),
+    }
+}

@@ -1,0 +1,195 @@
+//! What a loader is asked for.
+
+use arrow::datatypes::DataType;
+
+use crate::error::{Error, Result};
+
+/// Which cells come, and in which order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sampling {
+    /// Every cell once, in the order of the objects.
+    Sequential,
+    /// Every cell once: blocks of adjacent cells in random order, those of a window mixed.
+    Random,
+    /// Blocks that are drawn again and again, so that cells may come more than once or not at all.
+    Replacement {
+        /// Cells of an epoch; as many as there are by default.
+        num_samples: Option<u64>,
+    },
+    /// Cells that are drawn one by one: a class by its weight, and of it a cell, each with the same
+    /// chance. Nothing has to be sorted before.
+    Classes {
+        /// The categorical obs column; cells without a category are not drawn.
+        column: String,
+        /// The weights of its categories.
+        weights: ClassWeights,
+        /// Cells of an epoch; as many as there are by default.
+        num_samples: Option<u64>,
+    },
+}
+
+/// How often cells of a class are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClassWeights {
+    /// Those of every class as often as those of any other.
+    Balanced,
+    /// In proportion to these weights; classes that are not named are not drawn.
+    By(Vec<(String, f64)>),
+}
+
+/// The type that values of matrices are given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// Single precision.
+    Float32,
+    /// Double precision.
+    Float64,
+}
+
+impl ValueType {
+    /// The Arrow type.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Self::Float32 => DataType::Float32,
+            Self::Float64 => DataType::Float64,
+        }
+    }
+}
+
+/// What is loaded and how; the words and defaults are annbatch's where it has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoaderOptions {
+    /// Cells of a minibatch; 4096 by default.
+    pub batch_size: u64,
+    /// Adjacent cells that are fetched together; 512 by default. 1 is a perfectly random order.
+    pub chunk_size: u64,
+    /// Blocks of a window, whose cells are mixed in memory; 32 by default.
+    pub preload_nchunks: u64,
+    /// Whether the last minibatch of an epoch is left out where it would be smaller; no by default.
+    pub drop_last: bool,
+    /// Which cells come; [`Sampling::Random`] by default.
+    pub sampling: Sampling,
+    /// Chooses the order; 0 by default.
+    pub seed: u64,
+    /// A SQL condition over `cells` that loaded cells fulfil.
+    pub predicate: Option<String>,
+    /// Columns of `obs`, by name; none by default.
+    pub obs: Vec<String>,
+    /// Whether `X` is loaded; it is by default.
+    pub x: bool,
+    /// Layers, by name; none by default.
+    pub layers: Vec<String>,
+    /// Elements of `obsm`, by name; none by default.
+    pub obsm: Vec<String>,
+    /// Whether `raw/X` is loaded.
+    pub raw: bool,
+    /// Whether each cell's position comes with it, as `obs_idx`.
+    pub return_index: bool,
+    /// Whether matrices over genes come dense; as they are stored by default.
+    pub dense: bool,
+    /// The type of the values of matrices over genes; their own by default.
+    pub dtype: Option<ValueType>,
+    /// Genes of `X` and layers, in this order; all by default. They are chosen after cells are
+    /// normalised.
+    pub genes: Option<Vec<String>>,
+    /// What the counts of a cell in `X` are scaled to, as `scanpy.pp.normalize_total` does.
+    pub normalize_total: Option<f64>,
+    /// Whether values `x` of `X` become `ln(1 + x)`, as `scanpy.pp.log1p` has it.
+    pub log1p: bool,
+    /// Which part of an epoch's minibatches comes, of `world_size` that are equal; 0 by default.
+    pub rank: u64,
+    /// How many parts there are; 1 by default. What does not divide is left out.
+    pub world_size: u64,
+    /// Bytes of cells that are read ahead, at least a window's; half a gigabyte by default.
+    pub read_ahead: u64,
+}
+
+impl Default for LoaderOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 4096,
+            chunk_size: 512,
+            preload_nchunks: 32,
+            drop_last: false,
+            sampling: Sampling::Random,
+            seed: 0,
+            predicate: None,
+            obs: Vec::new(),
+            x: true,
+            layers: Vec::new(),
+            obsm: Vec::new(),
+            raw: false,
+            return_index: false,
+            dense: false,
+            dtype: None,
+            genes: None,
+            normalize_total: None,
+            log1p: false,
+            rank: 0,
+            world_size: 1,
+            read_ahead: 500_000_000,
+        }
+    }
+}
+
+impl LoaderOptions {
+    /// Cells of a window.
+    pub fn window(&self) -> u64 {
+        self.chunk_size.saturating_mul(self.preload_nchunks)
+    }
+
+    /// Holds the numbers against each other.
+    pub(super) fn check(&self) -> Result<()> {
+        let positive = [
+            ("batch_size", self.batch_size),
+            ("chunk_size", self.chunk_size),
+            ("preload_nchunks", self.preload_nchunks),
+            ("world_size", self.world_size),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
+            return Err(Error::option(*name, "it is 0, and has to be 1 at least"));
+        }
+        if self.rank >= self.world_size {
+            let reason = format!("there is no part {} of {}", self.rank, self.world_size);
+            return Err(Error::option("rank", reason));
+        }
+        let window = self.window();
+        if self.batch_size > window || !window.is_multiple_of(self.batch_size) {
+            return Err(Error::option(
+                "batch_size",
+                format!(
+                    "a window of {} blocks of {} cells has {window}, which minibatches of {} do not \
+                     divide",
+                    self.preload_nchunks, self.chunk_size, self.batch_size
+                ),
+            ));
+        }
+        if self
+            .normalize_total
+            .is_some_and(|total| !(total > 0.0 && total.is_finite()))
+        {
+            return Err(Error::option("normalize_total", "it has to be above 0"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        let of = |change: fn(&mut LoaderOptions)| {
+            let mut options = LoaderOptions::default();
+            change(&mut options);
+            options.check()
+        };
+        assert!(of(|_| ()).is_ok());
+        assert!(of(|o| o.batch_size = 0).is_err());
+        assert!(of(|o| o.batch_size = 100_000).is_err());
+        assert!(of(|o| o.batch_size = 1000).is_err());
+        assert!(of(|o| o.rank = 1).is_err());
+        assert!(of(|o| o.normalize_total = Some(f64::NAN)).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+"""`loader --output -`: minibatches as an Arrow stream, against the cells that anndata reads."""
+
+import io
+import json
+import subprocess
+
+import anndata
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import scanpy
+import scipy.sparse as sp
+
+from test_collection import whole
+
+OPTIONS = ["--batch-size", 16, "--chunk-size", 4, "--preload-nchunks", 8, "--index"]
+
+
+def minibatches(annfusion, *args):
+    """The minibatches of a run, as pyarrow reads them from a pipe."""
+    command = [annfusion.path, "loader", *map(str, args), *map(str, OPTIONS), "--output", "-"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    with pa.ipc.open_stream(io.BytesIO(done.stdout)) as stream:
+        return list(stream)
+
+
+def matrix(column, width):
+    """A column of matrix rows as numpy's."""
+    if pa.types.is_fixed_size_list(column.type):
+        return column.flatten().to_numpy().reshape(len(column), -1)
+    entries = column.flatten()
+    indptr = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
+    parts = entries.field("data").to_numpy(), entries.field("indices").to_numpy(), indptr
+    return sp.csr_matrix(parts, shape=(len(column), width)).toarray()
+
+
+def dense(x):
+    return x.toarray() if sp.issparse(x) else np.asarray(x)
+
+
+def forms(a, folder):
+    """An object in forms that are read in different ways."""
+    csc, plain, integers = a.copy(), a.copy(), a.copy()
+    csc.X, plain.X = sp.csc_matrix(a.X), a.X.toarray()
+    integers.X = sp.csr_matrix((a.X * 100).astype("i4"))
+    for name, form in {"csr": a, "csc": csc, "dense": plain, "int": integers}.items():
+        form.write_h5ad(folder / f"{name}.h5ad")
+        yield folder / f"{name}.h5ad"
+    a.write_h5ad(folder / "gzip.h5ad", compression="gzip")
+    yield folder / "gzip.h5ad"
+    a.write_zarr(folder / "a.zarr")
+    yield folder / "a.zarr"
+
+
+@pytest.fixture(scope="module")
+def stored(annfusion, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stored")
+    paths = list(forms(whole(n=130), folder))
+    for codec in ("blosc-lz4", "blosc-zstd", "gzip", "none"):
+        annfusion("convert", paths[0], folder / f"{codec}.zarr", "--compression", codec, "--chunk-size", 7, "--shard-size", 35)
+        paths.append(folder / f"{codec}.zarr")
+    annfusion("collection", "create", folder / "coll.zarr", paths[0], "--dataset-size", 60, "--shuffle-chunk-size", 10)
+    return [*paths, folder / "coll.zarr"]
+
+
+def cells(path):
+    """What anndata reads of a form; of a collection its datasets, one after another."""
+    if path.name != "coll.zarr":
+        return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+    parts = [anndata.read_zarr(part) for part in sorted(path.glob("dataset_*"))]
+    united = anndata.concat(parts, merge="same")
+    united.obs["kind"] = pd.concat([part.obs["kind"].astype(object) for part in parts])
+    return united
+
+
+@pytest.mark.parametrize("form", range(11))
+def test_minibatches_are_rows_of_the_object(annfusion, stored, form):
+    path = stored[form]
+    a = cells(path)
+    batches = minibatches(annfusion, path, "--layer", "counts", "--layer", "dense", "--obsm", "pca", "--obs", "kind",
+                          "--obs", "score", *([] if path.name == "coll.zarr" else ["--raw"]), "--seed", 3)
+    at = np.concatenate([batch["obs_idx"].to_numpy() for batch in batches])
+    assert sorted(at) == list(range(a.n_obs)) and list(at) != sorted(at)
+    assert [len(batch) for batch in batches] == [16] * 8 + [2]
+    for batch in batches:
+        of = a[batch["obs_idx"].to_numpy()]
+        assert np.array_equal(matrix(batch["X"], a.n_vars), dense(of.X))
+        assert np.array_equal(matrix(batch["layers_counts"], a.n_vars), dense(of.layers["counts"]))
+        assert np.array_equal(matrix(batch["layers_dense"], a.n_vars), of.layers["dense"])
+        assert np.array_equal(matrix(batch["obsm_pca"], 3), of.obsm["pca"])
+        if path.name != "coll.zarr":
+            assert np.array_equal(matrix(batch["raw_X"], a.n_vars), dense(of.raw.X))
+        kinds = [None if pd.isna(kind) else kind for kind in of.obs["kind"]]
+        assert batch["kind"].to_pylist() == kinds
+        assert np.array_equal(batch["score"].to_numpy(zero_copy_only=False), of.obs["score"], equal_nan=True)
+
+
+@pytest.mark.parametrize("form", [0, 1, 2, 3, 10])
+@pytest.mark.parametrize("options", [["--normalize-total", 1000], ["--log1p"], ["--normalize-total", 50, "--log1p"]], ids=str)
+def test_normalisation_is_scanpys(annfusion, stored, form, options):
+    a = cells(stored[form])
+    expected = anndata.AnnData(dense(a.X).astype("f4"))
+    if "--normalize-total" in options:
+        scanpy.pp.normalize_total(expected, target_sum=options[1])
+    if "--log1p" in options:
+        scanpy.pp.log1p(expected)
+    genes = ["gene9", "gene2", "gene11"]
+    for more, columns in [([], range(a.n_vars)), (["--genes", ",".join(genes), "--dense"], a.var_names.get_indexer(genes))]:
+        for batch in minibatches(annfusion, stored[form], *options, *more):
+            rows = batch["obs_idx"].to_numpy()
+            found = matrix(batch["X"], len(columns))
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected.X[rows][:, columns], rtol=1e-6, atol=1e-6)
+
+
+def test_the_order_is_the_seeds(annfusion, stored):
+    def order(*options):
+        return [i for batch in minibatches(annfusion, stored[-1], *options) for i in batch["obs_idx"].to_pylist()]
+
+    one = order("--seed", 1)
+    assert one == order("--seed", 1) == order("--seed", 1, "--read-ahead", "1KB")
+    assert one != order("--seed", 2)
+    assert order("--no-shuffle") == list(range(130))
+    halves = [order("--seed", 1, "--rank", rank, "--world-size", 2) for rank in (0, 1)]
+    assert halves[0] + halves[1] == one[:128]
+    assert order("--seed", 1, "--drop-last") == one[:128]
+    epochs = order("--seed", 1, "--epochs", 2)
+    assert epochs[:130] == one and sorted(epochs[130:]) == sorted(one) and epochs[130:] != one
+    kept = order("--where", "score > 0.5")
+    assert sorted(kept) == list(np.flatnonzero(cells(stored[-1]).obs["score"] > 0.5))
+
+
+def test_figures_are_one_line_of_json(annfusion, stored):
+    done = annfusion("loader", stored[-1], *OPTIONS, "--obs", "kind", "--epochs", 3, "--json")
+    figures = json.loads(done.stdout)
+    assert figures["cells"] == 390 and len(figures["epochs_cells_s"]) == 3
+    assert 0 < figures["first_batch_s"] < 60 and figures["cells_s"] > 0
+    assert 0.5 < figures["diversity"]["kind"] <= 1
+
+
+def test_what_cannot_be_loaded_is_refused(annfusion, stored, tmp_path):
+    for options, reason in [
+        (["--obs", "nothing"], "no 'nothing'; there are"),
+        (["--layer", "nothing"], "no 'nothing'; there are"),
+        (["--genes", "nothing"], "nothing"),
+        (["--balance", "score"], "not a categorical"),
+        (["--where", "score > 7"], "no cells"),
+        (["--rank", 2, "--world-size", 2], "no part 2 of 2"),
+    ]:
+        done = annfusion("loader", stored[-1], *OPTIONS, *options, check=False)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+    done = annfusion("loader", stored[0], "--batch-size", 10, check=False)
+    assert done.returncode == 1 and "do not divide" in done.stderr
+    a = whole(n=20, m=9)
+    a.write_h5ad(tmp_path / "other.h5ad")
+    done = annfusion("loader", stored[0], tmp_path / "other.h5ad", *OPTIONS, check=False)
+    assert done.returncode == 1 and "other.h5ad (9 genes)" in done.stderr
