@@ -169,6 +169,9 @@ impl Sparse {
             let (array, start, len) = self.run(*row)?;
             end += usize::try_from(len).unwrap_or(usize::MAX);
             offsets.push(end);
+            if len == 0 {
+                continue;
+            }
             match runs.last_mut() {
                 Some(last) if last.array == array && last.start + last.len == start => {
                     last.len += len;

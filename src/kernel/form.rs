@@ -75,7 +75,7 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
     let at = |offset: i32| usize::try_from(offset - first).unwrap_or_default();
     let entries = rows.values().as_struct();
     let start = usize::try_from(first).unwrap_or_default();
-    if let Some(values) = floats(rows, n_cols) {
+    if let Some(values) = floats(rows, n_cols)? {
         let item = Arc::new(Field::new("item", values.data_type().clone(), false));
         let nulls = rows.nulls().cloned();
         let n_rows = rows.len();
@@ -117,27 +117,29 @@ pub(crate) fn densify(rows: &ListArray, width: i32) -> Result<FixedSizeListArray
 
 /// The values of rows of floats whose indices are of a usual type, without a step between; [`None`] of
 /// others, and of rows with an index beyond the width.
-fn floats(rows: &ListArray, n_cols: usize) -> Option<ArrayRef> {
+fn floats(rows: &ListArray, n_cols: usize) -> Result<Option<ArrayRef>> {
     macro_rules! by_index {
         ($t:ty, $entries:expr) => {
             match $entries.column(0).data_type() {
                 DataType::UInt16 => floats_of::<$t, UInt16Type>(rows, n_cols),
                 DataType::UInt32 => floats_of::<$t, UInt32Type>(rows, n_cols),
                 DataType::Int32 => floats_of::<$t, Int32Type>(rows, n_cols),
-                _ => None,
+                _ => Ok(None),
             }
         };
     }
     let entries = rows.values().as_struct_opt();
-    let entries = entries.filter(|entries| entries.num_columns() == 2)?;
+    let Some(entries) = entries.filter(|entries| entries.num_columns() == 2) else {
+        return Ok(None);
+    };
     match entries.column(1).data_type() {
         DataType::Float32 => by_index!(Float32Type, entries),
         DataType::Float64 => by_index!(Float64Type, entries),
-        _ => None,
+        _ => Ok(None),
     }
 }
 
-fn floats_of<T, I>(rows: &ListArray, n_cols: usize) -> Option<ArrayRef>
+fn floats_of<T, I>(rows: &ListArray, n_cols: usize) -> Result<Option<ArrayRef>>
 where
     T: ArrowPrimitiveType,
     T::Native: bytemuck::Pod + std::ops::AddAssign,
@@ -148,7 +150,7 @@ where
     let indices = entries.column(0).as_primitive::<I>().values();
     let data = entries.column(1).as_primitive::<T>().values();
     let mut all_within = true;
-    let values = zeros::<T>(rows.len().checked_mul(n_cols)?, |values| {
+    let values = zeros::<T>(rows.len().saturating_mul(n_cols), |values| {
         // Rows of no columns have no chunk; an entry of theirs is beyond their width.
         for (row, ends) in rows.value_offsets().windows(2).enumerate() {
             let at = |end: i32| usize::try_from(end).unwrap_or_default();
@@ -162,8 +164,8 @@ where
                 }
             }
         }
-    });
-    all_within.then_some(values)
+    })?;
+    Ok(all_within.then_some(values))
 }
 
 /// Which values are not zero.

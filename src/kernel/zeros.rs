@@ -7,7 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
 use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::error::ArrowError;
 use bytemuck::{cast_slice, cast_slice_mut};
+
+use crate::error::{Error, Result};
 
 /// Bytes from which memory is kept, and that are kept at most.
 const LEAST: usize = 1 << 20;
@@ -42,7 +45,7 @@ impl Drop for Words {
 }
 
 impl Words {
-    fn zeroed(n: usize) -> Self {
+    fn zeroed(n: usize) -> Result<Self> {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |words: &Vec<u64>| words.capacity() >= n && words.capacity() / 2 <= n;
         let found = free.iter().rposition(fits).map(|at| free.remove(at));
@@ -51,9 +54,17 @@ impl Words {
             Some(mut words) => {
                 words.clear();
                 words.resize(n, 0);
-                Self(words)
+                Ok(Self(words))
             }
-            None => Self(vec![0; n]),
+            None => {
+                let mut words = Vec::new();
+                words.try_reserve_exact(n).map_err(|e| {
+                    let reason = format!("{n} words of dense rows: {e}");
+                    Error::from(ArrowError::MemoryError(reason))
+                })?;
+                words.resize(n, 0);
+                Ok(Self(words))
+            }
         }
     }
 }
@@ -62,16 +73,16 @@ impl Words {
 pub(super) fn zeros<T: ArrowPrimitiveType>(
     len: usize,
     fill: impl FnOnce(&mut [T::Native]),
-) -> ArrayRef
+) -> Result<ArrayRef>
 where
     T::Native: bytemuck::Pod,
 {
     let bytes = len * size_of::<T::Native>();
-    let mut words = Words::zeroed(bytes.div_ceil(size_of::<u64>()));
+    let mut words = Words::zeroed(bytes.div_ceil(size_of::<u64>()))?;
     fill(&mut cast_slice_mut(&mut words.0)[..len]);
     let buffer = Buffer::from(bytes::Bytes::from_owner(words));
     let values = ScalarBuffer::<T::Native>::new(buffer, 0, len);
-    std::sync::Arc::new(PrimitiveArray::<T>::new(values, None))
+    Ok(std::sync::Arc::new(PrimitiveArray::<T>::new(values, None)))
 }
 
 #[cfg(test)]
@@ -87,9 +98,10 @@ mod tests {
             let array = zeros::<Float32Type>(1 << 20, |values| {
                 assert!(values.iter().all(|value| *value == 0.0));
                 values[7] = 3.0;
-            });
+            })
+            .unwrap();
             assert_eq!(array.as_primitive::<Float32Type>().value(7), 3.0);
         }
-        assert_eq!(zeros::<Float32Type>(3, |_| ()).len(), 3);
+        assert_eq!(zeros::<Float32Type>(3, |_| ()).unwrap().len(), 3);
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Normalization;
 use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
-use crate::model::{AxisRegistry, FieldMeta, VarAxis, matrix_type};
+use crate::model::{FieldMeta, matrix_type};
 use crate::store::ReadMetrics;
 
 /// Bytes of columns of `obs` that are kept in memory, all together.
@@ -47,12 +47,6 @@ struct Change {
     genes: Option<(Arc<GeneSelection>, FieldRef)>,
     /// The width of dense rows.
     dense: Option<i32>,
-}
-
-/// The genes asked for, and their axis.
-struct Chosen {
-    selection: Arc<GeneSelection>,
-    axis: Arc<VarAxis>,
 }
 
 impl Columns {
@@ -132,6 +126,15 @@ impl Columns {
         self.row_bytes
     }
 
+    /// Bytes of a row of what is computed: of dense rows all of their values.
+    pub(super) fn made_bytes(&self) -> u64 {
+        let made = self.columns.iter().map(|column| match column.change.dense {
+            Some(width) => u64::from(width.unsigned_abs()).saturating_mul(8),
+            None => column.reader.row_bytes(),
+        });
+        made.fold(0, u64::saturating_add)
+    }
+
     /// Whether what is read has to be computed with.
     pub(super) fn change(&self) -> bool {
         let mut changes = self.columns.iter().map(|column| &column.change);
@@ -191,7 +194,7 @@ impl Column {
         matrix: &Arc<dyn MatrixReader>,
         name: &str,
         normalization: Normalization,
-        genes: Option<&Chosen>,
+        genes: Option<&Arc<GeneSelection>>,
         options: &LoaderOptions,
     ) -> Result<Self> {
         let column = Arc::clone(matrix) as Arc<dyn ColumnReader>;
@@ -204,12 +207,13 @@ impl Column {
             ..Change::default()
         };
         if let Some(genes) = genes {
-            width = genes.axis.len() as u64;
-            meta.axis = Some(genes.axis.id().to_owned());
+            width = genes.len() as u64;
+            // Registered axes stay, and anybody may ask for any genes.
+            meta.axis = None;
             meta.width = Some(width);
             data_type = narrowed(&data_type, width)?;
             let field = Arc::new(Field::new(name, data_type.clone(), false));
-            change.genes = Some((Arc::clone(&genes.selection), field));
+            change.genes = Some((Arc::clone(genes), field));
         }
         if let (true, DataType::List(item)) = (options.dense, &data_type) {
             let too_wide =
@@ -290,7 +294,7 @@ fn narrowed(data_type: &DataType, width: u64) -> Result<DataType> {
     })
 }
 
-async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Chosen>> {
+async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Arc<GeneSelection>>> {
     let Some(names) = &options.genes else {
         return Ok(None);
     };
@@ -302,12 +306,7 @@ async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Chos
     });
     let positions = positions.collect::<Result<Vec<u64>>>()?;
     let selection = GeneSelection::try_new(&positions, axis.len() as u64)?;
-    let names = arrow::array::StringArray::from_iter_values(names);
-    let chosen = VarAxis::new(names, axis.source().cloned(), Some(positions));
-    Ok(Some(Chosen {
-        selection: Arc::new(selection),
-        axis: AxisRegistry::global().register(Arc::new(chosen)),
-    }))
+    Ok(Some(Arc::new(selection)))
 }
 
 fn find<'a, R: ?Sized>(

@@ -25,22 +25,23 @@ pub(super) struct Load {
 }
 
 impl Source {
-    /// What is read of chosen minibatches, in their order.
-    pub(super) fn loads(&self, minibatches: &RowSelection) -> Vec<Load> {
-        let mut loads = Vec::new();
-        for range in minibatches.ranges() {
-            let mut first = range.start;
-            while first < range.end {
-                let rank = first.saturating_mul(self.batch_size);
-                let end = self.sequence.window_end(rank).div_ceil(self.batch_size);
-                let end = end.clamp(first + 1, range.end);
-                loads.push(Load {
-                    minibatches: first..end,
-                });
-                first = end;
-            }
-        }
-        loads
+    /// What is read of chosen minibatches, in their order, worked out as it is asked for.
+    pub(super) fn loads(
+        self: Arc<Self>,
+        minibatches: RowSelection,
+    ) -> impl Iterator<Item = Load> + Send {
+        let (mut range, mut first) = (0, 0);
+        std::iter::from_fn(move || {
+            let of = minibatches.ranges().get(range)?;
+            first = first.max(of.start);
+            let rank = first.saturating_mul(self.batch_size);
+            let end = self.sequence.window_end(rank).div_ceil(self.batch_size);
+            let end = end.clamp(first + 1, of.end);
+            let load = first..end;
+            first = end;
+            range += usize::from(end == of.end);
+            Some(Load { minibatches: load })
+        })
     }
 
     /// Reads the cells of a load, once.

@@ -7,7 +7,7 @@ use datafusion::common::runtime::SpawnedTask;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::load::{Load, Loaded, Source};
+use super::load::{Loaded, Source};
 use super::position::Position;
 use crate::error::{Error, Result};
 use crate::model::RowSelection;
@@ -40,13 +40,12 @@ impl Minibatches {
         ahead: usize,
         position: Position,
     ) -> Self {
-        let loads = source.loads(minibatches);
         let (sender, receiver) = channel(1);
         Self {
             receiver,
             position,
             left: minibatches.len(),
-            _reading: SpawnedTask::spawn(read(source, loads, ahead, sender)),
+            _reading: SpawnedTask::spawn(read(source, minibatches.clone(), ahead, sender)),
         }
     }
 
@@ -85,11 +84,12 @@ impl Minibatches {
 
 async fn read(
     source: Arc<Source>,
-    loads: Vec<Load>,
+    minibatches: RowSelection,
     ahead: usize,
     sender: Sender<Result<Minibatch>>,
 ) {
     let of_loads = Arc::clone(&source);
+    let loads = Arc::clone(&source).loads(minibatches);
     let reads = stream::iter(loads).map(move |load| {
         let source = Arc::clone(&of_loads);
         spawned(async move { source.read(&load).await })

@@ -103,6 +103,45 @@ impl Loader {
         }
     }
 
+    /// Bytes of the cells of a window, by estimate: what is held at least.
+    pub fn window_bytes(&self) -> u64 {
+        let cells = self.options.window().min(self.n_samples().max(1));
+        cells.saturating_mul(self.columns.row_bytes())
+    }
+
+    /// Cells of what is left at a position, of this rank and part.
+    pub fn n_left(&self, position: &Position) -> u64 {
+        let (rank, world_size) = (self.options.rank, self.options.world_size);
+        let share = position.left(self.n_minibatches(), rank, world_size);
+        let minibatches = Position::part(&share, self.options.part, self.options.parts);
+        let ranges = minibatches.ranges().iter();
+        let ends = ranges.map(|of| {
+            let at = |minibatch: u64| minibatch.saturating_mul(self.options.batch_size);
+            at(of.end).min(self.n_samples()) - at(of.start).min(self.n_samples())
+        });
+        ends.sum()
+    }
+
+    /// Bytes that a stream of minibatches holds at most, by estimate: windows that are read ahead and
+    /// the one in use, and minibatches that are computed.
+    pub fn stream_bytes(&self) -> u64 {
+        let windows = self
+            .ahead()
+            .saturating_add(1)
+            .saturating_mul(self.window_bytes());
+        let computed = self
+            .options
+            .batch_size
+            .saturating_mul(self.columns.made_bytes());
+        windows.saturating_add(computed.saturating_mul(3))
+    }
+
+    /// Windows that are read at a time.
+    fn ahead(&self) -> u64 {
+        let ahead = self.options.read_ahead / self.window_bytes().max(1);
+        ahead.clamp(1, MOST_AHEAD)
+    }
+
     /// Bytes read from stores since the loader was opened.
     pub fn bytes_read(&self) -> u64 {
         self.metrics.bytes()
@@ -123,13 +162,9 @@ impl Loader {
             metrics: Arc::clone(&self.metrics),
         };
         let (rank, world_size) = (self.options.rank, self.options.world_size);
-        let minibatches = position.left(self.n_minibatches(), rank, world_size);
-        let window = self
-            .options
-            .window()
-            .saturating_mul(self.columns.row_bytes());
-        let ahead = (self.options.read_ahead / window.max(1)).clamp(1, MOST_AHEAD);
-        let ahead = usize::try_from(ahead).unwrap_or(1);
+        let share = position.left(self.n_minibatches(), rank, world_size);
+        let minibatches = Position::part(&share, self.options.part, self.options.parts);
+        let ahead = usize::try_from(self.ahead()).unwrap_or(1);
         Minibatches::start(Arc::new(source), &minibatches, ahead, position.clone())
     }
 
@@ -169,7 +204,8 @@ async fn rows(objects: &[Arc<AnnData>], predicate: Option<&str>) -> Result<RowSe
         let of_object = match predicate {
             None => RowSelection::all(object.n_obs()),
             Some(predicate) => {
-                let session = Session::try_new()?;
+                // Whoever asks may be a client of a server, who reads what is served and nothing else.
+                let session = Session::builder().only_opened().build()?;
                 session.add(Some("input"), Arc::clone(object))?;
                 session.rows_matching(predicate).await?
             }
@@ -247,8 +283,10 @@ async fn classes(
         sum
     });
     let sums: Vec<f64> = sums.collect();
-    match sum > 0.0 {
+    match sum > 0.0 && sum.is_finite() {
         true => Ok((members, sums)),
-        false => Err(bad("no class with a weight has cells".to_owned())),
+        false => Err(bad(
+            "no class with a weight has cells, or the weights are beyond all numbers".to_owned(),
+        )),
     }
 }

@@ -1,11 +1,16 @@
 //! What a loader is asked for.
 
 use arrow::datatypes::DataType;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// The largest number that is taken.
+const MOST: u64 = 1 << 40;
+
 /// Which cells come, and in which order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Sampling {
     /// Every cell once, in the order of the objects.
     Sequential,
@@ -21,7 +26,8 @@ pub enum Sampling {
     Classes {
         /// The categorical obs column; cells without a category are not drawn.
         column: String,
-        /// The weights of its categories.
+        /// The weights of its categories; balanced by default.
+        #[serde(default)]
         weights: ClassWeights,
         /// Cells of an epoch; as many as there are by default.
         num_samples: Option<u64>,
@@ -29,16 +35,19 @@ pub enum Sampling {
 }
 
 /// How often cells of a class are drawn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ClassWeights {
     /// Those of every class as often as those of any other.
+    #[default]
     Balanced,
     /// In proportion to these weights; classes that are not named are not drawn.
     By(Vec<(String, f64)>),
 }
 
 /// The type that values of matrices are given in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ValueType {
     /// Single precision.
     Float32,
@@ -57,7 +66,8 @@ impl ValueType {
 }
 
 /// What is loaded and how; the words and defaults are annbatch's where it has them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LoaderOptions {
     /// Cells of a minibatch; 4096 by default.
     pub batch_size: u64,
@@ -71,7 +81,8 @@ pub struct LoaderOptions {
     pub sampling: Sampling,
     /// Chooses the order; 0 by default.
     pub seed: u64,
-    /// A SQL condition over `cells` that loaded cells fulfil.
+    /// A SQL condition over `cells` that loaded cells fulfil; `where` in JSON.
+    #[serde(rename = "where")]
     pub predicate: Option<String>,
     /// Columns of `obs`, by name; none by default.
     pub obs: Vec<String>,
@@ -100,6 +111,11 @@ pub struct LoaderOptions {
     pub rank: u64,
     /// How many parts there are; 1 by default. What does not divide is left out.
     pub world_size: u64,
+    /// Which part of the rank's minibatches comes, of `parts`; 0 by default.
+    pub part: u64,
+    /// How many parts there are, whose sizes differ by one at most: for readers side by side that
+    /// together want all. 1 by default.
+    pub parts: u64,
     /// Bytes of cells that are read ahead, at least a window's; half a gigabyte by default.
     pub read_ahead: u64,
 }
@@ -127,6 +143,8 @@ impl Default for LoaderOptions {
             log1p: false,
             rank: 0,
             world_size: 1,
+            part: 0,
+            parts: 1,
             read_ahead: 500_000_000,
         }
     }
@@ -148,6 +166,40 @@ impl LoaderOptions {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, n)| *n == 0) {
             return Err(Error::option(*name, "it is 0, and has to be 1 at least"));
+        }
+        let asked = match &self.sampling {
+            Sampling::Replacement { num_samples } | Sampling::Classes { num_samples, .. } => {
+                num_samples.unwrap_or(0)
+            }
+            Sampling::Sequential | Sampling::Random => 0,
+        };
+        let sizes = [
+            ("batch_size", self.batch_size),
+            ("chunk_size", self.chunk_size),
+            ("preload_nchunks", self.preload_nchunks),
+            ("world_size", self.world_size),
+            ("parts", self.parts),
+            ("num_samples", asked),
+        ];
+        if let Some((name, n)) = sizes.iter().find(|(_, n)| *n > MOST) {
+            return Err(Error::option(*name, format!("{n} is more than {MOST}")));
+        }
+        for (what, names) in [
+            ("obs", &self.obs),
+            ("layers", &self.layers),
+            ("obsm", &self.obsm),
+        ] {
+            let twice = names
+                .iter()
+                .enumerate()
+                .find(|(at, name)| names[..*at].contains(name));
+            if let Some((_, name)) = twice {
+                return Err(Error::option(what, format!("'{name}' is there twice")));
+            }
+        }
+        if self.parts == 0 || self.part >= self.parts {
+            let reason = format!("there is no part {} of {}", self.part, self.parts);
+            return Err(Error::option("part", reason));
         }
         if self.rank >= self.world_size {
             let reason = format!("there is no part {} of {}", self.rank, self.world_size);

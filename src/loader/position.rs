@@ -1,7 +1,5 @@
 //! How far an epoch has come.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::RowSelection;
@@ -48,12 +46,20 @@ impl Position {
         };
     }
 
-    /// The part of a rank of what is left of `n` minibatches, equal to that of every other.
+    /// The share of a rank of what is left of `n` minibatches, equal to that of every other.
     pub(super) fn left(&self, n: u64, rank: u64, world_size: u64) -> RowSelection {
         let left = RowSelection::all(n).without(&self.done);
         let each = left.len() / world_size.max(1);
-        let part: Range<u64> = rank * each..(rank + 1) * each;
-        left.slice(part)
+        left.slice(rank * each..(rank + 1) * each)
+    }
+
+    /// A part of such a share, as large as every other but for one.
+    pub(super) fn part(share: &RowSelection, part: u64, parts: u64) -> RowSelection {
+        let cut = |part: u64| {
+            let at = u128::from(share.len()) * u128::from(part) / u128::from(parts.max(1));
+            u64::try_from(at).unwrap_or(share.len())
+        };
+        share.slice(cut(part)..cut(part + 1))
     }
 }
 

@@ -6,8 +6,21 @@ use serde::{Deserialize, Serialize};
 
 /// Rows of one axis, as sorted, disjoint, non-empty ranges. Adjacent ranges are merged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "Said")]
 pub struct RowSelection {
     ranges: Vec<Range<u64>>,
+}
+
+/// Ranges as somebody sent them, who need not have kept the rules.
+#[derive(Deserialize)]
+struct Said {
+    ranges: Vec<Range<u64>>,
+}
+
+impl From<Said> for RowSelection {
+    fn from(said: Said) -> Self {
+        Self::from_ranges(said.ranges)
+    }
 }
 
 impl RowSelection {

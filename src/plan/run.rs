@@ -120,8 +120,7 @@ async fn write_all(
         });
         object.commit().await?;
     }
-    // Its members are finished, so nobody else holds it.
-    if let Some(collection) = job.collection.take().and_then(Arc::into_inner) {
+    if let Some(collection) = &job.collection {
         collection.commit().await?;
     }
     written.warnings.iter().for_each(|w| tracing::warn!("{w}"));

@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 
 use crate::error::{Error, Result};
@@ -24,6 +24,7 @@ pub struct SessionBuilder {
     memory_limit: Option<usize>,
     tmpdir: Option<PathBuf>,
     batch_bytes: usize,
+    only_opened: bool,
 }
 
 impl SessionBuilder {
@@ -52,6 +53,15 @@ impl SessionBuilder {
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// Whether SQL sees nothing but what [`Session::open`] opened: `read_anndata`, `shuffle` and
+    /// `merge`, which take paths, are not there. For whoever runs statements of others; see
+    /// [`Session::read_only`].
+    #[must_use]
+    pub fn only_opened(mut self) -> Self {
+        self.only_opened = true;
         self
     }
 
@@ -84,6 +94,11 @@ impl SessionBuilder {
             .build();
         let context = SessionContext::new_with_state(state);
         register(&context)?;
+        if self.only_opened {
+            for function in ["read_anndata", "shuffle", "merge"] {
+                context.deregister_udtf(function);
+            }
+        }
         Ok(Session {
             context,
             batch_bytes: self.batch_bytes,
@@ -116,6 +131,7 @@ impl Session {
             memory_limit: None,
             tmpdir: None,
             batch_bytes: DEFAULT_BATCH_BYTES,
+            only_opened: false,
         }
     }
 
@@ -147,6 +163,25 @@ impl Session {
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
         let state = self.context.state();
         self.execute(state.create_logical_plan(sql)).await
+    }
+
+    /// Plans a query as [`Session::sql`] does, and refuses every statement that is none: nothing is
+    /// written, made or set.
+    ///
+    /// # Errors
+    /// As [`Session::sql`].
+    pub async fn read_only(&self, sql: &str) -> Result<DataFrame> {
+        let state = self.context.state();
+        let queries = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        self.execute(async {
+            let plan = state.create_logical_plan(sql).await?;
+            queries.verify_plan(&plan)?;
+            Ok(plan)
+        })
+        .await
     }
 
     async fn execute(

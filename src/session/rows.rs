@@ -11,8 +11,13 @@ use crate::model::RowSelection;
 impl Session {
     /// The cells that fulfil a SQL expression over `cells`. Reads the columns it names, nothing else.
     ///
-    /// The expression stands in parentheses on lines of its own, so that it is one, whatever it holds.
+    /// # Errors
+    /// As [`Session::sql`], also where it is not one expression: what it is put into is a statement.
     pub(crate) async fn rows_matching(&self, predicate: &str) -> Result<RowSelection> {
+        let state = self.context.state();
+        let dialect = state.config_options().sql_parser.dialect;
+        state.sql_to_expr(predicate, &dialect)?;
+        // On lines of its own, because it may end in a comment.
         let query = format!("SELECT obs_idx FROM cells WHERE (\n{predicate}\n)");
         let frame = self.sql(&query).await?;
         let streams = frame.execute_stream_partitioned().await?;

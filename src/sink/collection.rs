@@ -30,7 +30,7 @@ impl CollectionSink {
     /// # Errors
     /// [`Error::OutputRefused`] where it exists and may not be replaced, otherwise those of the store.
     pub async fn create(path: &Path, options: &SinkOptions) -> Result<Self> {
-        let store = store::create(&options.target(path, false)).await?;
+        let store = store::create(&options.collection(path)).await?;
         let attributes = encoding("annbatch-preshuffled", "0.1.0");
         store
             .set_attributes(&ElementKey::root(), &attributes)
@@ -67,7 +67,7 @@ impl CollectionSink {
     /// # Errors
     /// [`Error::OutputRefused`] where something has appeared there meanwhile; [`Error::Store`] where
     /// writing or renaming fails.
-    pub async fn commit(self) -> Result<()> {
+    pub async fn commit(&self) -> Result<()> {
         self.store.close().await?;
         self.store.commit().await
     }

@@ -51,7 +51,7 @@ impl ObjectSink {
         size: &ObjectSize,
         options: &SinkOptions,
     ) -> Result<Self> {
-        let writer = store::create(&options.target(path, true)).await?;
+        let writer = store::create(&options.object(path)).await?;
         Self::start(writer, path, schema, size, options).await
     }
 

@@ -24,15 +24,23 @@ pub struct SinkOptions {
 }
 
 impl SinkOptions {
-    /// A store for what is written so.
-    pub(super) fn target(&self, path: &Path, consolidated: bool) -> WriteTarget {
+    /// The store of an object.
+    pub(super) fn object(&self, path: &Path) -> WriteTarget {
         WriteTarget {
             path: path.to_owned(),
             format: self.storage.format,
             overwrite: self.overwrite,
             fsync: self.fsync,
             run_bytes: self.run_bytes,
-            consolidated,
+            consolidated: true,
+        }
+    }
+
+    /// The store of a collection, whose root says nothing of its members.
+    pub(super) fn collection(&self, path: &Path) -> WriteTarget {
+        WriteTarget {
+            consolidated: false,
+            ..self.object(path)
         }
     }
 }

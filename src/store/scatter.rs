@@ -62,6 +62,9 @@ pub(in crate::store) trait Scatter: Send + Sync {
     /// Fills all targets, which come in the order of their rows and may share some, on all cores.
     fn fill(&self, targets: Vec<Target<'_>>) -> std::result::Result<Filled, Fault>;
 
+    /// Refuses more bytes of these rows than the store can have, before memory is reserved.
+    fn check(&self, bytes: u64, rows: &RowSelection) -> std::result::Result<(), Fault>;
+
     /// Whether that waits for a network.
     fn is_remote(&self) -> bool;
 
@@ -175,6 +178,13 @@ fn read_straight(
         .iter()
         .try_fold(0usize, |sum, run| sum.checked_add(bytes_of(run)?));
     let total = total.ok_or_else(overflow)?;
+    for (at, array) in arrays.iter().enumerate() {
+        let of = || runs.iter().filter(|run| run.array == at);
+        let rows = of().map(|run| run.start..run.start.saturating_add(run.len));
+        let bytes = of().filter_map(bytes_of).map(|n| n as u64).sum();
+        let checked = array.0.check(bytes, &RowSelection::from_ranges(rows));
+        checked.map_err(|fault| (at, fault))?;
+    }
     let mut failed = None;
     let mut filled = Filled::default();
     let bytes = Bytes::try_fill(total, |out| {
@@ -188,14 +198,25 @@ fn read_straight(
             }
         }
         let parts: Vec<_> = arrays.iter().zip(targets).enumerate().collect();
-        let parts = parts
-            .into_par_iter()
-            .filter(|(_, (_, targets))| !targets.is_empty());
-        let read = parts.map(|(at, (array, mut targets))| {
+        let fill = |(at, (array, mut targets)): (usize, (&Scattered, Vec<Target<'_>>))| {
             targets.sort_unstable_by_key(|target| target.start);
             array.0.fill(targets).map_err(|fault| (at, fault))
-        });
-        match read.try_reduce(Filled::default, |a, b| Ok(a.and(b))) {
+        };
+        let wanted =
+            |(_, (_, targets)): &(usize, (&Scattered, Vec<Target<'_>>))| !targets.is_empty();
+        let both = |a: Filled, b: Filled| Ok(a.and(b));
+        // What is far away is waited for on this thread, not on those that decode.
+        let read = match arrays.iter().any(|array| array.0.is_remote()) {
+            true => {
+                let mut parts = parts.into_iter().filter(wanted).map(fill);
+                parts.try_fold(Filled::default(), |all, part| both(all, part?))
+            }
+            false => {
+                let parts = parts.into_par_iter().filter(wanted).map(fill);
+                parts.try_reduce(Filled::default, both)
+            }
+        };
+        match read {
             Ok(all) => {
                 filled = all;
                 Ok(all.written)
@@ -278,11 +299,13 @@ async fn by_copies(
     let width = size(width.unwrap_or(1));
     let capacity = size(total).saturating_mul(width);
     let mut result = MutableArrayData::new(read.iter().collect(), false, capacity);
-    for run in runs {
-        let ranges = &held[run.array];
-        let at = ranges.partition_point(|(start, _)| *start <= run.start);
-        let (start, rank) = ranges[at.saturating_sub(1)];
-        let from = size(rank + run.start - start).saturating_mul(width);
+    for run in runs.iter().filter(|run| run.len > 0) {
+        let ranks = held.get(run.array).map_or(&[][..], Vec::as_slice);
+        let at = ranks.partition_point(|(start, _)| *start <= run.start);
+        let Some((start, rank)) = at.checked_sub(1).and_then(|at| ranks.get(at)) else {
+            continue;
+        };
+        let from = size(rank + (run.start - start)).saturating_mul(width);
         let len = size(run.len).saturating_mul(width);
         result.try_extend(run.array, from, from + len)?;
     }

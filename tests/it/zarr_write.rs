@@ -1,14 +1,15 @@
 //! Stores that the writer makes, as the reader reads them: random types, shapes, chunks, shards and
 //! codecs, in appends of random lengths. What zarr-python makes of them is tested in Python.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use annfusion::Error;
 use annfusion::model::{DType, ElementKey, Location, RowSelection, StructField};
 use annfusion::store::{
-    ArraySpec, Attributes, Compression, Extent, Format, Pieces, ReadMetrics, WriteTarget,
-    ZarrVersion, create, open,
+    ArrayReader, ArraySpec, Attributes, Compression, Extent, Format, Pieces, ReadMetrics, Run,
+    WriteTarget, ZarrVersion, create, gather_runs, open,
 };
 use arrow::array::*;
 use arrow::buffer::BooleanBuffer;
@@ -222,6 +223,129 @@ async fn survives(case: Case) {
         let at = |row: u64| usize::try_from(row * row_len).unwrap();
         let expected = expected.slice(at(from), at(to) - at(from));
         assert_eq!(&bits(&part.unwrap()), &bits(&expected));
+    }
+    // Runs in another order, some rows twice.
+    let n = case.rows;
+    let runs = [
+        n * 2 / 3..n,
+        0..n / 2,
+        n / 3..n / 3,
+        n / 3..n / 2 + n % 2,
+        n / 5..n / 4,
+    ];
+    check_runs(&array, &runs, &expected, row_len).await;
+}
+
+/// Runs of an array are what stands there in order.
+async fn check_runs(
+    array: &Arc<dyn ArrayReader>,
+    runs: &[Range<u64>],
+    all: &ArrayRef,
+    row_len: u64,
+) {
+    let at = |row: u64| usize::try_from(row * row_len).unwrap();
+    let parts: Vec<ArrayRef> = runs
+        .iter()
+        .map(|r| all.slice(at(r.start), at(r.end) - at(r.start)))
+        .collect();
+    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+    let expected = arrow::compute::concat(&parts).unwrap();
+    let runs = runs.iter().map(|run| Run {
+        array: 0,
+        start: run.start,
+        len: run.end - run.start,
+    });
+    let runs: Vec<Run> = runs.collect();
+    let found = gather_runs(&[Arc::clone(array)], &runs, &ReadMetrics::default())
+        .await
+        .unwrap();
+    assert_eq!(&bits(&found), &bits(&expected));
+}
+
+/// Chunks of several blocks, of which parts are undone.
+#[tokio::test]
+async fn runs_of_long_chunks_come_to_their_places() {
+    const N: u64 = 200_000;
+    let zarr = CODECS.map(|codec| (Format::ZARR, codec));
+    let h5ad = [Compression::None, Compression::Gzip(1), Compression::Lzf]
+        .map(|codec| (Format::H5ad, codec));
+    for (format, codec) in zarr
+        .into_iter()
+        .chain([(Format::ZARR, Compression::BloscLz4(3))])
+        .chain(h5ad)
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(format!("x.{}", format.ending()));
+        let to = WriteTarget {
+            format,
+            ..target(&path, 2)
+        };
+        let writer = create(&to).await.unwrap();
+        let mut rng = 1u64;
+        let mut random = move |n: u64| {
+            rng = rng
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (rng >> 33) % n
+        };
+        // Counts, sorted positions, noise.
+        let counts: Vec<f32> = (0..N)
+            .map(|_| f32::from(u8::try_from(random(9)).unwrap()))
+            .collect();
+        let positions: Vec<u16> = (0..N)
+            .map(|i| u16::try_from(i * 37 % 20_000).unwrap())
+            .collect();
+        let noise: Vec<i64> = (0..N)
+            .map(|_| i64::from_ne_bytes((random(1 << 40) << 20 | random(1 << 20)).to_ne_bytes()))
+            .collect();
+        let arrays: [(&str, DType, ArrayRef); 3] = [
+            (
+                "counts",
+                DType::Float32,
+                Arc::new(Float32Array::from(counts)),
+            ),
+            (
+                "positions",
+                DType::UInt16,
+                Arc::new(UInt16Array::from(positions)),
+            ),
+            ("noise", DType::Int64, Arc::new(Int64Array::from(noise))),
+        ];
+        for (name, dtype, values) in &arrays {
+            let spec = ArraySpec {
+                dtype: dtype.clone(),
+                extent: Extent::Fixed(vec![N]),
+                appendable: true,
+                compression: codec,
+                pieces: matches!(format, Format::Zarr { .. }).then(|| Pieces::new(90_001, 180_002)),
+                attributes: Attributes::new(),
+            };
+            let mut array = writer
+                .create_array(&ElementKey::new(name), spec)
+                .await
+                .unwrap();
+            array.append(Arc::clone(values)).await.unwrap();
+            array.finish().await.unwrap();
+        }
+        writer.close().await.unwrap();
+        writer.commit().await.unwrap();
+        let store = open(&Location::parse(path.to_str().unwrap()))
+            .await
+            .unwrap();
+        for (name, _, values) in &arrays {
+            let array = store.array(&ElementKey::new(name)).await.unwrap();
+            // Zarr that is not compressed is read in order and copied.
+            let straight = codec != Compression::None || format == Format::H5ad;
+            assert_eq!(array.scattered().is_some(), straight, "{name} {codec:?}");
+            for _ in 0..20 {
+                let runs = (0..30).map(|_| {
+                    let start = random(N);
+                    let most = if random(9) == 0 { N } else { 2000 };
+                    start..N.min(start + random(most))
+                });
+                check_runs(&array, &runs.collect::<Vec<_>>(), values, 1).await;
+            }
+        }
     }
 }
 

@@ -17,14 +17,21 @@ fn blocks_of_dataset(n: u64, size: u64, block: u64) -> u64 {
 /// their own.
 pub(super) fn deal(n: u64, size: u64, block: u64, order: Option<RowOrder>) -> Vec<RowSelection> {
     let block = block.max(1);
+    let Some(order) = order else {
+        let step = blocks_of_dataset(n, size, block)
+            .saturating_mul(block)
+            .max(1);
+        let starts = (0..n.div_ceil(step)).map(|at| at * step);
+        return starts
+            .map(|start| RowSelection::range(start..n.min(start + step)))
+            .collect();
+    };
     let mut blocks: Vec<u64> = (0..n.div_ceil(block)).collect();
-    if let Some(order) = order {
-        // Cells have the keys of their numbers, so blocks count from the other end.
-        let keys = order.keys_of(blocks.iter().map(|at| u64::MAX - at));
-        let mut keyed: Vec<(u64, u64)> = keys.zip(blocks.iter().copied()).collect();
-        keyed.sort_unstable();
-        blocks = keyed.into_iter().map(|(_, block)| block).collect();
-    }
+    // Cells have the keys of their numbers, so blocks count from the other end.
+    let keys = order.keys_of(blocks.iter().map(|at| u64::MAX - at));
+    let mut keyed: Vec<(u64, u64)> = keys.zip(blocks.iter().copied()).collect();
+    keyed.sort_unstable();
+    blocks = keyed.into_iter().map(|(_, block)| block).collect();
     let per_dataset = usize::try_from(blocks_of_dataset(n, size, block)).unwrap_or(usize::MAX);
     let datasets = blocks.chunks(per_dataset).map(|blocks| {
         let ranges = blocks.iter().map(|at| at * block..n.min((at + 1) * block));

@@ -174,6 +174,9 @@ impl Plan<'_> {
     fn datasets(&self) -> Result<Vec<Dataset>> {
         let n = self.outline.n_obs();
         let (block, order) = match self.options.order {
+            _ if self.size == 0 => {
+                return Err(Error::option("dataset size", "it is not even one cell"));
+            }
             CollectionOrder::Blocks { size: 0 } => {
                 return Err(Error::option("block", "a block has a cell at least"));
             }

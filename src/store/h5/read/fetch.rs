@@ -66,7 +66,7 @@ pub(super) fn check_size(source: &dyn ByteSource, bytes: u64) -> Result<(), Faul
 }
 
 /// Refuses a result of which more than [`FREE`] would be fill values.
-fn check_fill(bytes: u64, stored: u64) -> Result<(), Fault> {
+pub(super) fn check_fill(bytes: u64, stored: u64) -> Result<(), Fault> {
     check_bound(bytes, stored.saturating_add(FREE), || {
         format!("with {stored} bytes stored a read gives no more than")
     })

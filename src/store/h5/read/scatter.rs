@@ -5,9 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::array::Core;
-use super::fetch::{cut, fill, slice, with_chunk};
+use super::fetch::{check_fill, check_size, cut, fill, slice, with_chunk};
 use super::storage::{Chunked, Entry, Storage};
 use crate::error::Error;
+use crate::model::RowSelection;
 use crate::store::decode::{Disk, Fault, Initialised};
 use crate::store::scatter::{Filled, Scatter, Target, by_chunk};
 use crate::store::source::{ByteSource, check_range};
@@ -146,6 +147,18 @@ impl Scatter for Core {
             Storage::Contiguous { address, size } => self.contiguous((*address, *size), targets),
             Storage::Chunked(chunked) => self.chunked(chunked, targets),
             _ => Err(Fault::Unsupported("runs of such an array".into())),
+        }
+    }
+
+    fn check(&self, bytes: u64, _: &RowSelection) -> Result<(), Fault> {
+        let source = self.source.as_ref();
+        match &self.storage {
+            Storage::Chunked(chunked) => {
+                let n = chunked.table(&self.dataset, source)?.len();
+                let stored = u64::try_from(n.saturating_mul(chunked.chunk_bytes));
+                check_fill(bytes, stored.unwrap_or(u64::MAX))
+            }
+            _ => check_size(source, bytes),
         }
     }
 

@@ -123,6 +123,8 @@ impl<'a> BloscChunk<'a> {
         let known = type_size > 0
             && (is_copied || (flags >> 5 == LZ4 && flags & BITS == 0))
             && block > 0
+            // Blocks of a few values are no chunk that anybody wrote, and each is a step.
+            && (is_copied || block >= len.min(LEAST_SPLIT * type_size))
             && block.is_multiple_of(type_size)
             && len.is_multiple_of(type_size)
             // Split streams are planes, or else stand for parts of a block.

@@ -1,7 +1,5 @@
 //! Runs of an array straight to where they are wanted, chunk by chunk.
 
-use std::cell::RefCell;
-
 use rayon::prelude::*;
 
 use super::array::Core;
@@ -10,13 +8,10 @@ use super::chunk::ChunkCodec;
 use super::dtype::Layout;
 use super::storage::Counted;
 use crate::error::Error;
-use crate::store::decode::{Disk, Fault, Initialised};
+use crate::model::RowSelection;
+use crate::store::decode::{Disk, Fault, Initialised, Room, bands};
 use crate::store::scatter::{Filled, Scatter, Target, by_chunk};
 use zarrs::array::Array;
-
-thread_local! {
-    static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 impl Core {
     /// Whether values lie in memory as they lie in chunks, which hold whole rows.
@@ -49,10 +44,11 @@ impl Core {
         let wanted: Pieces<'_> = wanted.collect();
         match chunk.blosc()? {
             Some(blosc) if blosc.can_be_cut(&wanted) => blosc.pieces(wanted),
-            _ => CHUNK.with_borrow_mut(|bytes| {
-                chunk.undo(bytes)?;
-                copied(bytes, wanted)
-            }),
+            _ => {
+                let mut bytes = Room::with_capacity(codec.size().unwrap_or(0));
+                chunk.undo(&mut bytes)?;
+                copied(&bytes, wanted)
+            }
         }
     }
 }
@@ -80,6 +76,10 @@ impl Scatter for Core {
         }
         filled.bytes = self.storage.take();
         Ok(filled)
+    }
+
+    fn check(&self, bytes: u64, rows: &RowSelection) -> Result<(), Fault> {
+        self.check_fill(bytes, &bands(rows, self.height))
     }
 
     fn is_remote(&self) -> bool {
