@@ -32,6 +32,7 @@ pub mod loader;
 pub mod ops;
 
 pub mod cluster;
+pub mod flight;
 
 pub mod cli;
 

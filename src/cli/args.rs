@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use super::collection::CollectionCommand;
 use super::loader::LoaderArgs;
 use super::order::{ShuffleArgs, SliceOrderArgs};
+use super::serve::ServeArgs;
 use super::size::parse_limit;
 use crate::element::Amount;
 use crate::model::parse_size;
@@ -70,6 +71,8 @@ pub(super) enum Command {
     Convert(ConvertArgs),
     /// Load minibatches as training would, and say how fast they come.
     Loader(Box<LoaderArgs>),
+    /// Serve minibatches and SQL to Arrow Flight clients.
+    Serve(Box<ServeArgs>),
     /// Make a synthetic object whose counts look like counts.
     Synth(SynthArgs),
     /// Check that an object is sound, or that two objects are equal.

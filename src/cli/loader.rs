@@ -1,7 +1,6 @@
 //! `annfusion loader`: an epoch as training would see it, and how fast it came.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,15 +11,17 @@ use arrow::datatypes::{DataType, Int32Type};
 use arrow::ipc::writer::StreamWriter;
 use clap::Args;
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::args::Global;
 use super::genes::read_genes;
-use super::print::{print, print_json};
+use super::print::print;
 use super::run::{Failure, Outcome};
 use super::size::{show_bytes, show_count};
 use crate::error::{Error, Result};
 use crate::loader::{ClassWeights, Loader, LoaderOptions, Sampling, ValueType};
 use crate::model::{expand_all, parse_size};
+use crate::store::{folder_of, refuse};
 
 #[derive(Debug, Args)]
 pub(super) struct LoaderArgs {
@@ -94,7 +95,7 @@ pub(super) struct LoaderArgs {
     /// Which part of each epoch's minibatches, of --world-size.
     #[arg(long, value_name = "N", default_value_t = 0)]
     rank: u64,
-    /// How many equal parts there are.
+    /// How many equal parts there are; what does not divide is left out.
     #[arg(long, value_name = "N", default_value_t = 1)]
     world_size: u64,
     /// Write the minibatches as an Arrow IPC stream, a record batch each (- for standard output).
@@ -136,11 +137,15 @@ pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Fai
         .map(|path| Stream::create(&path, &loader))
         .transpose()?;
     let seen = watch(&loader, epochs, most, begun, stream.as_mut()).await?;
-    match (stream, global.json) {
-        // Standard output may be the stream's.
-        (Some(stream), _) => stream.finish()?,
-        (None, true) => print_json(&seen)?,
-        (None, false) => print(&as_text(&loader, &seen))?,
+    let says = stream.as_ref().is_none_or(|stream| !stream.is_stdout());
+    if let Some(stream) = stream {
+        stream.finish()?;
+    }
+    match global.json {
+        _ if !says => {}
+        // One line, for whoever reads many runs.
+        true => print(&serde_json::to_string(&seen).unwrap_or_default())?,
+        false => print(&as_text(&loader, &seen))?,
     }
     Ok(Outcome::Done)
 }
@@ -187,23 +192,48 @@ fn options(args: LoaderArgs) -> Result<LoaderOptions> {
 }
 
 /// Minibatches on their way to another program.
-struct Stream(StreamWriter<Box<dyn Write + Send>>);
+struct Stream {
+    writer: StreamWriter<Box<dyn Write + Send>>,
+    /// The file beside its final name, and that name; [`None`] for standard output.
+    file: Option<(NamedTempFile, PathBuf)>,
+}
 
 impl Stream {
     fn create(path: &Path, loader: &Loader) -> Result<Self> {
-        let to: Box<dyn Write + Send> = match path.as_os_str() == "-" {
-            true => Box::new(std::io::stdout()),
+        let (to, file): (Box<dyn Write + Send>, _) = match path.as_os_str() == "-" {
+            true => (Box::new(std::io::stdout()), None),
             false => {
-                let name = path.display().to_string();
-                let file = File::create(path).map_err(|e| Error::store("file system", name, e))?;
-                Box::new(std::io::BufWriter::new(file))
+                let failed = |e| Error::store("file system", path.display().to_string(), e);
+                if path.exists() {
+                    return Err(refuse(path, "it exists; remove it first"));
+                }
+                let file = NamedTempFile::new_in(folder_of(path)).map_err(failed)?;
+                let to = file.reopen().map_err(failed)?;
+                let to = Box::new(std::io::BufWriter::new(to));
+                (to, Some((file, path.to_owned())))
             }
         };
-        Ok(Self(StreamWriter::try_new(to, loader.schema())?))
+        Ok(Self {
+            writer: StreamWriter::try_new(to, loader.schema())?,
+            file,
+        })
+    }
+
+    /// Whether standard output is the stream's.
+    fn is_stdout(&self) -> bool {
+        self.file.is_none()
     }
 
     fn finish(mut self) -> Result<()> {
-        Ok(self.0.finish()?)
+        self.writer.finish()?;
+        let failed = |e| Error::store("file system", "-", e);
+        self.writer.into_inner()?.flush().map_err(failed)?;
+        if let Some((file, path)) = self.file {
+            let named = file.persist_noclobber(&path);
+            let name = path.display().to_string();
+            named.map_err(|e| Error::store("file system", name, e.error))?;
+        }
+        Ok(())
     }
 }
 
@@ -241,7 +271,7 @@ async fn watch(
             seen.minibatches += 1;
             seen.cells += minibatch.batch.num_rows() as u64;
             labels.add(&minibatch.batch)?;
-            if let Some(Stream(writer)) = stream.as_deref_mut() {
+            if let Some(Stream { writer, .. }) = stream.as_deref_mut() {
                 writer.write(&minibatch.batch)?;
             }
             if seen.cells >= most {

@@ -24,6 +24,7 @@ mod filter;
 mod convert;
 mod merge;
 mod loader;
+mod serve;
 mod collection;
 mod synth;
 mod verify;

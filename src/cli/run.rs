@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, Command};
 use super::print::print_error;
 use super::progress::Reporter;
 use super::{
-    collection, convert, filter, inspect, loader, merge, query, shuffle, slice, synth, verify,
+    collection, convert, filter, inspect, loader, merge, query, serve, shuffle, slice, synth,
+    verify,
 };
 use crate::error::Error;
 use crate::store;
@@ -76,9 +78,12 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         .build()
         .map_err(|e| Error::store("runtime", "threads", e))?;
     let outcome = runtime.block_on(async {
+        // It stops in its own way.
+        let stops_itself = matches!(cli.command, Command::Serve(_));
+        let mut signals = Signals::new();
         tokio::select! {
             outcome = dispatch(cli) => outcome,
-            signal = interrupted() => Err(Error::store("process", signal, "stopped; what was being written is removed").into()),
+            signal = signals.next(), if !stops_itself => Err(Error::store("process", signal, "stopped; what was being written is removed").into()),
         }
     });
     // Writers are dropped with the command's future; blocking work that is under way may end.
@@ -100,6 +105,7 @@ async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
         Command::Collection(command) => Box::pin(collection::run(command, global, reporter)).await,
         Command::Convert(args) => Box::pin(convert::run(args, global, reporter)).await,
         Command::Loader(args) => Box::pin(loader::run(*args, global)).await,
+        Command::Serve(args) => Box::pin(serve::run(*args, global)).await,
         Command::Inspect(args) => Ok(inspect::run(args, global).await?),
         Command::Query(args) => Box::pin(query::run(args, global)).await,
         Command::Synth(args) => Box::pin(synth::run(args, global, &reporter)).await,
@@ -107,18 +113,30 @@ async fn dispatch(cli: Cli) -> Result<Outcome, Failure> {
     }
 }
 
-/// Waits for the signals that ask a process to stop.
-async fn interrupted() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) {
-        (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-        },
-        _ => std::future::pending().await,
+/// The signals that ask a process to stop.
+pub(super) struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+}
+
+impl Signals {
+    /// Takes them from now on; none is lost between two waits.
+    pub(super) fn new() -> Self {
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+        }
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> &'static str {
+        match (&mut self.interrupt, &mut self.terminate) {
+            (Some(interrupt), Some(terminate)) => tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            },
+            _ => std::future::pending().await,
+        }
     }
 }
 

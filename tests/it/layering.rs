@@ -15,7 +15,7 @@ const ORDER: &[&[&str]] = &[
     &["session"],
     &["loader"],
     &["ops"],
-    &["cluster"],
+    &["cluster", "flight"],
     &["cli"],
 ];
 
@@ -42,6 +42,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rand", &["ops", "plan"]),
     ("rand_chacha", &["ops", "plan"]),
     ("rand_distr", &["ops", "plan"]),
+    ("arrow_flight", &["flight"]),
+    ("tonic", &["flight"]),
+    ("tonic_health", &["flight"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("tracing_subscriber", &["cli"]),

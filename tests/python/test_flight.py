@@ -1,0 +1,326 @@
+"""`serve`: minibatches and SQL through the clients that people have."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+from test_loader import cells, dense, matrix, stored  # noqa: F401, a fixture
+
+TICKET = {"batch_size": 16, "chunk_size": 4, "preload_nchunks": 8, "return_index": True}
+
+
+@contextlib.contextmanager
+def server(annfusion, *args, env=None):
+    """A running server, and where it listens."""
+    command = [annfusion.path, "serve", *map(str, args), "--listen", "127.0.0.1:0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            line = process.stdout.readline()
+            assert line, process.stderr.read()
+            # JSON may be on several lines.
+            while line.count("{") > line.count("}"):
+                line += process.stdout.readline()
+            yield json.loads(line)["listening"], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def served(annfusion, stored):  # noqa: F811
+    with server(annfusion, f"coll={stored[-1]}", f"csr={stored[0]}") as (address, _):
+        yield address
+
+
+def ticket(objects=("coll",), **more):
+    return json.dumps({"objects": list(objects), **TICKET, **more}).encode()
+
+
+def whole(reader):
+    """Minibatches of a stream: their parts put together, and what the last part says."""
+    parts, found = [], []
+    for chunk in reader:
+        said = json.loads(chunk.app_metadata.to_pybytes())
+        assert said["part"] == len(parts)
+        parts.append(chunk.data)
+        if said["last"]:
+            found.append((said, pa.Table.from_batches(parts).combine_chunks()))
+            parts = []
+    assert not parts
+    return found
+
+
+def column(table, name):
+    return table[name].combine_chunks() if isinstance(table[name], pa.ChunkedArray) else table[name]
+
+
+def test_minibatches_are_rows_of_the_object(served, stored):  # noqa: F811
+    a = cells(stored[-1])
+    client = flight.connect(served)
+    text = ticket(layers=["counts"], obsm=["pca"], obs=["kind", "score"], seed=3)
+    found = whole(client.do_get(flight.Ticket(text)))
+    assert [said["minibatch"] for said, _ in found] == list(range(9))
+    at = np.concatenate([column(table, "obs_idx").to_numpy() for _, table in found])
+    assert sorted(at) == list(range(130))
+    for _, table in found:
+        of = a[column(table, "obs_idx").to_numpy()]
+        assert np.array_equal(matrix(column(table, "X"), a.n_vars), dense(of.X))
+        assert np.array_equal(matrix(column(table, "layers_counts"), a.n_vars), dense(of.layers["counts"]))
+        assert np.array_equal(matrix(column(table, "obsm_pca"), 3), of.obsm["pca"])
+        assert column(table, "kind").to_pylist() == [None if kind != kind else kind for kind in of.obs["kind"]]
+    small = whole(client.do_get(flight.Ticket(ticket(seed=3, message_bytes=600))))
+    assert [column(t, "obs_idx").to_pylist() for _, t in small] == [column(t, "obs_idx").to_pylist() for _, t in found]
+
+
+def test_an_epoch_is_resumed_and_divided(served):
+    client = flight.connect(served)
+
+    def order(**more):
+        return {said["minibatch"]: column(table, "obs_idx").to_pylist()
+                for said, table in whole(client.do_get(flight.Ticket(ticket(seed=1, x=False, **more))))}
+
+    everything = order(epoch=2)
+    reader = client.do_get(flight.Ticket(ticket(seed=1, x=False, epoch=2)))
+    said = json.loads([reader.read_chunk() for _ in range(4)][-1].app_metadata.to_pybytes())
+    reader.cancel()
+    rest = order(epoch=2, position=said["position"])
+    assert rest == {number: rows for number, rows in everything.items() if number >= 4}
+    parts = [order(epoch=2, position=said["position"], rank=rank, world_size=2) for rank in (0, 1)]
+    assert {**parts[0], **parts[1]} == {number: rows for number, rows in everything.items() if 4 <= number < 8}
+    info = client.get_flight_info(flight.FlightDescriptor.for_command(ticket(seed=1, x=False, endpoints=3)))
+    found = [whole(client.do_get(endpoint.ticket)) for endpoint in info.endpoints]
+    assert [len(part) for part in found] == [3, 3, 3] and info.total_records == 130
+    info = client.get_flight_info(flight.FlightDescriptor.for_command(ticket(seed=1, x=False, endpoints=4)))
+    found = [whole(client.do_get(endpoint.ticket)) for endpoint in info.endpoints]
+    assert [said["minibatch"] for part in found for said, _ in part] == list(range(9))
+    assert info.schema.names == ["obs_idx"]
+
+
+def test_what_is_served_is_listed(served):
+    client = flight.connect(served)
+    listed = {info.descriptor.path[0]: info for info in client.list_flights()}
+    assert set(listed) == {b"coll", b"csr"}
+    assert listed[b"csr"].schema.names == ["X"] and listed[b"csr"].total_records == 130
+    assert client.get_schema(flight.FlightDescriptor.for_path("csr")).schema == listed[b"csr"].schema
+
+
+@pytest.mark.parametrize("text, error, reason", [
+    (b"{", flight.FlightError, "no JSON"),
+    (b'{"objects": []}', pa.ArrowInvalid, "names no object"),
+    (b'{"objects": ["../secret.h5ad"]}', pa.ArrowInvalid, "is not served"),
+    (b'{"objects": ["coll"], "batchsize": 3}', pa.ArrowInvalid, "no member"),
+    (b'{"objects": ["coll"], "obs": ["nothing"]}', pa.ArrowInvalid, "no 'nothing'"),
+    (b'{"objects": ["coll"], "where": "nothing > 3"}', pa.ArrowInvalid, "nothing"),
+    (b'{"objects": ["coll"], "obs": ["kind", "kind"]}', pa.ArrowInvalid, "twice"),
+    (b'{"objects": ["coll"], "sampling": {"replacement": {"num_samples": 1000000000000000}}}', pa.ArrowInvalid, "num_samples"),
+    (b'{"objects": ["coll"], "sampling": {"classes": {"column": "kind", "num_sample": 3}}}', pa.ArrowInvalid, "num_sample"),
+    (b'{"objects": ["coll"], "rank": 9223372036854775807, "world_size": 18446744073709551615}', pa.ArrowInvalid, "world_size"),
+    (b'{"objects": ["coll"], "where": "1 = 1) UNION (SELECT 1"}', pa.ArrowInvalid, ""),
+    (b"""{"objects": ["coll"], "where": "obs_idx IN (SELECT obs_idx FROM read_anndata('x.h5ad'))"}""", pa.ArrowInvalid, "read_anndata"),
+    (b"\xff\x00garbage", pa.ArrowInvalid, ""),
+    (b'{"objects": ["coll"]}' + b" " * 100_000_000, flight.FlightError, ""),
+], ids=range(14))
+def test_bad_tickets_are_refused(served, text, error, reason):
+    client = flight.connect(served)
+    with pytest.raises((error, pa.ArrowInvalid, flight.FlightError)) as refused:
+        client.do_get(flight.Ticket(text)).read_all()
+    assert reason in str(refused.value)
+    # The others do not notice.
+    assert len(whole(client.do_get(flight.Ticket(ticket())))) == 9
+
+
+def test_sql_reads_what_is_served_and_nothing_else(served, stored):  # noqa: F811
+    dbapi = pytest.importorskip("adbc_driver_flightsql.dbapi")
+    a = cells(stored[0])
+    with dbapi.connect(served) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) AS n, sum(score) AS s FROM csr.obs")
+        [(n, s)] = cursor.fetchall()
+        assert n == 130 and abs(s - np.nansum(a.obs["score"])) < 1e-9
+        cursor.execute("SELECT obs_idx, X FROM csr.cells ORDER BY obs_idx")
+        table = cursor.fetch_arrow_table()
+        assert np.array_equal(matrix(table["X"].combine_chunks(), a.n_vars), dense(a.X))
+        cursor.execute("SELECT kind, count(*) AS n FROM csr.obs GROUP BY kind ORDER BY n DESC")
+        counts = dict(cursor.fetchall())
+        assert {k: v for k, v in counts.items() if k} == a.obs["kind"].value_counts().to_dict()
+        objects = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        schemas = {s["db_schema_name"]: s for c in objects for s in c["catalog_db_schemas"]}
+        assert {"coll", "csr"} <= set(schemas)
+        assert {"obs", "var", "cells"} <= {t["table_name"] for t in schemas["csr"]["db_schema_tables"]}
+        assert connection.adbc_get_info()["vendor_name"] == "annfusion"
+        for statement in [
+            f"COPY (SELECT 1) TO '{stored[0].parent}/out.csv'",
+            f"SELECT * FROM read_anndata('{stored[1]}')",
+            f"SELECT * FROM shuffle('{stored[1]}', 1)",
+            f"SELECT * FROM merge('{stored[1]}', '{stored[2]}')",
+            f"CREATE EXTERNAL TABLE t STORED AS H5AD LOCATION '{stored[1]}'",
+            "CREATE TABLE t AS SELECT 1", "SET datafusion.execution.batch_size = 1", "DROP TABLE csr.obs",
+            f"SELECT * FROM '{stored[1]}'",
+        ]:
+            with pytest.raises(dbapi.Error):
+                cursor.execute(statement)
+                cursor.fetchall()
+        cursor.execute("SELECT count(*) FROM csr.var")
+        assert cursor.fetchall() == [(a.n_vars,)]
+    assert not (stored[0].parent / "out.csv").exists()
+
+
+def test_tokens_are_asked_for(annfusion, stored, tmp_path):  # noqa: F811
+    (tmp_path / "tokens").write_text("one\ntwo\n")
+    with server(annfusion, f"coll={stored[-1]}", "--tokens", tmp_path / "tokens") as (address, _):
+        client = flight.connect(address)
+        for headers in ([], [(b"authorization", b"Bearer three")]):
+            with pytest.raises(flight.FlightUnauthenticatedError):
+                client.do_get(flight.Ticket(ticket()), flight.FlightCallOptions(headers=headers)).read_all()
+        options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer two")])
+        assert len(whole(client.do_get(flight.Ticket(ticket()), options))) == 9
+
+
+def certificates(folder):
+    """An authority, and certificates of a server and a client that it signed."""
+    def openssl(*args):
+        subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    for name in ("server", "client"):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nbasicConstraints=CA:FALSE\n")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", 2,
+                "-extfile", "names", "-out", f"{name}.pem")
+    return {path.name: path for path in folder.iterdir()}
+
+
+def test_calls_are_encrypted(annfusion, stored, tmp_path):  # noqa: F811
+    files = certificates(tmp_path)
+    text, ca = flight.Ticket(ticket()), files["ca.pem"].read_bytes()
+    tls = ["--tls-cert", files["server.pem"], "--tls-key", files["server.key"]]
+    with server(annfusion, f"coll={stored[-1]}", *tls) as (address, _):
+        assert len(whole(flight.FlightClient(address, tls_root_certs=ca).do_get(text))) == 9
+        with pytest.raises(flight.FlightUnavailableError):
+            flight.connect(address.replace("grpc+tls", "grpc")).do_get(text)
+    with server(annfusion, f"coll={stored[-1]}", *tls, "--client-ca", files["ca.pem"]) as (address, _):
+        known = {"cert_chain": files["client.pem"].read_bytes(), "private_key": files["client.key"].read_bytes()}
+        assert len(whole(flight.FlightClient(address, tls_root_certs=ca, **known).do_get(text))) == 9
+        with pytest.raises(flight.FlightError):
+            flight.FlightClient(address, tls_root_certs=ca).do_get(text).read_all()
+
+
+def test_many_clients_at_once_and_some_that_stall(annfusion, synth):
+    with server(annfusion, f"a={synth}", "--streams", 64, "--memory", "4GB") as (address, process):
+        text = json.dumps({"objects": ["a"], "batch_size": 64, "chunk_size": 8, "preload_nchunks": 16}).encode()
+        stalled = [flight.connect(address).do_get(flight.Ticket(text)) for _ in range(8)]
+        [reader.read_chunk() for reader in stalled]
+        counts, failures = [], []
+
+        def read():
+            try:
+                counts.append(sum(len(t) for _, t in whole(flight.connect(address).do_get(flight.Ticket(text)))))
+            except Exception as error:  # noqa: BLE001, shown below
+                failures.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(56)]
+        [thread.start() for thread in threads]
+        [thread.join(120) for thread in threads]
+        assert not failures and counts == [3000] * 56
+        [reader.cancel() for reader in stalled]
+        with open(f"/proc/{process.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        assert peak < 1_500_000, peak
+        # Those that went away have given their places back.
+        deadline = time.monotonic() + 20
+        more = []
+        while len(more) < 60 and time.monotonic() < deadline:
+            with contextlib.suppress(flight.FlightError, pa.ArrowInvalid):
+                reader = flight.connect(address).do_get(flight.Ticket(text))
+                reader.read_chunk()
+                more.append(reader)
+        assert len(more) == 60
+
+
+def test_too_many_streams_are_refused(annfusion, stored, synth):  # noqa: F811
+    with server(annfusion, f"coll={synth}", "--streams", 1) as (address, _):
+        # More than the network holds, so that it waits for its reader.
+        first = flight.connect(address).do_get(flight.Ticket(ticket(dense=True)))
+        first.read_chunk()
+        with pytest.raises((flight.FlightError, pa.ArrowInvalid), match="no more are allowed"):
+            flight.connect(address).do_get(flight.Ticket(ticket())).read_chunk()
+        first.cancel()
+    with server(annfusion, f"coll={synth}", "--memory", "2MB") as (address, _):
+        large = {"batch_size": 1024, "chunk_size": 16, "preload_nchunks": 128, "dense": True}
+        with pytest.raises((flight.FlightError, pa.ArrowInvalid), match="together may hold"):
+            flight.connect(address).do_get(flight.Ticket(ticket(**large))).read_chunk()
+        assert sum(len(table) for _, table in whole(flight.connect(address).do_get(flight.Ticket(ticket())))) == 3000
+
+
+def test_a_stopped_server_lets_streams_finish(annfusion, synth):
+    text = json.dumps({"objects": ["a"], "batch_size": 64, "chunk_size": 8, "preload_nchunks": 16}).encode()
+    with server(annfusion, f"a={synth}") as (address, process):
+        reader = flight.connect(address).do_get(flight.Ticket(text))
+        first = reader.read_chunk()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(flight.FlightError):
+            flight.connect(address).do_get(flight.Ticket(text)).read_chunk()
+        rows = len(first.data) + sum(len(chunk.data) for chunk in reader)
+        assert rows == 3000
+        assert process.wait(20) == 0
+
+
+def test_the_example_loads_what_anndata_reads(served, stored):  # noqa: F811
+    module = client_module()
+    a = cells(stored[-1])
+    options = {**TICKET, "obs": ["kind"], "seed": 5}
+    loader = module.Minibatches(served, "coll", **options)
+    first = list(loader)
+    assert [minibatch["number"] for minibatch in first] == list(range(9))
+    for minibatch in first:
+        of = a[minibatch["obs"]["obs_idx"]]
+        assert np.array_equal(minibatch["X"].toarray(), dense(of.X)) and minibatch["X"].shape[1] == a.n_vars
+    # Workers side by side have all of it between them.
+    for workers in (1, 2, 4):
+        numbers = []
+        for worker in range(workers):
+            module.get_worker_info = lambda worker=worker: types.SimpleNamespace(id=worker, num_workers=workers)
+            numbers += [minibatch["number"] for minibatch in loader]
+        assert numbers == list(range(9))
+    module.get_worker_info = lambda: None
+    loader.resume(0, [minibatch["number"] for minibatch in first[:4]])
+    rest = list(loader)
+    assert [m["number"] for m in rest] == [4, 5, 6, 7, 8]
+    assert all(np.array_equal(m["obs"]["obs_idx"], n["obs"]["obs_idx"]) for m, n in zip(rest, first[4:]))
+    loader.set_epoch(1)
+    other = np.concatenate([m["obs"]["obs_idx"] for m in loader])
+    assert sorted(other) == list(range(130)) and list(other[:16]) != list(first[0]["obs"]["obs_idx"])
+    # A process that gRPC has run in cannot be forked; one that is started anew can do as it likes.
+    with multiprocessing.get_context("spawn").Pool(2) as spawned:
+        assert spawned.map(len_of_epoch, [(served, options)] * 2) == [9, 9]
+
+
+def client_module():
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "python"))
+    import annfusion_loader
+
+    return annfusion_loader
+
+
+def len_of_epoch(args):
+    served, options = args
+    return sum(1 for _ in client_module().Minibatches(served, "coll", **options))
+
+
+def test_what_cannot_be_served_is_refused(annfusion, tmp_path):
+    for args, code in [(["nothing.h5ad"], 1), ([], 2), ([tmp_path / "x.h5ad", "--tls-cert", "a"], 2)]:
+        done = annfusion("serve", *args, check=False, timeout=30)
+        assert done.returncode == code, done.stderr
+    assert os.listdir(tmp_path) == []
