@@ -31,8 +31,12 @@ class Minibatches(IterableDataset):
     """An epoch of minibatches. Connects when it is iterated over, in each process."""
 
     def __init__(self, server, objects, *, to="scipy", rank=0, world_size=1, epoch=0, token=None, tls=None, **ticket):
-        """`objects` is the name of a served object, or a list of them; `to` is scipy, torch or arrow;
+        """`objects` is the name of a served object, or a list of them; `to` is scipy, numpy (dense), torch
+        or arrow; categorical columns come as codes into `self.categories[column]` (-1 is none);
         `token` is a bearer token, `tls` keywords for `pyarrow.flight.FlightClient`."""
+        if to not in ("scipy", "numpy", "torch", "arrow"):
+            raise ValueError(f"to={to!r} is none of scipy, numpy, torch, arrow")
+        self.categories = {}
         self.server, self.to, self.token, self.tls = server, to, token, tls or {}
         self.rank, self.world_size, self.epoch, self.done = rank, world_size, epoch, []
         objects = [objects] if isinstance(objects, str) else list(objects)
@@ -79,6 +83,7 @@ class Minibatches(IterableDataset):
             if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type):
                 found[field.name] = self.matrix(field, column)
             elif pa.types.is_dictionary(field.type):
+                self.categories[field.name] = column.dictionary.to_pylist()
                 obs[field.name] = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             else:
                 obs[field.name] = column.to_numpy(zero_copy_only=False)
@@ -102,7 +107,7 @@ class Minibatches(IterableDataset):
         # Not by the constructor, which would look at every index once more.
         matrix = scipy.sparse.csr_matrix((len(column), width), dtype=data.dtype)
         matrix.data, matrix.indices, matrix.indptr = data, indices.astype("int32"), indptr
-        return matrix
+        return matrix.toarray() if self.to == "numpy" else matrix
 
 
 def _torch():

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 
 use super::args::Global;
 use super::genes::read_genes;
-use super::print::print;
+use super::print::{print, print_error};
 use super::run::{Failure, Outcome};
 use super::size::{show_bytes, show_count};
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ pub(super) struct LoaderArgs {
     /// Load so many epochs.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
-    /// Stop after so many cells.
+    /// Stop once so many cells have come, in whole minibatches.
     #[arg(long, value_name = "N")]
     max_cells: Option<u64>,
     /// Which part of each epoch's minibatches, of --world-size.
@@ -142,7 +142,9 @@ pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Fai
         stream.finish()?;
     }
     match global.json {
-        _ if !says => {}
+        // Standard output is the stream's.
+        true if !says => print_error(&serde_json::to_string(&seen).unwrap_or_default()),
+        false if !says => {}
         // One line, for whoever reads many runs.
         true => print(&serde_json::to_string(&seen).unwrap_or_default())?,
         false => print(&as_text(&loader, &seen))?,
@@ -282,6 +284,14 @@ async fn watch(
         }
         seen.epochs_cells_s
             .push(rate(seen.cells - before, of_epoch));
+    }
+    if seen.minibatches == 0 {
+        let reason = format!(
+            "{} cells give this rank no minibatch of {}",
+            loader.n_samples(),
+            loader.options().batch_size
+        );
+        return Err(Error::option("loader", reason));
     }
     seen.cells_s = rate(seen.cells, started);
     #[expect(clippy::cast_precision_loss, reason = "a figure to be shown")]

@@ -66,8 +66,11 @@ pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Fail
     let scheme = if server.has_tls() { "grpc+tls" } else { "grpc" };
     let address = format!("{scheme}://{}", server.address());
     match global.json {
-        true => print_json(&json!({"listening": address}))?,
-        false => print(&format!("listening on {address}"))?,
+        true => print_json(&json!({"listening": address, "objects": server.names()}))?,
+        false => print(&format!(
+            "listening on {address}: {}",
+            server.names().join(", ")
+        ))?,
     }
     let (stop, told) = tokio::sync::oneshot::channel();
     let serving = server.run(async {

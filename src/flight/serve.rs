@@ -90,6 +90,11 @@ impl Served {
         self.address
     }
 
+    /// What is served, by name.
+    pub fn names(&self) -> Vec<String> {
+        self.service.sql.names()
+    }
+
     /// Whether calls are encrypted.
     pub fn has_tls(&self) -> bool {
         self.tls.is_some()

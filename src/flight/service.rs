@@ -90,7 +90,9 @@ impl FlightService for Service {
     }
 
     async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        Err(Status::unimplemented("nothing is written here"))
+        Err(Status::unimplemented(
+            "statements take no parameters here, and nothing is written",
+        ))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {

@@ -69,6 +69,11 @@ impl SqlService {
         })
     }
 
+    /// Names of what is served.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.objects.names().map(str::to_owned).collect()
+    }
+
     fn context(&self) -> &SessionContext {
         self.objects.session.context()
     }

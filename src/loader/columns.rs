@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Normalization;
 use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
-use crate::model::{FieldMeta, matrix_type};
+use crate::model::{ElementKey, FieldMeta, matrix_type};
 use crate::store::ReadMetrics;
 
 /// Bytes of columns of `obs` that are kept in memory, all together.
@@ -74,9 +74,7 @@ impl Columns {
             columns.push(Column::plain(&column, name, &metrics).await?);
         }
         if options.x {
-            let x = object
-                .x()
-                .ok_or_else(|| lacks("object", "X", std::iter::empty()))?;
+            let x = object.x().ok_or_else(|| absent(object, "X"))?;
             let normalization = Normalization {
                 total: options.normalize_total,
                 log1p: options.log1p,
@@ -99,7 +97,7 @@ impl Columns {
         }
         if options.raw {
             let raw = object.raw().and_then(|raw| raw.x());
-            let raw = raw.ok_or_else(|| lacks("object", "raw/X", std::iter::empty()))?;
+            let raw = raw.ok_or_else(|| absent(object, "raw/X"))?;
             columns.push(Column::matrix(raw, "raw_X", typed(), None, options).await?);
         }
         let mut fields: Vec<FieldRef> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
@@ -319,6 +317,14 @@ fn find<'a, R: ?Sized>(
     found
         .map(|(_, element)| element)
         .ok_or_else(|| lacks(group, name, names))
+}
+
+fn absent(object: &AnnData, element: &str) -> Error {
+    Error::ElementNotFound {
+        url: object.location().to_string(),
+        element: ElementKey::new(element),
+        hint: String::new(),
+    }
 }
 
 fn lacks<'a>(group: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {

@@ -210,8 +210,8 @@ impl LoaderOptions {
             return Err(Error::option(
                 "batch_size",
                 format!(
-                    "a window of {} blocks of {} cells has {window}, which minibatches of {} do not \
-                     divide",
+                    "a window of preload_nchunks {} × chunk_size {} has {window} cells, which is no \
+                     whole number of minibatches of {}",
                     self.preload_nchunks, self.chunk_size, self.batch_size
                 ),
             ));

@@ -152,7 +152,7 @@ def test_what_cannot_be_loaded_is_refused(annfusion, stored, tmp_path):
         done = annfusion("loader", stored[-1], *OPTIONS, *options, check=False)
         assert done.returncode == 1 and reason in done.stderr, done.stderr
     done = annfusion("loader", stored[0], "--batch-size", 10, check=False)
-    assert done.returncode == 1 and "do not divide" in done.stderr
+    assert done.returncode == 1 and "whole number of minibatches" in done.stderr
     a = whole(n=20, m=9)
     a.write_h5ad(tmp_path / "other.h5ad")
     done = annfusion("loader", stored[0], tmp_path / "other.h5ad", *OPTIONS, check=False)

@@ -152,7 +152,16 @@ impl AnnData {
     pub fn stored_bytes(&self) -> Option<u64> {
         match self.members.as_slice() {
             [] => self.store.bytes(),
-            members => members.iter().map(|member| member.store.bytes()).sum(),
+            members => {
+                // Members may be groups of one store, which has them all.
+                let mut stores: Vec<&Arc<dyn Store>> = Vec::new();
+                for member in members {
+                    if stores.iter().all(|store| store.url() != member.store.url()) {
+                        stores.push(&member.store);
+                    }
+                }
+                stores.into_iter().map(|store| store.bytes()).sum()
+            }
         }
     }
 

@@ -64,6 +64,9 @@ pub enum Amount {
     Bytes(u64),
 }
 
+/// Chunks of a shard of a matrix whose entries are not all known.
+const MOST_CHUNKS: u64 = 4096;
+
 /// What is known of a sparse matrix when it is cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entries {
@@ -106,7 +109,13 @@ impl CellCut {
             most(u64::try_from(n).unwrap_or(u64::MAX).max(1))
         };
         let cells = |amount: Amount| amount.cells(entries.bytes, entries.rows);
-        Some(Pieces::new(of(cells(chunk)), of(cells(shard))))
+        let (chunk, shard) = (of(cells(chunk)), of(cells(shard)));
+        // A shard has an entry for each chunk that it might have, and few may come.
+        let shard = match entries.all {
+            true => shard,
+            false => shard.min(chunk.saturating_mul(MOST_CHUNKS)),
+        };
+        Some(Pieces::new(chunk, shard))
     }
 
     /// How a dense matrix is cut whose `rows` rows (where that is known) take `row_bytes` each.

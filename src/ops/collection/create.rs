@@ -9,7 +9,7 @@ use datafusion::physical_plan::union::UnionExec;
 
 use super::blocks::deal;
 use super::options::{CollectionOptions, CollectionOrder};
-use crate::element::{Amount, MatrixReader};
+use crate::element::{Amount, AnnData, MatrixReader};
 use crate::error::{Error, Result};
 use crate::model::{Location, MergeStrategy, RowOrder, RowSelection, value_bytes};
 use crate::ops::convert::check_dropped;
@@ -51,6 +51,10 @@ pub async fn create(options: &CollectionOptions) -> Result<Prepared> {
         let reason = "the inputs have no cells, and a collection is of some";
         return Err(Error::option("collection", reason));
     }
+    if outline.axis().is_empty() && outline.objects().iter().any(|object| object.n_vars() > 0) {
+        let reason = "the inputs have no gene in common; --join outer keeps the genes of all";
+        return Err(Error::option("collection", reason));
+    }
     let weight = outline.weigh()?;
     let size = match options.dataset_size {
         Amount::Cells(cells) => cells,
@@ -66,6 +70,10 @@ pub async fn create(options: &CollectionOptions) -> Result<Prepared> {
     let members = plan.sizes(&datasets).await?;
     let mut warnings = outline.warnings().to_vec();
     warnings.extend(outline.rest_warnings().await?);
+    let has_pairs = |object: &Arc<AnnData>| !object.obsp().is_empty();
+    if members.len() > 1 && options.inputs.len() == 1 && outline.objects().iter().any(has_pairs) {
+        warnings.push("obsp: pairs of cells of different datasets are not kept".to_owned());
+    }
     let n_vars = outline.axis().len() as u64;
     let stored = outline.objects().iter();
     let stored: u64 = stored
@@ -184,7 +192,7 @@ impl Plan<'_> {
                 return Err(Error::option(
                     "dataset size",
                     format!(
-                        "{} cells of a dataset are not even a block of {size}",
+                        "{} cells of a dataset are not even a block of {size} (--shuffle-chunk-size)",
                         self.size
                     ),
                 ));
