@@ -7,14 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef};
 
 use crate::element::matrix::CsrArrays;
 use crate::element::{ColumnReader, MatrixReader};
 use crate::error::{Error, Result};
-use crate::kernel::gather;
+use crate::kernel::{gather, sparse_rows};
 use crate::model::{RowSelection, matrix_type};
 use crate::store::{ArrayReader, ReadMetrics, Run, gather_runs};
 
@@ -253,19 +253,9 @@ impl Rows {
                 let DataType::List(item) = self.field.data_type() else {
                     return Err(too_many());
                 };
-                let DataType::Struct(members) = item.data_type() else {
-                    return Err(too_many());
-                };
-                let entries = vec![indices.slice(first, len), data.slice(first, len)];
-                let entries = StructArray::try_new(members.clone(), entries, None)?;
+                let (indices, data) = (indices.slice(first, len), data.slice(first, len));
                 let offsets = OffsetBuffer::new(offsets.into());
-                let entries: ArrayRef = Arc::new(entries);
-                Ok(Arc::new(ListArray::try_new(
-                    Arc::clone(item),
-                    offsets,
-                    entries,
-                    None,
-                )?))
+                Ok(Arc::new(sparse_rows(item, offsets, indices, data)?))
             }
         }
     }

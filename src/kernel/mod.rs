@@ -6,6 +6,7 @@
 pub(crate) mod sums;
 pub(crate) mod genes;
 mod zeros;
+mod entries;
 pub(crate) mod form;
 mod normalize;
 mod gather;
@@ -17,6 +18,7 @@ pub(crate) mod reindex;
 mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};
+pub(crate) use entries::sparse_rows;
 pub use gather::{RowPlace, gather, owned_bytes};
 pub use normalize::Normalization;
 pub use pairwise::{AxisMap, Positions};

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, ListArray, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float32Type, Float64Type};
 
+use super::entries::sparse_rows;
 use crate::error::{Error, Result};
 use crate::model::matrix_type;
 
@@ -96,15 +95,9 @@ impl Normalization {
         let ends = ends.map(|end| usize::try_from(*end).unwrap_or_default());
         let ends: Vec<usize> = ends.collect();
         let data = self.values(entries.column(1), &ends, members[1].data_type())?;
-        let parts = vec![Arc::clone(entries.column(0)), data];
-        let entries: ArrayRef = Arc::new(StructArray::try_new(members.clone(), parts, None)?);
-        let offsets = rows.offsets().clone();
-        Ok(Arc::new(ListArray::try_new(
-            Arc::clone(item),
-            offsets,
-            entries,
-            None,
-        )?))
+        let indices = Arc::clone(entries.column(0));
+        let rows = sparse_rows(item, rows.offsets().clone(), indices, data)?;
+        Ok(Arc::new(rows))
     }
 
     /// Values whose rows end at these places.
@@ -158,7 +151,7 @@ fn no_numbers(data_type: &DataType) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int32Array;
+    use arrow::array::{Int32Array, StructArray};
     use arrow::buffer::OffsetBuffer;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::future::try_join_all;
@@ -11,9 +11,9 @@ use futures::future::try_join_all;
 use super::options::LoaderOptions;
 use crate::element::{AnnData, ColumnReader, HeldColumn, MatrixReader, RowReader, Rows};
 use crate::error::{Error, Result};
-use crate::kernel::Normalization;
 use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
+use crate::kernel::{Normalization, sparse_rows};
 use crate::model::{ElementKey, FieldMeta, matrix_type};
 use crate::store::ReadMetrics;
 
@@ -261,13 +261,9 @@ fn with_wide_indices(rows: ArrayRef) -> Result<ArrayRef> {
     let DataType::List(item) = matrix_type(entries.column(1).data_type().clone(), wide) else {
         return Ok(rows);
     };
-    let DataType::Struct(members) = item.data_type() else {
-        return Ok(rows);
-    };
-    let parts = vec![indices, Arc::clone(entries.column(1))];
-    let entries: ArrayRef = Arc::new(StructArray::try_new(members.clone(), parts, None)?);
-    let offsets = list.offsets().clone();
-    Ok(Arc::new(ListArray::try_new(item, offsets, entries, None)?))
+    let data = Arc::clone(entries.column(1));
+    let rows = sparse_rows(&item, list.offsets().clone(), indices, data)?;
+    Ok(Arc::new(rows))
 }
 
 /// The type of rows of which only some genes are kept.

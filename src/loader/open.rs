@@ -111,9 +111,7 @@ impl Loader {
 
     /// Cells of what is left at a position, of this rank and part.
     pub fn n_left(&self, position: &Position) -> u64 {
-        let (rank, world_size) = (self.options.rank, self.options.world_size);
-        let share = position.left(self.n_minibatches(), rank, world_size);
-        let minibatches = Position::part(&share, self.options.part, self.options.parts);
+        let minibatches = self.minibatches(position);
         let ranges = minibatches.ranges().iter();
         let ends = ranges.map(|of| {
             let at = |minibatch: u64| minibatch.saturating_mul(self.options.batch_size);
@@ -134,6 +132,13 @@ impl Loader {
             .batch_size
             .saturating_mul(self.columns.made_bytes());
         windows.saturating_add(computed.saturating_mul(3))
+    }
+
+    /// What is left at a position, of this rank and part.
+    fn minibatches(&self, position: &Position) -> RowSelection {
+        let of = &self.options;
+        let share = position.left(self.n_minibatches(), of.rank, of.world_size);
+        Position::part(&share, of.part, of.parts)
     }
 
     /// Windows that are read at a time.
@@ -161,9 +166,7 @@ impl Loader {
             batch_size: self.options.batch_size,
             metrics: Arc::clone(&self.metrics),
         };
-        let (rank, world_size) = (self.options.rank, self.options.world_size);
-        let share = position.left(self.n_minibatches(), rank, world_size);
-        let minibatches = Position::part(&share, self.options.part, self.options.parts);
+        let minibatches = self.minibatches(position);
         let ahead = usize::try_from(self.ahead()).unwrap_or(1);
         Minibatches::start(Arc::new(source), &minibatches, ahead, position.clone())
     }

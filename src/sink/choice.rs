@@ -1,6 +1,6 @@
 //! How an object shall be stored, as far as a user says it.
 
-use crate::element::{Amount, CellCut, Storage};
+use crate::element::{Amount, Storage};
 use crate::error::{Error, Result};
 use crate::store::{Compression, Format, ZarrVersion};
 
@@ -106,24 +106,15 @@ impl StorageChoice {
     }
 }
 
-/// What annbatch's `write_sharded` writes by default: 64 cells a chunk, 1 GiB a shard, blosc with
-/// LZ4 at level 3, indices as narrow as can be.
+/// The storage of annbatch's stores.
 fn annbatch(format: Format) -> Result<Storage> {
-    if format != Format::ZARR {
-        return Err(Error::option(
+    match format == Format::ZARR {
+        true => Ok(Storage::annbatch()),
+        false => Err(Error::option(
             "layout",
             "annbatch's stores are zarr of version 3 with shards",
-        ));
+        )),
     }
-    Ok(Storage {
-        format,
-        compression: Compression::BloscLz4(3),
-        cells: CellCut {
-            chunk: Some(Amount::Cells(64)),
-            shard: Some(Amount::Bytes(1 << 30)),
-        },
-        like_annbatch: true,
-    })
 }
 
 /// The compression of a name and a level.

@@ -3,9 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray, new_empty_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, new_empty_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -17,6 +15,7 @@ use crate::element::held::HeldArray;
 use crate::element::node::Node;
 use crate::element::{EntryParts, MatrixShape};
 use crate::error::{Error, Result};
+use crate::kernel::sparse_rows;
 use crate::model::{ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
 use crate::store::{ArrayReader, ReadMetrics};
 
@@ -433,13 +432,8 @@ pub(crate) fn list_of_rows(
     let DataType::List(item) = field.data_type() else {
         return Err(Error::invalid(url, key, "not a sparse matrix"));
     };
-    let DataType::Struct(members) = item.data_type() else {
-        return Err(Error::invalid(url, key, "not a sparse matrix"));
-    };
-    let entries = StructArray::try_new(members.clone(), vec![indices, data], None)?;
     let offsets = OffsetBuffer::new(offsets.into());
-    let rows = ListArray::try_new(Arc::clone(item), offsets, Arc::new(entries), None)?;
-    Ok(Arc::new(rows))
+    Ok(Arc::new(sparse_rows(item, offsets, indices, data)?))
 }
 
 /// The largest index, negative ones counted as beyond all; [`None`] inside for no indices, outside

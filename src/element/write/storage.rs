@@ -43,6 +43,22 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// What annbatch's `write_sharded` writes by default: 64 cells a chunk, 1 GiB a shard, blosc with
+    /// LZ4 at level 3, indices as narrow as can be.
+    pub fn annbatch() -> Self {
+        Self {
+            compression: Compression::BloscLz4(3),
+            cells: CellCut {
+                chunk: Some(Amount::Cells(64)),
+                shard: Some(Amount::Bytes(1 << 30)),
+            },
+            like_annbatch: true,
+            ..Self::of(Format::ZARR)
+        }
+    }
+}
+
 /// How many cells go into a chunk, and into a shard.
 ///
 /// The cut holds for sparse matrices, and for dense ones whose rows are cells. Where one amount is

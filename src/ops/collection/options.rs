@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::element::{Amount, CellCut, Storage};
+use crate::element::{Amount, Storage};
 use crate::model::{ElementKey, Location, MergeStrategy};
 use crate::ops::{GeneList, RunOptions};
 use crate::plan::ShuffleWay;
 use crate::plan::merge::Join;
-use crate::store::{Compression, Format};
 
 /// In which order cells come to stand in a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,23 +76,9 @@ impl CollectionOptions {
             way: None,
             seed: 0,
             run: RunOptions {
-                storage: Self::storage(),
+                storage: Storage::annbatch(),
                 ..RunOptions::default()
             },
-        }
-    }
-
-    /// Chunks of 64 cells, shards of a gibibyte, blosc with LZ4 at level 3, indices as narrow as can
-    /// be.
-    pub fn storage() -> Storage {
-        Storage {
-            compression: Compression::BloscLz4(3),
-            cells: CellCut {
-                chunk: Some(Amount::Cells(64)),
-                shard: Some(Amount::Bytes(1 << 30)),
-            },
-            like_annbatch: true,
-            ..Storage::of(Format::ZARR)
         }
     }
 }

@@ -30,12 +30,8 @@ use crate::store::remote;
 use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics, Scattered};
 
-/// Decoded bytes of what is fetched together of a store that is far away.
-const WAVE_BYTES: u64 = 64 << 20;
-/// What a band of text is taken to have of them.
-const TEXT_BAND_BYTES: u64 = 1 << 20;
 /// Chunks side by side that are put together at most.
-const MOST_ACROSS: u64 = 1 << 20;
+pub(super) const MOST_ACROSS: u64 = 1 << 20;
 
 /// A band, the rows of it that are wanted, and where they go.
 type Task<'a> = (u64, &'a [Range<u64>], &'a mut [MaybeUninit<u8>]);
@@ -141,54 +137,6 @@ impl Core {
             done = done.and(self.decode(ahead.as_ref().unwrap_or(&self.array), tasks)?);
         }
         Ok(done)
-    }
-
-    /// How many bands are fetched together of a store that is far away, before they are decoded.
-    pub(super) fn wave(&self, n_bands: usize) -> usize {
-        if !self.files.is_remote() {
-            return n_bands.max(1);
-        }
-        let band = match self.layout {
-            Layout::Text => TEXT_BAND_BYTES,
-            _ => self.height.saturating_mul(self.row_bytes),
-        };
-        usize::try_from(WAVE_BYTES / band.max(1)).map_or(1, |n| n.max(1))
-    }
-
-    /// The array with the chunks of these bands at hand, where it is far away.
-    fn ahead(
-        &self,
-        parts: &[(u64, Vec<Range<u64>>)],
-    ) -> std::result::Result<Option<Array<Counted>>, Fault> {
-        let Some(codec) = self.whole.as_ref().filter(|_| self.files.is_remote()) else {
-            return Ok(None);
-        };
-        if self.cut.n_across() > MOST_ACROSS {
-            return Ok(None);
-        }
-        let bands = parts.iter().map(|(band, _)| *band);
-        self.fetched(
-            codec,
-            bands.filter(|band| self.recent.recall(*band).is_none()),
-        )
-    }
-
-    /// The array with the chunks of these bands at hand, where it is far away.
-    pub(super) fn fetched(
-        &self,
-        codec: &ChunkCodec,
-        bands: impl Iterator<Item = u64>,
-    ) -> std::result::Result<Option<Array<Counted>>, Fault> {
-        if !self.files.is_remote() {
-            return Ok(None);
-        }
-        let places: Vec<Vec<u64>> = match self.cut.chunk().is_empty() {
-            true => vec![Vec::new()],
-            false => bands.flat_map(|band| self.cut.places(band)).collect(),
-        };
-        let wanted = codec.wanted(&self.array, &places)?;
-        let storage = self.storage.ahead(wanted)?;
-        Ok(storage.map(|storage| self.array.with_storage(storage)))
     }
 
     /// Decodes bands on all cores, each into its target.

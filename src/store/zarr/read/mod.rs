@@ -28,6 +28,7 @@ mod unshuffle;
 mod shards;
 mod chunk;
 mod array;
+mod ahead;
 mod scatter;
 mod missing;
 mod open;
