@@ -4,8 +4,9 @@
         [--only slice-200k,...] [--runs 5] [--out results.md]
 
 DIR holds the inputs that `gen.py` of the shared benchmarks makes: annslicer-200k.h5ad,
-annslicer-200k-gz.h5ad (gzip), realish-100k.h5ad, big-1m.h5ad; and of annslicer-200k and
-realish-100k what `anndata.write_zarr` makes (v3, sharded), the latter with blosc lz4. Of merges and
+annslicer-200k-gz.h5ad (gzip), realish-100k.h5ad, big-1m.h5ad; annslicer-200k.zarr,
+which `gen.py convert … zarr-sharded` makes, and realish-100k.zarr, which the code of `TO_ZARR` makes
+(v3, sharded, blosc lz4, both). Of merges and
 collections `gen.py shards` makes as200k_same_*, as200k_diff_* and real_same_*, 20 files each, and
 realish-100k-gz.h5ad is gzip. A job whose input is missing is skipped, visibly. The venv holds
 annslicer 0.3.0, anndata, scanpy, annbatch[zarrs] 0.3.1.

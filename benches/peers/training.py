@@ -5,7 +5,9 @@
 
 DIR holds realish-100k.h5ad of the shared benchmarks' `gen.py`, and the same with gzip
 (realish-100k-gz.h5ad). Two collections are made of it, by annfusion and by annbatch, with the
-defaults of both, and each setting is loaded from either by both programs. The venv holds
+defaults of both, and each setting is loaded from either by both programs; of `flight` rows ours is a
+server and the client of `examples/python`, which makes scipy matrices as annbatch does; the memory of
+both counts. The venv holds
 annbatch[zarrs] 0.3.1, scdataset 0.3.0 and torch.
 
 Every run is a process of its own that loads some epochs; its figure is the median of those after the
@@ -72,12 +74,46 @@ for _ in range(int(epochs)):
 print(json.dumps({"epochs_cells_s": rates, "first_batch_s": first}))
 """
 
+FLIGHT = """
+import json, subprocess, sys, time
+sys.path.insert(0, sys.argv[1])
+from annfusion_loader import Minibatches
+program, path, batch, chunk, preload, epochs = sys.argv[2:]
+server = subprocess.Popen([program, "serve", f"coll={path}", "--listen", "127.0.0.1:0", "--json"], stdout=subprocess.PIPE)
+said = ""
+for line in server.stdout:
+    said += line.decode()
+    if line.strip() == b"}":
+        break
+try:
+    loader = Minibatches(json.loads(said)["listening"], "coll", obs=["cell_type"], batch_size=int(batch),
+                         chunk_size=int(chunk), preload_nchunks=int(preload))
+    opened, rates, first = time.time(), [], None
+    for epoch in range(int(epochs)):
+        loader.set_epoch(epoch)
+        began, cells = time.time(), 0
+        for minibatch in loader:
+            first = first or time.time() - opened
+            cells += minibatch["X"].shape[0]
+        rates.append(cells / (time.time() - began))
+finally:
+    server.terminate()
+    server.wait()
+print(json.dumps({"epochs_cells_s": rates, "first_batch_s": first}))
+"""
+
 # Name, batch size, chunk size, preloaded chunks, dense, floor.
 COLLECTION = [
     ("b4096-c32-p256", 4096, 32, 256, False, "1.8 ×, half the memory"),
     ("b4096-c512-p32", 4096, 512, 32, False, "1.8 ×"),
     ("b512-c1-p8192", 512, 1, 8192, False, "5 ×"),
     ("b512-c32-p256-dense", 512, 32, 256, True, "1.5 ×"),
+]
+# The same through a server into pyarrow, which share the cores.
+SERVED = [
+    ("flight-b4096-c32-p256", 4096, 32, 256, "1 ×"),
+    ("flight-b4096-c512-p32", 4096, 512, 32, "0.75 ×"),
+    ("flight-b512-c1-p8192", 512, 1, 8192, "4 ×"),
 ]
 # Name, file, batch size, block, fetch factor, floor.
 STRAIGHT = [
@@ -86,6 +122,7 @@ STRAIGHT = [
     ("h5ad-b512-bl64", "realish-100k.h5ad", 512, 64, 16, "5 ×"),
     ("gzip-b512-bl64", "realish-100k-gz.h5ad", 512, 64, 16, "5 ×"),
 ]
+CLIENT = pathlib.Path(__file__).resolve().parents[2] / "examples" / "python"
 # Seconds after which an epoch of a slow program is cut short.
 SECONDS = 12
 
@@ -150,6 +187,13 @@ def main():
         for whose, path in made.items():
             ours = [*loader(path, batch, chunk, preload), *(["--dense"] if dense else [])]
             theirs = [args.python, "-c", ANNBATCH, path, batch, chunk, preload, args.epochs, SECONDS, "dense" if dense else ""]
+            row(name, whose, "annbatch", compare(ours, theirs, args.runs, scratch), floor)
+    for name, batch, chunk, preload, floor in SERVED:
+        if only and name not in only:
+            continue
+        for whose, path in made.items():
+            ours = [args.python, "-c", FLIGHT, CLIENT, args.annfusion, path, batch, chunk, preload, args.epochs]
+            theirs = [args.python, "-c", ANNBATCH, path, batch, chunk, preload, args.epochs, SECONDS, ""]
             row(name, whose, "annbatch", compare(ours, theirs, args.runs, scratch), floor)
     for name, file, batch, block, fetch, floor in STRAIGHT:
         if only and name not in only:

@@ -13,10 +13,12 @@ Whatever is not said here is a member of the ticket (the README lists them): `ch
 `preload_nchunks`, `seed`, `layers`, `obsm`, `genes`, `where`, `normalize_total`, `log1p`, `dense`, ….
 An iteration is an epoch; `set_epoch` says which, as samplers of torch have it. With workers, all of
 the minibatches of the rank come, each from one of them. To go on in mid-epoch, keep the
-`minibatch["number"]`s that were used, of all ranks, and give them to `resume`.
+`minibatch["cells"]` that were used, of all ranks (their places in the epoch's order, as pairs of start
+and end), and give them to `resume`, all in one list.
 """
 
 import json
+import warnings
 
 import pyarrow as pa
 import pyarrow.flight as flight
@@ -40,17 +42,18 @@ class Minibatches(IterableDataset):
         self.server, self.to, self.token, self.tls = server, to, token, tls or {}
         self.rank, self.world_size, self.epoch, self.done = rank, world_size, epoch, []
         objects = [objects] if isinstance(objects, str) else list(objects)
-        # pyarrow takes messages of any size, so a minibatch is one.
-        self.ticket = {"objects": objects, "message_bytes": 1 << 30, **ticket}
+        # pyarrow takes messages of any size; but memory for larger ones the C library maps anew every time,
+        # which costs more than to put the parts of a minibatch together.
+        self.ticket = {"objects": objects, "message_bytes": 16 << 20, **ticket}
 
     def set_epoch(self, epoch):
         """The epoch that the next iteration loads, from its beginning."""
         self.epoch, self.done = epoch, []
 
     def resume(self, epoch, done):
-        """The next iteration loads what is left of an epoch; `done` are the numbers of minibatches that
+        """The next iteration loads what is left of an epoch; `done` are the cells of the minibatches that
         all ranks have used."""
-        self.epoch, self.done = epoch, sorted(set(done))
+        self.epoch, self.done = epoch, sorted(tuple(cells) for cells in done)
 
     def __iter__(self):
         worker = get_worker_info()
@@ -58,7 +61,7 @@ class Minibatches(IterableDataset):
         ticket = {**self.ticket, "epoch": self.epoch, "rank": self.rank, "world_size": self.world_size}
         ticket["part"], ticket["parts"] = part, parts
         if self.done:
-            ranges = [{"start": number, "end": number + 1} for number in self.done]
+            ranges = [{"start": start, "end": end} for start, end in self.done]
             ticket["position"] = {"epoch": self.epoch, "done": {"ranges": ranges}}
         headers = [(b"authorization", f"Bearer {self.token}".encode())] if self.token else []
         with flight.FlightClient(self.server, **self.tls) as client:
@@ -70,7 +73,8 @@ class Minibatches(IterableDataset):
                 parts.append(chunk.data)
                 if said["last"]:
                     converted = self.convert(parts)
-                    yield converted if self.to == "arrow" else {"number": said["minibatch"], **converted}
+                    cells = [(cells["start"], cells["end"]) for cells in said["cells"]["ranges"]]
+                    yield converted if self.to == "arrow" else {"cells": cells, **converted}
                     parts = []
 
     def convert(self, parts):
@@ -113,4 +117,8 @@ class Minibatches(IterableDataset):
 def _torch():
     import torch
 
+    # What was received is nobody else's, so writing to it does no harm; and that sparse tensors are new
+    # to torch is no news.
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    warnings.filterwarnings("ignore", "Sparse (CSR tensor|invariant checks)")
     return torch

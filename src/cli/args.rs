@@ -64,7 +64,7 @@ pub(super) enum Command {
     Filter(FilterArgs),
     /// Put objects together as one, as anndata.concat does, out of core.
     Merge(MergeArgs),
-    /// Make collections for training, or show what is in one.
+    /// Make collections for training, add to one, or show what is in it.
     #[command(subcommand)]
     Collection(CollectionCommand),
     /// Write an object in another format, layout or choice of elements.

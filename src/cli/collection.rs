@@ -26,6 +26,9 @@ use crate::store::Format;
 pub(super) enum CollectionCommand {
     /// Make a collection for training from the cells of any objects, in random order.
     Create(Box<CreateArgs>),
+    /// Add the cells of further objects to a collection: they are spread over its datasets, which are
+    /// shuffled anew, and the collection is replaced once all is written. Its genes stay.
+    Add(Box<AddArgs>),
     /// Show a collection's datasets: cells, entries, chunks, bytes.
     Info(InfoArgs),
 }
@@ -41,25 +44,16 @@ pub(super) struct CreateArgs {
     /// Cells of a dataset at most, as 100000, or their bytes in memory, as 2GB (20GiB).
     #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
     dataset_size: Option<Amount>,
-    /// Cells of a chunk (64). Of a sparse matrix the average cell counts.
-    #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]
-    n_obs_per_chunk: Option<u64>,
-    /// Cells of a shard, or their bytes, cut to whole chunks (1GiB).
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
-    shard_size: Option<Amount>,
     /// block deals blocks of adjacent cells out to datasets and shuffles each dataset exactly, as
     /// annbatch does; exact gives every order of all cells the same chance.
-    #[arg(long, value_enum, value_name = "block|exact", default_value = "block")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "block|exact",
+        default_value = "block",
+        conflicts_with = "no_shuffle"
+    )]
     shuffle: Randomness,
-    /// Adjacent cells of the inputs that go to one dataset (1000).
-    #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]
-    shuffle_chunk_size: Option<u64>,
-    /// Keep the cells in the order of the inputs.
-    #[arg(long, conflicts_with_all = ["shuffle", "shuffle_chunk_size", "seed"])]
-    no_shuffle: bool,
-    /// The same seed and inputs give the same collection, whatever the memory and the threads (0).
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
     /// Keep only these genes: a file with one name a line, or a list with commas.
     #[arg(long, value_name = "FILE|LIST")]
     var_subset: Option<String>,
@@ -78,6 +72,44 @@ pub(super) struct CreateArgs {
     /// Put this and the object's path behind the names of cells.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     index_unique: Option<String>,
+    /// Replace the collection if it exists. In a bucket the old one is removed when the first value of
+    /// the new one is stored: if writing fails after that, it is lost.
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// The collection, a folder.
+    collection: PathBuf,
+    /// The objects, in order; quoted patterns such as 'parts/*.h5ad' expand by name. Genes that the
+    /// collection does not have are left out, and those that they lack are filled.
+    #[arg(required = true)]
+    inputs: Vec<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// How a collection is written.
+#[derive(Debug, Args)]
+struct HowArgs {
+    /// Cells of a chunk (64). Of a sparse matrix the average cell counts.
+    #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]
+    n_obs_per_chunk: Option<u64>,
+    /// Cells of a shard, or their bytes, cut to whole chunks (1GiB).
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    shard_size: Option<Amount>,
+    /// Adjacent cells of the inputs that go to one dataset (1000).
+    #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]
+    shuffle_chunk_size: Option<u64>,
+    /// Keep the cells in the order of the inputs.
+    #[arg(long, conflicts_with_all = ["shuffle_chunk_size", "seed"])]
+    no_shuffle: bool,
+    /// The same seed and inputs give the same collection, whatever the memory and the threads (0).
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
     #[arg(long, value_name = "ELEMENT")]
     drop: Vec<String>,
@@ -87,10 +119,6 @@ pub(super) struct CreateArgs {
     /// Level of the compression.
     #[arg(long, value_name = "N")]
     level: Option<u8>,
-    /// Replace the collection if it exists. In a bucket the old one is removed when the first value of
-    /// the new one is stored: if writing fails after that, it is lost.
-    #[arg(long)]
-    overwrite: bool,
     /// Memory the work may take, such as 16GB (10^9) or 16GiB (2^30). No limit by default, and a fixed
     /// small amount is used.
     #[arg(long, value_name = "SIZE", value_parser = parse_limit)]
@@ -133,16 +161,45 @@ pub(super) async fn run(
 ) -> Result<Outcome, Failure> {
     match command {
         CollectionCommand::Create(args) => {
-            let mode = Mode::from_flags(args.explain, args.dry_run);
-            let options = options(*args).map_err(Failure::Usage)?;
+            let mode = Mode::from_flags(args.how.explain, args.how.dry_run);
+            let options = creation(*args).map_err(Failure::Usage)?;
             let prepared = Box::pin(ops::create_collection(&options)).await?;
+            Ok(finish(prepared, mode, global, reporter).await?)
+        }
+        CollectionCommand::Add(args) => {
+            let mode = Mode::from_flags(args.how.explain, args.how.dry_run);
+            let options = options(&args.inputs, args.collection, args.how);
+            let prepared =
+                Box::pin(ops::add_to_collection(&options.map_err(Failure::Usage)?)).await?;
             Ok(finish(prepared, mode, global, reporter).await?)
         }
         CollectionCommand::Info(args) => Ok(info(&args, global).await?),
     }
 }
 
-fn options(args: CreateArgs) -> Result<CollectionOptions> {
+fn creation(args: CreateArgs) -> Result<CollectionOptions> {
+    let of = options(&args.inputs, args.output, args.how)?;
+    let strategy = |text: Option<String>| text.and_then(|text| text.parse().ok());
+    Ok(CollectionOptions {
+        join: args.join,
+        merge: strategy(args.merge),
+        uns_merge: strategy(args.uns_merge),
+        genes: genes(args.var_subset.as_deref())?,
+        index_unique: args.index_unique,
+        dataset_size: args.dataset_size.unwrap_or(CollectionOptions::DATASET),
+        order: match (of.order, args.shuffle) {
+            (CollectionOrder::Blocks { .. }, Randomness::Exact) => CollectionOrder::Exact,
+            (order, _) => order,
+        },
+        run: RunOptions {
+            overwrite: args.overwrite,
+            ..of.run
+        },
+        ..of
+    })
+}
+
+fn options(inputs: &[String], output: PathBuf, args: HowArgs) -> Result<CollectionOptions> {
     let storage = StorageChoice {
         compression: args.compression,
         level: args.level,
@@ -151,24 +208,14 @@ fn options(args: CreateArgs) -> Result<CollectionOptions> {
         annbatch: true,
         ..StorageChoice::default()
     };
-    let order = match (args.no_shuffle, args.shuffle) {
-        (true, _) => CollectionOrder::Kept,
-        (false, Randomness::Exact) => CollectionOrder::Exact,
-        (false, Randomness::Block) => CollectionOrder::Blocks {
-            size: args.shuffle_chunk_size.unwrap_or(CollectionOptions::BLOCK),
-        },
-    };
-    let strategy = |text: Option<String>| text.and_then(|text| text.parse().ok());
-    let defaults = CollectionOptions::new(expand_all(&args.inputs)?, args.output);
     Ok(CollectionOptions {
-        join: args.join,
-        merge: strategy(args.merge),
-        uns_merge: strategy(args.uns_merge),
-        genes: genes(args.var_subset.as_deref())?,
         drop: args.drop.iter().map(ElementKey::new).collect(),
-        index_unique: args.index_unique,
-        dataset_size: args.dataset_size.unwrap_or(CollectionOptions::DATASET),
-        order,
+        order: match args.no_shuffle {
+            true => CollectionOrder::Kept,
+            false => CollectionOrder::Blocks {
+                size: args.shuffle_chunk_size.unwrap_or(CollectionOptions::BLOCK),
+            },
+        },
         way: args.shuffle_way.and_then(|way| way.parse().ok()),
         seed: args.seed.unwrap_or_default(),
         run: RunOptions {
@@ -176,10 +223,10 @@ fn options(args: CreateArgs) -> Result<CollectionOptions> {
             memory_limit: args.memory_limit,
             tmpdir: args.tmpdir,
             storage: storage.in_format(Format::ZARR)?,
-            overwrite: args.overwrite,
+            overwrite: false,
             fsync: args.fsync,
         },
-        ..defaults
+        ..CollectionOptions::new(expand_all(inputs)?, output)
     })
 }
 

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 
 use super::args::Global;
 use super::genes::read_genes;
-use super::print::{print, print_error};
+use super::print::{Output, print, print_error};
 use super::run::{Failure, Outcome};
 use super::size::{show_bytes, show_count};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) struct LoaderArgs {
     /// patterns in quotes.
     #[arg(required = true)]
     inputs: Vec<String>,
-    /// Cells of a minibatch.
+    /// Cells of a minibatch; chunk size × preloaded chunks is a whole number of them.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
     batch_size: u64,
     /// Adjacent cells that are fetched together; 1 is a perfectly random order.
@@ -50,9 +50,13 @@ pub(super) struct LoaderArgs {
     /// Load raw/X as well.
     #[arg(long)]
     raw: bool,
-    /// Leave out the last minibatch of an epoch where it would be smaller.
+    /// Leave out the last round of an epoch where it is no whole minibatch for every rank; its cells are
+    /// divided evenly otherwise.
     #[arg(long)]
     drop_last: bool,
+    /// Fill the last round up with cells from the beginning instead.
+    #[arg(long, conflicts_with = "drop_last")]
+    pad: bool,
     /// Cells in the order of the inputs.
     #[arg(long, conflicts_with_all = ["balance", "replacement"])]
     no_shuffle: bool,
@@ -173,6 +177,7 @@ fn options(args: LoaderArgs) -> Result<LoaderOptions> {
         chunk_size: args.chunk_size,
         preload_nchunks: args.preload_nchunks,
         drop_last: args.drop_last,
+        pad: args.pad,
         sampling,
         seed: args.seed,
         predicate: args.predicate,
@@ -203,7 +208,7 @@ struct Stream {
 impl Stream {
     fn create(path: &Path, loader: &Loader) -> Result<Self> {
         let (to, file): (Box<dyn Write + Send>, _) = match path.as_os_str() == "-" {
-            true => (Box::new(std::io::stdout()), None),
+            true => (Box::new(Output::new()), None),
             false => {
                 let failed = |e| Error::store("file system", path.display().to_string(), e);
                 if path.exists() {

@@ -46,7 +46,6 @@ impl From<Error> for Failure {
 
 /// Parses the arguments, runs the command, prints what went wrong and gives the exit code.
 pub fn main() -> ExitCode {
-    restore_sigpipe();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -147,12 +146,4 @@ fn start_tracing() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-}
-
-/// Rust ignores SIGPIPE, which turns `annfusion query ... | head` into an error message.
-fn restore_sigpipe() {
-    // SAFETY: called before any other thread exists; SIG_DFL is a valid disposition.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-    }
 }

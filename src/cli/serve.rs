@@ -10,21 +10,25 @@ use super::args::Global;
 use super::print::{print, print_error, print_json};
 use super::run::{Failure, Outcome, Signals};
 use crate::error::Error;
-use crate::flight::{ServeOptions, serve};
+use crate::flight::{ServeOptions, Ticket, serve};
 use crate::model::parse_size;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Collections, .zarr and .h5ad of any kind, or URLs of some, each called by its stem or by the
     /// name before =: atlas=s3://bucket/x.zarr.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "ticket_schema")]
     objects: Vec<String>,
     /// Where to listen; port 0 is any that is free.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     listen: SocketAddr,
-    /// Streams of minibatches that may run at a time.
+    /// Streams of minibatches and of rows that may run at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     streams: u16,
+    /// Those of them that one client may have, which is who shows a token, or without tokens who calls from
+    /// an address; all by default.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    streams_per_client: Option<u16>,
     /// Memory that cells may take: three quarters of it for all streams of minibatches together, a
     /// quarter for what statements sort and group.
     #[arg(long, value_name = "SIZE", default_value = "16GB", value_parser = parse_size)]
@@ -41,19 +45,31 @@ pub(super) struct ServeArgs {
     /// Who signs the certificates (PEM) that clients have to show.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
+    /// Show counts of streams, cells and bytes to Prometheus at http://ADDR/metrics, to anybody.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// Print the JSON schema of the tickets that clients ask with, and serve nothing.
+    #[arg(long, conflicts_with = "objects")]
+    ticket_schema: bool,
 }
 
 /// Runs the command until it is told to stop. Streams that run then may finish; a second signal ends
 /// them.
 pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Failure> {
+    if args.ticket_schema {
+        print(Ticket::schema().trim_end())?;
+        return Ok(Outcome::Done);
+    }
     let options = ServeOptions {
         objects: args.objects,
         listen: args.listen,
         streams: args.streams.into(),
+        streams_per_client: args.streams_per_client.map(usize::from),
         memory: args.memory,
         tokens: args.tokens,
         tls: args.tls_cert.zip(args.tls_key),
         client_ca: args.client_ca,
+        metrics: args.metrics,
     };
     let mut signals = Signals::new();
     let server = tokio::select! {
@@ -65,12 +81,21 @@ pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Fail
     }
     let scheme = if server.has_tls() { "grpc+tls" } else { "grpc" };
     let address = format!("{scheme}://{}", server.address());
+    let metrics = server.metrics_address();
+    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     match global.json {
-        true => print_json(&json!({"listening": address, "objects": server.names()}))?,
-        false => print(&format!(
-            "listening on {address}: {}",
-            server.names().join(", ")
-        ))?,
+        true => print_json(&json!({
+            "listening": address,
+            "objects": server.names(),
+            "metrics": metrics,
+        }))?,
+        false => {
+            let names = server.names().join(", ");
+            print(&format!("listening on {address}: {names}"))?;
+            if let Some(metrics) = metrics {
+                print(&format!("metrics at {metrics}"))?;
+            }
+        }
     }
     let (stop, told) = tokio::sync::oneshot::channel();
     let serving = server.run(async {

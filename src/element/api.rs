@@ -95,12 +95,6 @@ pub trait MatrixReader: ColumnReader {
         None
     }
 
-    /// The same matrix with its row lengths read once and kept, 8 bytes a row, for who reads rows out
-    /// of order; [`None`] where that would spare nothing.
-    fn with_held_lengths(&self) -> Option<Arc<dyn MatrixReader>> {
-        None
-    }
-
     /// Reads the wanted parts of the selected sparse rows' entries, concatenated: indices as Int32
     /// (Int64 from 2^31 columns on), data in its type. A dense matrix gives its values as data.
     async fn entries(

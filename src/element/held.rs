@@ -1,4 +1,4 @@
-//! Columns and row lengths that are read once and kept, for whoever comes back to them out of order.
+//! Columns that are read once and kept, for whoever comes back to them out of order.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::element::ColumnReader;
 use crate::error::Result;
 use crate::kernel::gather;
 use crate::model::{ElementKey, RowSelection};
-use crate::store::{ArrayInfo, ArrayReader, ReadMetrics};
+use crate::store::ReadMetrics;
 
 /// An element aligned to an axis, all of it in memory after the first read.
 #[derive(Debug)]
@@ -51,45 +51,15 @@ impl ColumnReader for HeldColumn {
             return self.reader.read(rows, metrics).await;
         }
         let read = || self.reader.read(&all, metrics);
-        pick(self.values.get_or_try_init(read).await?, rows)
+        let values = self.values.get_or_try_init(read).await?;
+        match *rows == all {
+            true => Ok(Arc::clone(values)),
+            false => pick(values, rows),
+        }
     }
 
     fn row_bytes(&self) -> u64 {
         self.reader.row_bytes()
-    }
-}
-
-/// An array, all of it in memory after the first read.
-#[derive(Debug)]
-pub(super) struct HeldArray {
-    reader: Arc<dyn ArrayReader>,
-    values: OnceCell<ArrayRef>,
-}
-
-impl HeldArray {
-    /// What `reader` reads, read once.
-    pub(super) fn new(reader: Arc<dyn ArrayReader>) -> Self {
-        Self {
-            reader,
-            values: OnceCell::new(),
-        }
-    }
-}
-
-#[async_trait]
-impl ArrayReader for HeldArray {
-    fn info(&self) -> &ArrayInfo {
-        self.reader.info()
-    }
-
-    async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
-        let len = self.info().len();
-        if rows.end() > len {
-            return self.reader.read(rows, metrics).await;
-        }
-        let all = RowSelection::all(len);
-        let read = || self.reader.read(&all, metrics);
-        pick(self.values.get_or_try_init(read).await?, rows)
     }
 }
 

@@ -14,9 +14,13 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use crate::element::matrix::CsrArrays;
 use crate::element::{ColumnReader, MatrixReader};
 use crate::error::{Error, Result};
-use crate::kernel::{gather, sparse_rows};
-use crate::model::{RowSelection, matrix_type};
-use crate::store::{ArrayReader, ReadMetrics, Run, gather_runs};
+use crate::kernel::{gather, sparse_rows, with_indices};
+use crate::model::{RowSelection, matrix_type, value_bytes};
+use crate::store::{ArrayReader, ReadMetrics, Run, gather_positions, gather_runs, warm};
+
+/// Rows from which on the parts of a matrix are read one after another, and indices are kept in two bytes
+/// where they fit and are stored in more.
+const MANY_ROWS: usize = 1 << 16;
 
 /// A column, or a matrix, read by rows in any order. Holds 8 bytes a row of a sparse matrix.
 #[derive(Debug)]
@@ -46,18 +50,14 @@ struct Sparse {
     data: Vec<Arc<dyn ArrayReader>>,
 }
 
-/// Rows that were read.
+/// Rows that were read, and are put together by [`RowReader::array`].
 #[derive(Debug)]
-pub struct Rows {
-    field: FieldRef,
-    kind: RowsKind,
-}
+pub struct Rows(RowsKind);
 
 #[derive(Debug)]
 enum RowsKind {
     Sparse {
-        /// Where each row's entries begin, and the last one's end.
-        offsets: Vec<usize>,
+        lens: Vec<u64>,
         indices: ArrayRef,
         data: ArrayRef,
     },
@@ -84,12 +84,26 @@ impl RowReader {
                 row_bytes: column.row_bytes(),
                 kind: Kind::Sparse(sparse),
             },
-            _ => Self {
-                field: Arc::clone(column.field()),
-                row_bytes: column.row_bytes(),
-                kind: Kind::Moved(Arc::clone(column)),
-            },
+            _ => Self::moving(column),
         })
+    }
+
+    /// A reader that holds nothing: rows are read in the order of the object, and then moved.
+    pub(crate) fn moving(column: &Arc<dyn ColumnReader>) -> Self {
+        Self {
+            field: Arc::clone(column.field()),
+            row_bytes: column.row_bytes(),
+            kind: Kind::Moved(Arc::clone(column)),
+        }
+    }
+
+    /// The same rows with the column's own type: indices that have another on disk are cast.
+    #[must_use]
+    pub(crate) fn of_type(self, field: &FieldRef) -> Self {
+        Self {
+            field: Arc::clone(field),
+            ..self
+        }
     }
 
     /// The field of the rows: that of the column, but that indices of a sparse matrix may be of
@@ -103,21 +117,122 @@ impl RowReader {
         self.row_bytes
     }
 
-    /// Reads rows, one after another as they are given.
-    ///
-    /// Only chunks that hold some of them are fetched, each once.
+    /// Prepares for reading most of the rows in another order than the object's.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for a row beyond the last, and as [`ColumnReader::read`].
-    pub async fn read(&self, rows: &[u64], metrics: &ReadMetrics) -> Result<Rows> {
-        let kind = match &self.kind {
-            Kind::Sparse(sparse) => sparse.read(rows, metrics).await?,
-            Kind::Moved(column) => RowsKind::Plain(moved(column.as_ref(), rows, metrics).await?),
+    /// Those of the store.
+    pub(crate) async fn warm(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Sparse(sparse) => {
+                warm(&sparse.indices).await?;
+                warm(&sparse.data).await
+            }
+            Kind::Moved(_) => Ok(()),
+        }
+    }
+
+    /// Bytes of each of these rows in memory. Reads nothing, but of a matrix that is held by no row
+    /// its lengths.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a row beyond the last, and those of the store.
+    pub(crate) async fn sizes(&self, rows: &[u64], metrics: &ReadMetrics) -> Result<Vec<u64>> {
+        match &self.kind {
+            Kind::Sparse(sparse) => {
+                let entry = entry_bytes(&self.field);
+                let sizes = rows.iter().map(|row| {
+                    let (_, _, len) = sparse.run(*row)?;
+                    Ok(len.saturating_mul(entry).saturating_add(4))
+                });
+                sizes.collect()
+            }
+            Kind::Moved(column) => match column.as_matrix().filter(|m| m.shape().nnz.is_some()) {
+                Some(matrix) => {
+                    let entry = entry_bytes(&self.field);
+                    let (sorted, selection) = in_order(rows);
+                    let offsets = matrix.offsets(&selection, metrics).await?;
+                    let size = |row| {
+                        let at = sorted.binary_search(row).unwrap_or_default();
+                        let ends = offsets.get(at..).and_then(|rest| rest.get(..2));
+                        let len = ends.map_or(0, |ends| ends[1].saturating_sub(ends[0]));
+                        len.saturating_mul(entry).saturating_add(4)
+                    };
+                    Ok(rows.iter().map(size).collect())
+                }
+                None => Ok(vec![self.row_bytes; rows.len()]),
+            },
+        }
+    }
+
+    /// Reads rows as they are given, in one part for each of the ranges of their places, which follow
+    /// each other. Parts share no memory.
+    ///
+    /// Only chunks that hold some of the rows are fetched, each once.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a row beyond the last, [`Error::InvalidElement`] for a position that is
+    /// found not to be below the number of columns as it is read, and as [`ColumnReader::read`].
+    pub async fn read(
+        &self,
+        rows: &[u64],
+        parts: &[Range<usize>],
+        metrics: &ReadMetrics,
+    ) -> Result<Vec<Rows>> {
+        match &self.kind {
+            Kind::Sparse(sparse) => sparse.read(rows, parts, metrics).await,
+            Kind::Moved(column) => {
+                let (sorted, selection) = in_order(rows);
+                let read = [column.read(&selection, metrics).await?];
+                let parts = parts.iter().map(|part| {
+                    let places = rows.get(part.clone()).unwrap_or(&[]).iter();
+                    let places = places.map(|row| (0, sorted.binary_search(row).unwrap_or(0)));
+                    let moved = gather(&read, &places.collect::<Vec<_>>())?;
+                    Ok(Rows(RowsKind::Plain(moved)))
+                });
+                parts.collect()
+            }
+        }
+    }
+
+    /// Rows that this reader read, as an array of its [`field`](Self::field).
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] where an index is not below the number of columns,
+    /// [`Error::IncompatibleSchemas`] where sparse rows hold 2^31 entries or more.
+    pub fn array(&self, rows: Rows) -> Result<ArrayRef> {
+        let (lens, indices, data) = match rows.0 {
+            RowsKind::Plain(rows) => return Ok(rows),
+            RowsKind::Sparse {
+                lens,
+                indices,
+                data,
+            } => (lens, indices, data),
         };
-        Ok(Rows {
-            field: Arc::clone(&self.field),
-            kind,
-        })
+        if let Kind::Sparse(sparse) = &self.kind
+            && let Some(part) = sparse.parts.first()
+        {
+            part.check_indices(&indices)?;
+        }
+        let mut end = 0u64;
+        let ends = lens.iter().map(|len| {
+            end += len;
+            i32::try_from(end).ok()
+        });
+        let offsets: Option<Vec<i32>> = std::iter::once(Some(0)).chain(ends).collect();
+        let Some(offsets) = offsets else {
+            let entries: u64 = lens.iter().sum();
+            return Err(Error::IncompatibleSchemas(format!(
+                "{} rows hold {entries} entries, more than one list can",
+                lens.len()
+            )));
+        };
+        let item = matrix_type(data.data_type().clone(), indices.data_type().clone());
+        let DataType::List(item) = item else {
+            return Err(Error::IncompatibleSchemas("rows are no lists".to_owned()));
+        };
+        let offsets = OffsetBuffer::new(offsets.into());
+        let rows = sparse_rows(&item, offsets, indices, data)?;
+        with_indices(Arc::new(rows), self.field.data_type())
     }
 }
 
@@ -160,37 +275,58 @@ impl Sparse {
         Some(Arc::new(column.clone().with_data_type(data_type)))
     }
 
-    async fn read(&self, rows: &[u64], metrics: &ReadMetrics) -> Result<RowsKind> {
+    async fn read(
+        &self,
+        rows: &[u64],
+        parts: &[Range<usize>],
+        metrics: &ReadMetrics,
+    ) -> Result<Vec<Rows>> {
+        let mut runs = Vec::with_capacity(parts.len());
+        let mut lens = Vec::with_capacity(parts.len());
+        for part in parts {
+            let rows = rows.get(part.clone()).unwrap_or(&[]);
+            let (of_part, lens_of_part) = self.runs(rows)?;
+            runs.push(of_part);
+            lens.push(lens_of_part);
+        }
+        let runs = runs.into();
+        let is_many = rows.len() >= MANY_ROWS;
+        let n_cols = self.parts.iter().map(CsrArrays::n_cols).min();
+        let below = n_cols.filter(|_| is_many);
+        let indices = gather_positions(&self.indices, &runs, below, metrics);
+        let data = gather_runs(&self.data, &runs, metrics);
+        // Each is read on all cores, and takes memory for its rows' places.
+        let (indices, data) = match is_many {
+            true => (indices.await?, data.await?),
+            false => futures::try_join!(indices, data)?,
+        };
+        let parts = lens.into_iter().zip(indices).zip(data);
+        let parts = parts.map(|((lens, indices), data)| {
+            Rows(RowsKind::Sparse {
+                lens,
+                indices,
+                data,
+            })
+        });
+        Ok(parts.collect())
+    }
+
+    /// Where rows' entries are, those that follow each other together, and how many each row has.
+    fn runs(&self, rows: &[u64]) -> Result<(Vec<Run>, Vec<u64>)> {
         let mut runs: Vec<Run> = Vec::with_capacity(rows.len());
-        let mut offsets = Vec::with_capacity(rows.len() + 1);
-        let mut end = 0usize;
-        offsets.push(end);
+        let mut lens = Vec::with_capacity(rows.len());
         for row in rows {
             let (array, start, len) = self.run(*row)?;
-            end += usize::try_from(len).unwrap_or(usize::MAX);
-            offsets.push(end);
-            if len == 0 {
-                continue;
-            }
+            lens.push(len);
             match runs.last_mut() {
+                _ if len == 0 => {}
                 Some(last) if last.array == array && last.start + last.len == start => {
                     last.len += len;
                 }
                 _ => runs.push(Run { array, start, len }),
             }
         }
-        let (indices, data) = futures::try_join!(
-            gather_runs(&self.indices, &runs, metrics),
-            gather_runs(&self.data, &runs, metrics)
-        )?;
-        if let Some(part) = self.parts.first() {
-            part.check_indices(&indices)?;
-        }
-        Ok(RowsKind::Sparse {
-            offsets,
-            indices,
-            data,
-        })
+        Ok((runs, lens))
     }
 
     /// Where a row's entries are: the part, the first one, how many.
@@ -216,61 +352,19 @@ impl Sparse {
     }
 }
 
-impl Rows {
-    /// The field of the rows.
-    pub fn field(&self) -> &FieldRef {
-        &self.field
-    }
-
-    /// Some of the rows, by their places in what was asked for. Shares the memory of all, but for the
-    /// offsets of sparse rows.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`] where sparse rows hold 2^31 entries or more.
-    pub fn slice(&self, places: Range<usize>) -> Result<ArrayRef> {
-        match &self.kind {
-            RowsKind::Plain(rows) => Ok(rows.slice(places.start, places.len())),
-            RowsKind::Sparse {
-                offsets,
-                indices,
-                data,
-            } => {
-                let of = offsets.get(places.start..=places.end).unwrap_or(&[]);
-                let first = of.first().copied().unwrap_or_default();
-                let len = of.last().copied().unwrap_or_default() - first;
-                let too_many = || {
-                    let reason = format!(
-                        "{} rows hold {len} entries, more than one list can",
-                        places.len()
-                    );
-                    Error::IncompatibleSchemas(reason)
-                };
-                let offsets: Option<Vec<i32>> = of
-                    .iter()
-                    .map(|end| i32::try_from(end - first).ok())
-                    .collect();
-                let offsets = offsets.ok_or_else(too_many)?;
-                let DataType::List(item) = self.field.data_type() else {
-                    return Err(too_many());
-                };
-                let (indices, data) = (indices.slice(first, len), data.slice(first, len));
-                let offsets = OffsetBuffer::new(offsets.into());
-                Ok(Arc::new(sparse_rows(item, offsets, indices, data)?))
-            }
-        }
-    }
-}
-
-/// Rows read in the order of the object, and then put into the one asked for.
-async fn moved(column: &dyn ColumnReader, rows: &[u64], metrics: &ReadMetrics) -> Result<ArrayRef> {
+/// Rows in the order of the object, each once.
+fn in_order(rows: &[u64]) -> (Vec<u64>, RowSelection) {
     let mut sorted = rows.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     let selection = RowSelection::from_sorted(sorted.iter().copied()).unwrap_or_default();
-    let read = column.read(&selection, metrics).await?;
-    let places = rows.iter().map(|row| {
-        let place = sorted.binary_search(row).unwrap_or_default();
-        (0, place)
-    });
-    gather(&[read], &places.collect::<Vec<_>>())
+    (sorted, selection)
+}
+
+/// Bytes of an entry of sparse rows.
+fn entry_bytes(rows: &Field) -> u64 {
+    match rows.data_type() {
+        DataType::List(item) => value_bytes(item.data_type()),
+        _ => 0,
+    }
 }

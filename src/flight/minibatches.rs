@@ -1,100 +1,46 @@
 //! Streams of minibatches.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 
-use super::encode::{Encoder, schema_bytes};
+use super::access::Caller;
+use super::encode::{Encoder, Message, schema_bytes};
+use super::metrics::{Metrics, Outcome, Watch};
 use super::objects::Objects;
+use super::room::{Room, Share};
 use super::status::status;
 use super::ticket::Ticket;
 use crate::error::Result;
 use crate::loader::{Loader, Minibatches};
-
-/// What a permit stands for.
-const UNIT: u64 = 1 << 20;
 
 /// Answers tickets.
 #[derive(Debug, Clone)]
 pub(super) struct MinibatchService {
     objects: Arc<Objects>,
     room: Room,
+    metrics: Metrics,
 }
 
-/// What streams share: how many may run, and mebibytes of cells that they may hold.
-#[derive(Debug, Clone)]
-pub(super) struct Room {
-    streams: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
-    most_streams: usize,
-    all_memory: u32,
+/// The messages of a ticket, and what they take.
+pub(super) struct Stream {
+    pub(super) messages: BoxStream<'static, std::result::Result<Message, Status>>,
+    pub(super) share: Arc<Share>,
 }
-
-/// A stream's share, until it ends.
-#[derive(Debug)]
-pub(super) struct Share {
-    _stream: OwnedSemaphorePermit,
-    _memory: OwnedSemaphorePermit,
-}
-
-impl Room {
-    pub(super) fn new(streams: usize, memory: u64) -> Self {
-        let units = u32::try_from(memory / UNIT).unwrap_or(u32::MAX).max(1);
-        // Semaphores count to an eighth of the address space.
-        let units = units.min(1 << 28);
-        Self {
-            streams: Arc::new(Semaphore::new(streams)),
-            memory: Arc::new(Semaphore::new(units as usize)),
-            most_streams: streams,
-            all_memory: units,
-        }
-    }
-
-    /// A place for a stream.
-    pub(super) fn stream(&self) -> std::result::Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
-            Status::resource_exhausted(format!(
-                "{} streams are running, and no more are allowed; try again later",
-                self.most_streams
-            ))
-        })
-    }
-
-    /// A stream that holds so many bytes.
-    fn share(&self, bytes: u64) -> std::result::Result<Share, Status> {
-        let stream = self.stream()?;
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        if units > self.all_memory {
-            return Err(Status::resource_exhausted(format!(
-                "the windows and minibatches of this stream take about {bytes} bytes, and all streams \
-                 together may hold {} MiB",
-                self.all_memory
-            )));
-        }
-        let memory = Arc::clone(&self.memory).try_acquire_many_owned(units);
-        let memory = memory.map_err(|_| {
-            let reason = "streams that are running hold the memory; try again later";
-            Status::resource_exhausted(reason)
-        })?;
-        Ok(Share {
-            _stream: stream,
-            _memory: memory,
-        })
-    }
-}
-
-/// Messages of a stream.
-pub(super) type Messages = BoxStream<'static, std::result::Result<FlightData, Status>>;
 
 impl MinibatchService {
-    pub(super) fn new(objects: Arc<Objects>, room: Room) -> Self {
-        Self { objects, room }
+    pub(super) fn new(objects: Arc<Objects>, room: Room, metrics: Metrics) -> Self {
+        Self {
+            objects,
+            room,
+            metrics,
+        }
     }
 
     async fn open(&self, ticket: &Ticket) -> std::result::Result<Loader, Status> {
@@ -105,18 +51,33 @@ impl MinibatchService {
     }
 
     /// The minibatches of a ticket.
-    pub(super) async fn stream(&self, ticket: &[u8]) -> std::result::Result<Messages, Status> {
+    pub(super) async fn stream(
+        &self,
+        ticket: &[u8],
+        caller: Caller,
+    ) -> std::result::Result<Stream, Status> {
+        let stream = self.begin(ticket, caller).await;
+        stream.inspect_err(|status| {
+            self.metrics.refused();
+            tracing::info!(code = ?status.code(), reason = status.message(), "a stream is refused");
+        })
+    }
+
+    async fn begin(&self, ticket: &[u8], caller: Caller) -> std::result::Result<Stream, Status> {
         let ticket = Ticket::parse(ticket).map_err(status)?;
         // A place before the work of opening, and the memory once it is known.
-        drop(self.room.stream()?);
+        let place = self.room.place(caller)?;
         let loader = self.open(&ticket).await?;
-        let share = self.room.share(loader.stream_bytes())?;
-        let mut encoder = Encoder::new(Arc::clone(loader.schema()), ticket.message_bytes);
+        let share = Arc::new(self.room.share(place, loader.stream_bytes())?);
+        let encoder =
+            Encoder::try_new(Arc::clone(loader.schema()), ticket.message_bytes).map_err(status)?;
         let schema = encoder.schema();
+        tracing::info!(objects = ?ticket.objects, epoch = ticket.epoch, "a stream begins");
         let state = Running {
             minibatches: loader.resume(&ticket.start()),
             encoder,
-            _share: share,
+            watch: self.metrics.stream(),
+            _share: Arc::clone(&share),
         };
         let batches = stream::try_unfold(state, |mut state| async move {
             let messages = state.next().await.map_err(status)?;
@@ -124,7 +85,10 @@ impl MinibatchService {
             Ok::<_, Status>(messages.map(|messages| (messages, state)))
         });
         let messages = stream::once(async { Ok(schema) }).chain(batches.try_flatten());
-        Ok(messages.boxed())
+        Ok(Stream {
+            messages: messages.boxed(),
+            share,
+        })
     }
 
     /// The description of a stream: its schema, and an endpoint for each of its parts.
@@ -174,26 +138,46 @@ impl MinibatchService {
 struct Running {
     minibatches: Minibatches,
     encoder: Encoder,
-    _share: Share,
+    watch: Watch,
+    _share: Arc<Share>,
 }
 
 impl Running {
     /// The messages of the next minibatch.
-    async fn next(&mut self) -> Result<Option<Vec<FlightData>>> {
+    async fn next(&mut self) -> Result<Option<Vec<Message>>> {
+        let messages = self.messages().await;
+        match &messages {
+            Ok(Some(_)) => {}
+            Ok(None) => self.watch.ends(Outcome::Complete),
+            Err(error) => {
+                self.watch.ends(Outcome::Failed);
+                tracing::error!(%error, "a stream ends");
+            }
+        }
+        messages
+    }
+
+    async fn messages(&mut self) -> Result<Option<Vec<Message>>> {
+        let begun = Instant::now();
         let Some(minibatch) = self.minibatches.next().await.transpose()? else {
             return Ok(None);
         };
+        let waited = begun.elapsed();
         let position = serde_json::to_value(self.minibatches.position()).unwrap_or_default();
         let metadata = |part: usize, last: bool| {
             let said = match last {
                 true => {
-                    json!({"minibatch": minibatch.number, "part": part, "last": last, "position": position})
+                    json!({"cells": minibatch.cells, "part": part, "last": last, "position": position})
                 }
-                false => json!({"minibatch": minibatch.number, "part": part, "last": last}),
+                false => json!({"cells": minibatch.cells, "part": part, "last": last}),
             };
             Bytes::from(said.to_string())
         };
-        self.encoder.batch(&minibatch.batch, metadata).map(Some)
+        let messages = self.encoder.batch(&minibatch.batch, metadata)?;
+        let bytes = messages.iter().map(|message| message.bytes() as u64).sum();
+        let cells = minibatch.batch.num_rows() as u64;
+        self.watch.minibatch(cells, bytes, waited);
+        Ok(Some(messages))
     }
 }
 

@@ -1,12 +1,13 @@
 //! An Arrow Flight server: minibatches by ticket, and SQL over the same objects.
 //!
 //! ```text
-//!  ticket (JSON) ──► Ticket ──► Loader ──► minibatches ──► encode ──► messages of 3.5 MB
+//!  ticket (JSON) ──► Ticket ──► Loader ──► minibatches ──► encode ──► messages of 3.5 MB ──► wire
 //!  statement     ──► Session ──► batches ───────────────► encode ──► messages
 //! ```
 //! [`ticket`] is what a client asks with, [`objects`] what is served, [`encode`] how batches become
-//! messages, [`minibatches`] and [`sql`] answer, [`service`] sends each call to one of them, [`access`]
-//! says who may call, and [`serve()`] runs it all.
+//! messages, [`minibatches`] and [`sql`] answer, [`service`] sends each call to one of them, [`wire`]
+//! writes streams of minibatches as they are, [`access`] says who may call, [`room`] what streams may take, [`metrics`] counts, [`serve()`] runs it all, and
+//! [`client`] is the other side, in Rust.
 //!
 //! # Invariants
 //! - The server holds no state that a ticket cannot rebuild.
@@ -16,14 +17,19 @@
 //!   allowed.
 
 mod access;
+mod client;
 mod encode;
+mod metrics;
 mod minibatches;
 mod objects;
+mod room;
 mod serve;
 mod service;
 mod sql;
 mod status;
 mod ticket;
+mod wire;
 
+pub use client::{Client, ClientOptions, Received};
 pub use serve::{ServeOptions, Served, serve};
 pub use ticket::Ticket;

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use datafusion::common::runtime::SpawnedTask;
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use super::access::Access;
-use super::minibatches::{MinibatchService, Room};
+use super::metrics::Metrics;
+use super::minibatches::MinibatchService;
 use super::objects::Objects;
+use super::room::Room;
 use super::service::Service;
 use super::sql::SqlService;
+use super::wire::Wire;
 use crate::error::{Error, Result};
 use crate::session::Session;
 
@@ -29,8 +33,10 @@ pub struct ServeOptions {
     pub objects: Vec<String>,
     /// Where to listen; port 0 is any that is free.
     pub listen: SocketAddr,
-    /// Streams of minibatches that may run at a time.
+    /// Streams of minibatches and of rows that may run at a time.
     pub streams: usize,
+    /// Those of them that one client may have: who has a token, or calls from an address; all by default.
+    pub streams_per_client: Option<usize>,
     /// Bytes that cells may take: three quarters for all streams of minibatches together, one for what
     /// statements sort and group.
     pub memory: u64,
@@ -41,6 +47,9 @@ pub struct ServeOptions {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The certificate (PEM) of who signs those of clients, which then must have one.
     pub client_ca: Option<PathBuf>,
+    /// Where anybody may ask for counts, for Prometheus (OpenMetrics text), over HTTP at `/metrics`;
+    /// nowhere by default.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// A server that listens.
@@ -51,6 +60,7 @@ pub struct Served {
     service: Service,
     access: Access,
     tls: Option<ServerTlsConfig>,
+    metrics: Option<(TcpListener, SocketAddr, Metrics)>,
 }
 
 /// Opens what is to be served, and listens; [`Served::run`] answers.
@@ -59,8 +69,14 @@ pub struct Served {
 /// [`Error::InvalidOption`] and [`Error::Store`] for options and files that will not do; those of
 /// opening the objects.
 pub async fn serve(options: &ServeOptions) -> Result<Served> {
-    if options.streams == 0 {
-        return Err(Error::option("--streams", "one has to be allowed at least"));
+    let of_one = options.streams_per_client.unwrap_or(options.streams);
+    for (option, n) in [
+        ("--streams", options.streams),
+        ("--streams-per-client", of_one),
+    ] {
+        if n == 0 {
+            return Err(Error::option(option, "one has to be allowed at least"));
+        }
     }
     let access = Access::of_file(options.tokens.as_deref())?;
     let tls = tls(options)?;
@@ -68,26 +84,47 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
     let sql = usize::try_from(options.memory / 4).unwrap_or(usize::MAX);
     let session = Session::builder().only_opened().memory_limit(sql).build()?;
     let objects = Objects::open(&options.objects, session).await?;
-    let failed = |e| Error::store("network", options.listen.to_string(), e);
-    let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    let room = Room::new(options.streams, options.memory - options.memory / 4);
+    let (listener, address) = listen(options.listen).await?;
+    let metrics = Metrics::new();
+    let page = match options.metrics {
+        Some(address) => {
+            let (listener, address) = listen(address).await?;
+            Some((listener, address, metrics.clone()))
+        }
+        None => None,
+    };
+    let memory = options.memory - options.memory / 4;
+    let room = Room::new(options.streams, of_one, memory);
     Ok(Served {
         listener,
         address,
         service: Service {
-            sql: SqlService::try_new(Arc::clone(&objects), room.clone())?,
-            minibatches: MinibatchService::new(objects, room),
+            sql: SqlService::try_new(Arc::clone(&objects), room.clone(), metrics.clone())?,
+            minibatches: MinibatchService::new(objects, room, metrics),
         },
         access,
         tls,
+        metrics: page,
     })
+}
+
+/// Listens at an address; which it is, where any port would do.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let failed = |e| Error::store("network", address.to_string(), e);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 impl Served {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where counts can be asked for.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address, _)| *address)
     }
 
     /// What is served, by name.
@@ -117,8 +154,13 @@ impl Served {
             .with_nodelay(Some(true))
             .with_keepalive(Some(KEEPALIVE));
         let (reporter, health) = tonic_health::server::health_reporter();
+        let minibatches = self.service.minibatches.clone();
         let flight = FlightServiceServer::new(self.service).max_encoding_message_size(usize::MAX);
+        let flight = Wire::new(flight, minibatches);
         let flight = tonic::service::interceptor::InterceptedService::new(flight, self.access);
+        // Until the server ends.
+        let page = self.metrics;
+        let _page = page.map(|(listener, _, metrics)| SpawnedTask::spawn(metrics.serve(listener)));
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;

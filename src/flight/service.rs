@@ -1,20 +1,23 @@
-//! The service: JSON is for minibatches, everything else for Flight SQL.
+//! The service: JSON is for minibatches, everything else for Flight SQL. What [`wire`](super::wire)
+//! has answered does not come here.
 
 use std::pin::Pin;
 
 use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::Any;
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::minibatches::MinibatchService;
 use super::sql::SqlService;
 
-/// Answers every call.
+/// Answers the calls that are left to it.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) minibatches: MinibatchService,
@@ -22,8 +25,18 @@ pub(super) struct Service {
 }
 
 /// Whether what a client sends is a ticket of ours: protobuf does not begin so.
-fn is_json(bytes: &[u8]) -> bool {
+pub(super) fn is_json(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// What is neither a ticket of ours nor a message of Flight SQL gets a word about both.
+fn check_sql(bytes: &[u8]) -> Result<(), Status> {
+    match Any::decode(bytes) {
+        Ok(message) if !message.type_url.is_empty() => Ok(()),
+        _ => Err(Status::invalid_argument(
+            "this is neither a ticket of minibatches, which is a JSON object, nor a message of Flight SQL",
+        )),
+    }
 }
 
 /// Whether a descriptor is of minibatches: an object's name, or a ticket.
@@ -61,7 +74,10 @@ impl FlightService for Service {
                 let info = self.minibatches.info(request.into_inner()).await?;
                 Ok(Response::new(info))
             }
-            false => self.sql.get_flight_info(request).await,
+            false => {
+                check_sql(&request.get_ref().cmd)?;
+                self.sql.get_flight_info(request).await
+            }
         }
     }
 
@@ -75,18 +91,16 @@ impl FlightService for Service {
                 let schema = self.minibatches.schema(request.get_ref()).await?;
                 Ok(Response::new(SchemaResult { schema }))
             }
-            false => self.sql.get_schema(request).await,
+            false => {
+                check_sql(&request.get_ref().cmd)?;
+                self.sql.get_schema(request).await
+            }
         }
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        match is_json(&request.get_ref().ticket) {
-            true => {
-                let messages = self.minibatches.stream(&request.get_ref().ticket).await?;
-                Ok(Response::new(messages))
-            }
-            false => self.sql.do_get(request).await,
-        }
+        check_sql(&request.get_ref().ticket)?;
+        self.sql.do_get(request).await
     }
 
     async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {

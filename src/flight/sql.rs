@@ -23,9 +23,11 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::access::Caller;
 use super::encode::{Encoder, schema_bytes};
-use super::minibatches::Room;
+use super::metrics::Metrics;
 use super::objects::Objects;
+use super::room::Room;
 use super::status::status;
 use super::ticket::MESSAGE;
 use crate::error::{Error, Result};
@@ -38,6 +40,7 @@ type Answer<T> = std::result::Result<Response<T>, Status>;
 pub(super) struct SqlService {
     objects: Arc<Objects>,
     room: Room,
+    metrics: Metrics,
     info: Arc<SqlInfoData>,
 }
 
@@ -54,7 +57,7 @@ impl SqlService {
     ///
     /// # Errors
     /// Where Arrow refuses to build what is said of the server.
-    pub(super) fn try_new(objects: Arc<Objects>, room: Room) -> Result<Self> {
+    pub(super) fn try_new(objects: Arc<Objects>, room: Room, metrics: Metrics) -> Result<Self> {
         let mut info = SqlInfoDataBuilder::new();
         info.append(SqlInfo::FlightSqlServerName, "annfusion");
         info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
@@ -65,6 +68,7 @@ impl SqlService {
         Ok(Self {
             objects,
             room,
+            metrics,
             info: Arc::new(info),
         })
     }
@@ -86,8 +90,9 @@ impl SqlService {
         self.objects.session.read_only(sql).await.map_err(status)
     }
 
-    async fn run(&self, sql: &str) -> Answer<Rows> {
-        let place = self.room.stream()?;
+    async fn run(&self, sql: &str, caller: Caller) -> Answer<Rows> {
+        let place = self.room.place(caller)?;
+        self.metrics.statement();
         let frame = self.plan(sql).await?;
         let batches = self.objects.session.stream(frame).await.map_err(status)?;
         let schema = batches.schema();
@@ -96,7 +101,7 @@ impl SqlService {
         let batches = batches.inspect(move |_| {
             let _held = &place;
         });
-        Ok(Response::new(messages(schema, batches.boxed())))
+        messages(schema, batches.boxed())
     }
 }
 
@@ -104,8 +109,8 @@ impl SqlService {
 fn messages(
     schema: SchemaRef,
     batches: BoxStream<'static, std::result::Result<RecordBatch, Status>>,
-) -> Rows {
-    let mut encoder = Encoder::new(schema, MESSAGE);
+) -> Answer<Rows> {
+    let mut encoder = Encoder::try_new(schema, MESSAGE).map_err(status)?;
     let first = encoder.schema();
     let rest = batches.map(move |batch| {
         let messages = encoder
@@ -113,17 +118,15 @@ fn messages(
             .map_err(status)?;
         Ok::<_, Status>(stream::iter(messages.into_iter().map(Ok)))
     });
-    Box::pin(stream::once(async { Ok(first) }).chain(rest.try_flatten()))
+    let messages = stream::once(async { Ok(first) }).chain(rest.try_flatten());
+    Ok(Response::new(Box::pin(messages.map_ok(FlightData::from))))
 }
 
 /// One batch as a stream.
 fn one(batch: std::result::Result<RecordBatch, arrow_flight::error::FlightError>) -> Answer<Rows> {
     let batch = batch.map_err(Status::from)?;
     let schema = batch.schema();
-    Ok(Response::new(messages(
-        schema,
-        stream::once(async { Ok(batch) }).boxed(),
-    )))
+    messages(schema, stream::once(async { Ok(batch) }).boxed())
 }
 
 /// The description of a stream that this command gives.
@@ -168,9 +171,10 @@ impl FlightSqlService for SqlService {
     async fn do_get_statement(
         &self,
         ticket: TicketStatementQuery,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Answer<Rows> {
-        self.run(text(&ticket.statement_handle)?).await
+        let caller = Caller::of(request.extensions());
+        self.run(text(&ticket.statement_handle)?, caller).await
     }
 
     /// A statement is its own handle, so that no state is held for it.
@@ -212,9 +216,11 @@ impl FlightSqlService for SqlService {
     async fn do_get_prepared_statement(
         &self,
         query: CommandPreparedStatementQuery,
-        _: Request<Ticket>,
+        request: Request<Ticket>,
     ) -> Answer<Rows> {
-        self.run(text(&query.prepared_statement_handle)?).await
+        let caller = Caller::of(request.extensions());
+        self.run(text(&query.prepared_statement_handle)?, caller)
+            .await
     }
 
     async fn get_flight_info_catalogs(

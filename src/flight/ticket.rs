@@ -10,6 +10,9 @@ const VERSION: u32 = 1;
 /// Bytes of a message that every client takes by default: gRPC's limit is 4 MiB.
 pub(super) const MESSAGE: usize = 3_500_000;
 
+/// Bytes of a message that can be asked for at most.
+const LARGEST_MESSAGE: usize = 1 << 30;
+
 /// A stream of minibatches, described as a whole: JSON, all of whose members but `objects` have
 /// defaults.
 ///
@@ -101,6 +104,12 @@ impl Ticket {
                 ticket.endpoints
             )));
         }
+        if ticket.message_bytes > LARGEST_MESSAGE {
+            return Err(bad(format!(
+                "{} message_bytes are more than {LARGEST_MESSAGE}",
+                ticket.message_bytes
+            )));
+        }
         if ticket.epoch >= 1 << 40 {
             return Err(bad(format!("there is no epoch {}", ticket.epoch)));
         }
@@ -112,6 +121,11 @@ impl Ticket {
             return Err(bad("its position is of another epoch".to_owned()));
         }
         Ok(ticket)
+    }
+
+    /// The JSON schema of tickets.
+    pub fn schema() -> &'static str {
+        include_str!("ticket.schema.json")
     }
 
     /// Its JSON.
@@ -144,6 +158,8 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::loader::Sampling;
 
@@ -184,6 +200,23 @@ mod tests {
         ] {
             assert!(Ticket::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_schema_knows_every_member_and_its_default() {
+        let schema: Value = serde_json::from_str(Ticket::schema()).unwrap();
+        let described = schema["properties"].as_object().unwrap();
+        let ticket = serde_json::to_value(Ticket::new("a")).unwrap();
+        for (name, default) in ticket.as_object().unwrap() {
+            let member = described.get(name);
+            let member = member.unwrap_or_else(|| panic!("{name} is not described"));
+            assert!(
+                name == "objects" || member.get("default") == Some(default),
+                "{name}"
+            );
+        }
+        // A position is left out where there is none.
+        assert_eq!(described.len(), ticket.as_object().unwrap().len() + 1);
     }
 
     #[test]

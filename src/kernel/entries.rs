@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 
 use crate::error::{Error, Result};
@@ -30,4 +31,30 @@ pub(crate) fn sparse_rows(
         Arc::new(entries),
         None,
     )?)
+}
+
+/// Rows of a sparse matrix with their indices in the type that `rows_type` has for them; other rows,
+/// and those that are of the type, as they are.
+///
+/// # Errors
+/// [`Error::Arrow`] where an index is out of the type's range.
+pub(crate) fn with_indices(rows: ArrayRef, rows_type: &DataType) -> Result<ArrayRef> {
+    let (Some(list), DataType::List(item)) = (rows.as_list_opt::<i32>(), rows_type) else {
+        return Ok(rows);
+    };
+    let (Some(entries), DataType::Struct(members)) =
+        (list.values().as_struct_opt(), item.data_type())
+    else {
+        return Ok(rows);
+    };
+    let (Some(of), [indices, data]) = (members.first(), entries.columns()) else {
+        return Ok(rows);
+    };
+    if indices.data_type() == of.data_type() {
+        return Ok(rows);
+    }
+    let indices = cast(indices, of.data_type())?;
+    let offsets = list.offsets().clone();
+    let rows = sparse_rows(item, offsets, indices, Arc::clone(data))?;
+    Ok(Arc::new(rows))
 }

@@ -18,7 +18,7 @@ pub(crate) mod reindex;
 mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};
-pub(crate) use entries::sparse_rows;
+pub(crate) use entries::{sparse_rows, with_indices};
 pub use gather::{RowPlace, gather, owned_bytes};
 pub use normalize::Normalization;
 pub use pairwise::{AxisMap, Positions};

@@ -3,8 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::compute::cast;
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::future::try_join_all;
 
@@ -13,7 +12,7 @@ use crate::element::{AnnData, ColumnReader, HeldColumn, MatrixReader, RowReader,
 use crate::error::{Error, Result};
 use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
-use crate::kernel::{Normalization, sparse_rows};
+use crate::kernel::{Normalization, with_indices};
 use crate::model::{ElementKey, FieldMeta, matrix_type};
 use crate::store::ReadMetrics;
 
@@ -141,32 +140,49 @@ impl Columns {
         })
     }
 
-    /// Reads rows.
-    pub(super) async fn read(&self, rows: Vec<u64>, metrics: &ReadMetrics) -> Result<Cells> {
+    /// Reads rows, a minibatch for each range of their places.
+    pub(super) async fn read(
+        &self,
+        rows: &[u64],
+        cuts: &[Range<usize>],
+        metrics: &ReadMetrics,
+    ) -> Result<Vec<Cells>> {
         let reads = self
             .columns
             .iter()
-            .map(|column| column.reader.read(&rows, metrics));
+            .map(|column| column.reader.read(rows, cuts, metrics));
         let columns = try_join_all(reads).await?;
-        Ok(Cells { rows, columns })
+        let mut cells: Vec<Cells> = cuts
+            .iter()
+            .map(|cut| Cells {
+                rows: rows.get(cut.clone()).unwrap_or(&[]).to_vec(),
+                columns: Vec::with_capacity(columns.len()),
+            })
+            .collect();
+        for column in columns {
+            for (cells, rows) in cells.iter_mut().zip(column) {
+                cells.columns.push(rows);
+            }
+        }
+        Ok(cells)
     }
 
-    /// Some of the rows that were read, as a minibatch.
-    pub(super) fn batch(&self, cells: &Cells, cut: Range<usize>) -> Result<RecordBatch> {
+    /// Rows that were read, as a minibatch.
+    pub(super) fn batch(&self, cells: Cells) -> Result<RecordBatch> {
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         if self.has_index {
-            let places = cells.rows.get(cut.clone()).unwrap_or(&[]).iter();
+            let places = cells.rows.iter();
             let places = places.map(|row| i64::try_from(*row).unwrap_or(i64::MAX));
             arrays.push(Arc::new(Int64Array::from_iter_values(places)));
         }
-        for (column, rows) in self.columns.iter().zip(&cells.columns) {
-            arrays.push(column.change.apply(rows.slice(cut.clone())?)?);
+        for (column, rows) in self.columns.iter().zip(cells.columns) {
+            arrays.push(column.change.apply(column.reader.array(rows)?)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
     }
 }
 
-/// Rows that were read, by their places in a window.
+/// The cells of a minibatch, as they were read.
 #[derive(Debug)]
 pub(super) struct Cells {
     rows: Vec<u64>,
@@ -237,7 +253,7 @@ impl Change {
     fn apply(&self, rows: ArrayRef) -> Result<ArrayRef> {
         let mut rows = self.normalization.apply(&rows)?;
         if let Some((genes, field)) = &self.genes {
-            rows = genes.select(&with_wide_indices(rows)?, field)?;
+            rows = genes.select(&with_indices(rows, field.data_type())?, field)?;
         }
         match (self.dense, rows.as_list_opt::<i32>()) {
             (Some(width), Some(sparse)) => Ok(Arc::new(densify(sparse, width)?)),
@@ -246,27 +262,7 @@ impl Change {
     }
 }
 
-/// Rows whose indices are Int32, or Int64, which genes are chosen by.
-fn with_wide_indices(rows: ArrayRef) -> Result<ArrayRef> {
-    let Some(list) = rows.as_list_opt::<i32>() else {
-        return Ok(rows);
-    };
-    let entries = list.values().as_struct();
-    let wide = match entries.column(0).data_type() {
-        DataType::Int32 | DataType::Int64 => return Ok(rows),
-        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
-        _ => DataType::Int32,
-    };
-    let indices = cast(entries.column(0), &wide)?;
-    let DataType::List(item) = matrix_type(entries.column(1).data_type().clone(), wide) else {
-        return Ok(rows);
-    };
-    let data = Arc::clone(entries.column(1));
-    let rows = sparse_rows(&item, list.offsets().clone(), indices, data)?;
-    Ok(Arc::new(rows))
-}
-
-/// The type of rows of which only some genes are kept.
+/// The type of rows of which only some genes are kept: those are chosen by indices of Int32 or Int64.
 fn narrowed(data_type: &DataType, width: u64) -> Result<DataType> {
     Ok(match data_type {
         DataType::List(item) => match item.data_type() {

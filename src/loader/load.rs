@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::columns::{Cells, Columns};
 use super::sequence::Sequence;
+use super::share::Share;
 use crate::error::Result;
 use crate::model::RowSelection;
 use crate::store::ReadMetrics;
@@ -14,59 +15,49 @@ use crate::store::ReadMetrics;
 pub(super) struct Source {
     pub(super) columns: Arc<Columns>,
     pub(super) sequence: Sequence,
-    pub(super) batch_size: u64,
     pub(super) metrics: Arc<ReadMetrics>,
 }
 
-/// Minibatches that follow each other and are of one window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Load {
-    pub(super) minibatches: Range<u64>,
-}
+/// Minibatches that are read together: of each the places of its cells in the order.
+pub(super) type Load = Vec<Vec<Range<u64>>>;
 
 impl Source {
-    /// What is read of chosen minibatches, in their order, worked out as it is asked for.
-    pub(super) fn loads(
-        self: Arc<Self>,
-        minibatches: RowSelection,
-    ) -> impl Iterator<Item = Load> + Send {
-        let (mut range, mut first) = (0, 0);
+    /// The minibatches of a share, those that follow each other in a window together; worked out as they
+    /// are asked for.
+    pub(super) fn loads(self: Arc<Self>, share: Share) -> impl Iterator<Item = Load> + Send {
+        let mut minibatches = share.minibatches().peekable();
         std::iter::from_fn(move || {
-            let of = minibatches.ranges().get(range)?;
-            first = first.max(of.start);
-            let rank = first.saturating_mul(self.batch_size);
-            let end = self.sequence.window_end(rank).div_ceil(self.batch_size);
-            let end = end.clamp(first + 1, of.end);
-            let load = first..end;
-            first = end;
-            range += usize::from(end == of.end);
-            Some(Load { minibatches: load })
+            let first = minibatches.next()?;
+            let mut end = match first.as_slice() {
+                [cells] => Some((cells.end, self.sequence.window_end(cells.start))),
+                _ => None,
+            };
+            let mut load = vec![first];
+            while let Some((last, window)) = end {
+                let follows = |next: &Vec<Range<u64>>| matches!(next.as_slice(), [cells] if cells.start == last && cells.end <= window);
+                let Some(next) = minibatches.next_if(follows) else {
+                    break;
+                };
+                end = next.last().map(|cells| (cells.end, window));
+                load.push(next);
+            }
+            Some(load)
         })
     }
 
-    /// Reads the cells of a load, once.
-    pub(super) async fn read(&self, load: &Load) -> Result<Loaded> {
-        let ranks = |minibatch: u64| minibatch.saturating_mul(self.batch_size);
-        let first = ranks(load.minibatches.start);
-        let end = ranks(load.minibatches.end).min(self.sequence.len());
-        let rows = self.sequence.rows(first..end);
-        let place = |rank: u64| usize::try_from(rank.min(end) - first).unwrap_or(usize::MAX);
-        let cuts = load.minibatches.clone();
-        let cuts = cuts.map(|minibatch| {
-            let cut = place(ranks(minibatch))..place(ranks(minibatch + 1));
-            (minibatch, cut)
-        });
-        Ok(Loaded {
-            cuts: cuts.collect(),
-            cells: Arc::new(self.columns.read(rows, &self.metrics).await?),
-        })
+    /// Reads the cells of a load, once: of each of its minibatches which and what they are.
+    pub(super) async fn read(&self, load: &Load) -> Result<Vec<(RowSelection, Cells)>> {
+        let (mut rows, mut cuts) = (Vec::new(), Vec::with_capacity(load.len()));
+        for minibatch in load {
+            let start = rows.len();
+            for cells in minibatch {
+                rows.extend(self.sequence.rows(cells.clone()));
+            }
+            cuts.push(start..rows.len());
+        }
+        let cells = self.columns.read(&rows, &cuts, &self.metrics).await?;
+        let places = load.iter();
+        let places = places.map(|minibatch| RowSelection::from_ranges(minibatch.iter().cloned()));
+        Ok(places.zip(cells).collect())
     }
-}
-
-/// What was read, and where its minibatches are.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// The numbers of minibatches, and their places among the cells.
-    pub(super) cuts: Vec<(u64, Range<usize>)>,
-    pub(super) cells: Arc<Cells>,
 }

@@ -7,18 +7,19 @@ use datafusion::common::runtime::SpawnedTask;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::load::{Loaded, Source};
+use super::load::Source;
 use super::position::Position;
+use super::share::Share;
 use crate::error::{Error, Result};
 use crate::model::RowSelection;
 
 /// Cells for a step of training.
 #[derive(Debug, Clone)]
 pub struct Minibatch {
-    /// Its number in the epoch.
-    pub number: u64,
+    /// The places of its cells in the order of the epoch, as a set: what fills a padded one up counts once.
+    pub cells: RowSelection,
     /// The cells, a row each. Rows of sparse matrices are lists of `indices`, in the type that they
-    /// have on disk, and `data`; they share memory with other minibatches of their window.
+    /// have on disk, and `data`.
     pub batch: RecordBatch,
 }
 
@@ -33,10 +34,10 @@ pub struct Minibatches {
 }
 
 impl Minibatches {
-    /// Reads chosen minibatches, `ahead` windows at a time. Within a runtime.
+    /// Reads the minibatches of a share, `ahead` windows at a time. Within a runtime.
     pub(super) fn start(
         source: Arc<Source>,
-        minibatches: &RowSelection,
+        share: Share,
         ahead: usize,
         position: Position,
     ) -> Self {
@@ -44,8 +45,8 @@ impl Minibatches {
         Self {
             receiver,
             position,
-            left: minibatches.len(),
-            _reading: SpawnedTask::spawn(read(source, minibatches.clone(), ahead, sender)),
+            left: share.len(),
+            _reading: SpawnedTask::spawn(read(source, share, ahead, sender)),
         }
     }
 
@@ -57,7 +58,7 @@ impl Minibatches {
         let next = self.receiver.recv().await;
         match &next {
             Some(Ok(minibatch)) => {
-                self.position.add(minibatch.number);
+                self.position.add(&minibatch.cells);
                 self.left = self.left.saturating_sub(1);
             }
             Some(Err(_)) => self.left = 0,
@@ -82,32 +83,25 @@ impl Minibatches {
     }
 }
 
-async fn read(
-    source: Arc<Source>,
-    minibatches: RowSelection,
-    ahead: usize,
-    sender: Sender<Result<Minibatch>>,
-) {
+async fn read(source: Arc<Source>, share: Share, ahead: usize, sender: Sender<Result<Minibatch>>) {
     let of_loads = Arc::clone(&source);
-    let loads = Arc::clone(&source).loads(minibatches);
+    let loads = Arc::clone(&source).loads(share);
     let reads = stream::iter(loads).map(move |load| {
         let source = Arc::clone(&of_loads);
         spawned(async move { source.read(&load).await })
     });
-    let cuts = reads.buffered(ahead.max(1)).map_ok(|loaded| {
-        let Loaded { cuts, cells } = loaded;
-        stream::iter(
-            cuts.into_iter()
-                .map(move |cut| Ok((cut, Arc::clone(&cells)))),
-        )
-    });
-    // What has to be computed is computed for two at a time; cutting alone costs nothing.
+    let loaded = reads.buffered(ahead.max(1));
+    let cells = loaded.map_ok(|loaded| stream::iter(loaded.into_iter().map(Ok)));
+    // What has to be computed is computed for two at a time; putting parts together costs nothing.
     let at_a_time = if source.columns.change() { 2 } else { 1 };
-    let minibatches = cuts.try_flatten().map_ok(|((number, cut), cells)| {
+    let minibatches = cells.try_flatten().map_ok(|(places, read)| {
         let source = Arc::clone(&source);
         let make = move || {
-            let batch = source.columns.batch(&cells, cut)?;
-            Ok(Minibatch { number, batch })
+            let batch = source.columns.batch(read)?;
+            Ok(Minibatch {
+                cells: places,
+                batch,
+            })
         };
         async move {
             match at_a_time {

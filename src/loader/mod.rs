@@ -6,19 +6,22 @@
 //!  minibatches                 0  1    2  3      `batch_size` cells each
 //! ```
 //! A [`Loader`] opens objects once; [`Loader::epoch`] gives an epoch's [`Minibatches`], which are read
-//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`columns`] what is
-//! read of them, [`load`] reads a window's and cuts it, [`minibatches`] keeps the next ones coming.
+//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`share`] which of
+//! them are a rank's minibatches, [`columns`] what is read of them, [`load`] reads a window's,
+//! [`minibatches`] keeps the next ones coming.
 //!
 //! # Invariants
 //! - The order of an epoch is a function of seed, epoch, sampling and cells alone: ranks, read-ahead
 //!   and memory have no say, and any minibatch can be had without those before it.
-//! - Without replacement every cell comes once in an epoch, `drop_last` aside.
+//! - Without replacement every cell comes once in an epoch, to one of the ranks, `drop_last` and `pad`
+//!   aside. Ranks have equally many minibatches.
 //! - A chunk of the store is fetched once per window, however many of its cells that has.
 //! - What is read ahead is bounded by bytes.
 
 mod options;
 mod position;
 mod sequence;
+mod share;
 mod columns;
 mod load;
 mod minibatches;

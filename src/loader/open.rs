@@ -11,6 +11,7 @@ use super::minibatches::Minibatches;
 use super::options::{ClassWeights, LoaderOptions, Sampling};
 use super::position::Position;
 use super::sequence::{Pool, Sequence, order_of};
+use super::share::Share;
 use crate::element::AnnData;
 use crate::error::{Error, Result};
 use crate::kernel::Blocks;
@@ -96,11 +97,9 @@ impl Loader {
 
     /// Minibatches of an epoch, of all ranks.
     pub fn n_minibatches(&self) -> u64 {
-        let n = self.n_samples();
-        match self.options.drop_last {
-            true => n / self.options.batch_size,
-            false => n.div_ceil(self.options.batch_size),
-        }
+        let of = &self.options;
+        let share = self.share_of_rank(&Position::start(0));
+        share.len().saturating_mul(of.world_size)
     }
 
     /// Bytes of the cells of a window, by estimate: what is held at least.
@@ -111,13 +110,7 @@ impl Loader {
 
     /// Cells of what is left at a position, of this rank and part.
     pub fn n_left(&self, position: &Position) -> u64 {
-        let minibatches = self.minibatches(position);
-        let ranges = minibatches.ranges().iter();
-        let ends = ranges.map(|of| {
-            let at = |minibatch: u64| minibatch.saturating_mul(self.options.batch_size);
-            at(of.end).min(self.n_samples()) - at(of.start).min(self.n_samples())
-        });
-        ends.sum()
+        self.share(position).n_cells()
     }
 
     /// Bytes that a stream of minibatches holds at most, by estimate: windows that are read ahead and
@@ -135,10 +128,16 @@ impl Loader {
     }
 
     /// What is left at a position, of this rank and part.
-    fn minibatches(&self, position: &Position) -> RowSelection {
+    fn share(&self, position: &Position) -> Share {
+        let share = self.share_of_rank(position);
+        share.part(self.options.part, self.options.parts)
+    }
+
+    fn share_of_rank(&self, position: &Position) -> Share {
         let of = &self.options;
-        let share = position.left(self.n_minibatches(), of.rank, of.world_size);
-        Position::part(&share, of.part, of.parts)
+        let left = position.left(self.n_samples());
+        let ranks = (of.rank, of.world_size);
+        Share::new(&left, of.batch_size, ranks, of.last_round())
     }
 
     /// Windows that are read at a time.
@@ -158,17 +157,21 @@ impl Loader {
     }
 
     /// The minibatches that are left of an epoch, this rank's part of them: those of all ranks are equal
-    /// in number, so what does not divide is left out.
+    /// in number, and the cells of a last round that is not whole are divided evenly, unless it is to be
+    /// padded or dropped. Of fewer cells than there are ranks there are none.
     pub fn resume(&self, position: &Position) -> Minibatches {
         let source = Source {
             columns: Arc::clone(&self.columns),
             sequence: self.sequence(position.epoch),
-            batch_size: self.options.batch_size,
             metrics: Arc::clone(&self.metrics),
         };
-        let minibatches = self.minibatches(position);
         let ahead = usize::try_from(self.ahead()).unwrap_or(1);
-        Minibatches::start(Arc::new(source), &minibatches, ahead, position.clone())
+        Minibatches::start(
+            Arc::new(source),
+            self.share(position),
+            ahead,
+            position.clone(),
+        )
     }
 
     fn sequence(&self, epoch: u64) -> Sequence {

@@ -7,6 +7,8 @@ use crate::error::{Error, Result};
 
 /// The largest number that is taken.
 const MOST: u64 = 1 << 40;
+/// Cells of a minibatch that is filled up, at most: of one cell they are so many ranges.
+const MOST_PADDED: u64 = 1 << 20;
 
 /// Which cells come, and in which order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,8 +77,11 @@ pub struct LoaderOptions {
     pub chunk_size: u64,
     /// Blocks of a window, whose cells are mixed in memory; 32 by default.
     pub preload_nchunks: u64,
-    /// Whether the last minibatch of an epoch is left out where it would be smaller; no by default.
+    /// Whether the last round of an epoch is left out where it is no whole minibatch for every rank; no
+    /// by default.
     pub drop_last: bool,
+    /// Whether it is filled up with cells from the beginning instead; no by default.
+    pub pad: bool,
     /// Which cells come; [`Sampling::Random`] by default.
     pub sampling: Sampling,
     /// Chooses the order; 0 by default.
@@ -107,9 +112,11 @@ pub struct LoaderOptions {
     pub normalize_total: Option<f64>,
     /// Whether values `x` of `X` become `ln(1 + x)`, as `scanpy.pp.log1p` has it.
     pub log1p: bool,
-    /// Which part of an epoch's minibatches comes, of `world_size` that are equal; 0 by default.
+    /// Which part of an epoch's minibatches comes, of `world_size` that are equal in number; 0 by
+    /// default.
     pub rank: u64,
-    /// How many parts there are; 1 by default. What does not divide is left out.
+    /// How many parts there are; 1 by default. The cells of a last round that is not whole are divided
+    /// evenly.
     pub world_size: u64,
     /// Which part of the rank's minibatches comes, of `parts`; 0 by default.
     pub part: u64,
@@ -127,6 +134,7 @@ impl Default for LoaderOptions {
             chunk_size: 512,
             preload_nchunks: 32,
             drop_last: false,
+            pad: false,
             sampling: Sampling::Random,
             seed: 0,
             predicate: None,
@@ -150,7 +158,27 @@ impl Default for LoaderOptions {
     }
 }
 
+/// What becomes of the last round, where it is no whole minibatch for every rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastRound {
+    /// Its cells are divided evenly.
+    Divided,
+    /// It is filled up with cells from the beginning.
+    Padded,
+    /// It is left out.
+    Dropped,
+}
+
 impl LoaderOptions {
+    /// What becomes of the last round.
+    pub(super) fn last_round(&self) -> LastRound {
+        match (self.drop_last, self.pad) {
+            (true, _) => LastRound::Dropped,
+            (false, true) => LastRound::Padded,
+            (false, false) => LastRound::Divided,
+        }
+    }
+
     /// Cells of a window.
     pub fn window(&self) -> u64 {
         self.chunk_size.saturating_mul(self.preload_nchunks)
@@ -201,6 +229,14 @@ impl LoaderOptions {
             let reason = format!("there is no part {} of {}", self.part, self.parts);
             return Err(Error::option("part", reason));
         }
+        if self.pad && self.batch_size > MOST_PADDED {
+            let reason = format!("minibatches of more than {MOST_PADDED} cells are not filled up");
+            return Err(Error::option("pad", reason));
+        }
+        if self.drop_last && self.pad {
+            let reason = "the last round is left out (drop_last) or filled up (pad), not both";
+            return Err(Error::option("pad", reason));
+        }
         if self.rank >= self.world_size {
             let reason = format!("there is no part {} of {}", self.rank, self.world_size);
             return Err(Error::option("rank", reason));
@@ -242,6 +278,7 @@ mod tests {
         assert!(of(|o| o.batch_size = 100_000).is_err());
         assert!(of(|o| o.batch_size = 1000).is_err());
         assert!(of(|o| o.rank = 1).is_err());
+        assert!(of(|o| (o.pad, o.drop_last) = (true, true)).is_err());
         assert!(of(|o| o.normalize_total = Some(f64::NAN)).is_err());
     }
 }

@@ -27,8 +27,8 @@ mod synth;
 mod verify;
 
 pub use collection::{
-    CollectionInfo, CollectionOptions, CollectionOrder, DatasetInfo, create as create_collection,
-    info as collection_info,
+    CollectionInfo, CollectionOptions, CollectionOrder, DatasetInfo, add as add_to_collection,
+    create as create_collection, info as collection_info,
 };
 pub use convert::convert;
 pub use filter::filter;

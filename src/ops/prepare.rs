@@ -28,7 +28,7 @@ use crate::plan::{
 };
 use crate::session::Session;
 use crate::sink::element_of;
-use crate::store::{Compression, UPLOAD_PART, UPLOAD_ROOM, bytes_at, url_of};
+use crate::store::{Claim, Compression, UPLOAD_PART, UPLOAD_ROOM, bytes_at, url_of};
 use crate::table::{CellsScan, DEFAULT_BATCH_BYTES, scan_cells};
 
 /// Memory of the program itself.
@@ -112,6 +112,8 @@ pub struct Prepared {
     /// Names without folders are made when it runs, not when it is planned.
     report: Report,
     what: String,
+    /// What nobody else may change meanwhile.
+    _claim: Option<Claim>,
 }
 
 /// A column for cells that their object does not have.
@@ -240,6 +242,15 @@ impl Prepared {
             plan: Arc::new(plan),
             report,
             what: what.into(),
+            _claim: None,
+        }
+    }
+
+    /// The same, with a claim of what it changes.
+    pub(super) fn claiming(self, claim: Option<Claim>) -> Self {
+        Self {
+            _claim: claim,
+            ..self
         }
     }
 

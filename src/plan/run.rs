@@ -85,8 +85,15 @@ async fn write_all(
     };
     let objects = match &spec.outputs {
         Outputs::PerPartition(outputs) => job.per_partition(outputs).await?,
-        Outputs::Collection { path, members } => {
-            job.inputs.check(path)?;
+        Outputs::Collection {
+            path,
+            members,
+            grows,
+        } => {
+            // What grows is read to its end before it is replaced.
+            if !grows {
+                job.inputs.check(path)?;
+            }
             make_folder(path)?;
             let sink = CollectionSink::create(path, &job.sink_options()).await?;
             job.collection = Some(Arc::new(sink));

@@ -54,6 +54,9 @@ pub enum Outputs {
         path: PathBuf,
         /// Its members, directly below it.
         members: Vec<OutputSpec>,
+        /// Whether the collection is an input as well, which is replaced once all is written.
+        #[serde(default)]
+        grows: bool,
     },
     /// All rows, partition after partition, are one output.
     Single(OutputSpec),

@@ -122,7 +122,7 @@ impl DisplayAs for WriteExec {
                     write!(f, ", first={}", shown(&first.path.to_string_lossy()))?;
                 }
             }
-            Outputs::Collection { path, members } => write!(
+            Outputs::Collection { path, members, .. } => write!(
                 f,
                 "collection={}, members={}",
                 shown(&path.to_string_lossy()),

@@ -17,9 +17,11 @@ mod scatter;
 mod decode;
 mod encode;
 mod output;
+mod claim;
 mod temporary;
 mod member;
 mod source;
+mod memory;
 mod remote;
 pub mod h5;
 mod zarr;
@@ -30,7 +32,9 @@ pub use api::{
 };
 pub use references::{ChunkBytes, ChunkFilter, ChunkReference, Located, References};
 pub use scatter::{Run, Scattered, gather_runs};
+pub(crate) use scatter::{gather_positions, warm};
 
+pub(crate) use claim::Claim;
 pub(crate) use member::member;
 use output::bytes_of;
 pub(crate) use output::{

@@ -98,23 +98,27 @@ impl Names {
             if !is_store(&self.path) {
                 return Err(refuse(&self.path, NO_STORE));
             }
-            self.replace_folder().map_err(failure)?;
+            let old = self.replace_folder().map_err(failure)?;
+            if fsync {
+                sync(folder_of(&self.path)).map_err(failure)?;
+            }
+            drop(remove(&old));
+            return Ok(());
         } else {
             // Of a folder that appears now, this fails unless it is empty.
             std::fs::rename(&self.temporary, &self.path).map_err(failure)?;
         }
-        if fsync {
-            let folder = File::open(folder_of(&self.path)).map_err(failure)?;
-            folder.sync_all().map_err(failure)?;
+        match fsync {
+            true => sync(folder_of(&self.path)).map_err(failure),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Puts the folder in the place of an older one, which goes. That one cannot be removed whole is
-    /// no reason to say that the new one failed.
-    fn replace_folder(&self) -> io::Result<()> {
+    /// Puts the folder in the place of an older one, and says where that is now, to be removed. That it
+    /// cannot be removed whole is no reason to say that the new one failed.
+    fn replace_folder(&self) -> io::Result<PathBuf> {
         match exchange(&self.temporary, &self.path) {
-            Ok(()) => drop(remove(&self.temporary)),
+            Ok(()) => Ok(self.temporary.clone()),
             // Not every file system can (NFS, some overlays).
             Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
                 let mut aside = self.temporary.clone().into_os_string();
@@ -125,17 +129,21 @@ impl Names {
                     std::fs::rename(&aside, &self.path)?;
                     return Err(e);
                 }
-                drop(remove(&aside));
+                Ok(aside)
             }
-            Err(e) => return Err(e),
+            Err(e) => Err(e),
         }
-        Ok(())
     }
 
     /// Removes what was written.
     pub(super) fn remove(&self) {
         drop(remove(&self.temporary));
     }
+}
+
+/// Has the names in a folder on the disk.
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Whether a folder may be replaced by a store: it is one, or empty.

@@ -1,5 +1,6 @@
 //! What a scan reads, in words that survive a trip to another machine.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
@@ -38,17 +39,34 @@ pub struct ScanDescription {
 }
 
 /// Rows in a seeded order, and the memory that reading them so may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderedRows {
     /// The order.
     pub order: RowOrder,
     /// Blocks of adjacent rows that stay together, for an order that is not exact.
     #[serde(default)]
     pub blocks: Option<Blocks>,
-    /// Bytes of the rows that a partition reads at a time, and then puts in order.
-    pub window_bytes: u64,
+    /// What is read at a time.
+    pub windows: OrderedWindows,
     /// Bytes of the columns that are read once for all partitions.
     pub held_bytes: u64,
+}
+
+/// Rows that are read together, and then come out in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderedWindows {
+    /// Each partition reads its own rows.
+    Own {
+        /// Bytes of them at a time.
+        bytes: u64,
+    },
+    /// Rows of several partitions are read together, for all of them.
+    Shared {
+        /// The ranks that windows after the first begin with.
+        starts: Arc<[u64]>,
+        /// The partitions, as ranges of ranks that follow each other.
+        partitions: Arc<[Range<u64>]>,
+    },
 }
 
 impl ScanDescription {

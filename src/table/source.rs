@@ -75,6 +75,7 @@ impl AnnDataSource {
     #[must_use]
     pub(crate) fn with_conjuncts(mut self, conjuncts: Vec<Arc<dyn PhysicalExpr>>) -> Self {
         self.conjuncts.extend(conjuncts);
+        self.ordered = Arc::default();
         self
     }
 
@@ -82,6 +83,7 @@ impl AnnDataSource {
     #[must_use]
     pub(crate) fn with_projection(mut self, projection: ProjectionExprs) -> Self {
         self.projection = projection;
+        self.ordered = Arc::default();
         self
     }
 

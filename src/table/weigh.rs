@@ -15,6 +15,12 @@ pub struct RowWeight {
     pub arrays: u64,
     /// Whether a row's bytes can be read without decoding what stands around them.
     pub random: bool,
+    /// Bytes of the row that are in memory twice where rows are put in order, because they are moved
+    /// once they were read: those of matrices that are not sparse by row.
+    pub moved: u64,
+    /// Bytes of what is kept of a row to read rows out of order: its columns that are no matrices, and
+    /// where those begin.
+    pub held: u64,
 }
 
 impl RowWeight {
@@ -25,6 +31,8 @@ impl RowWeight {
             bytes: self.bytes.max(other.bytes),
             arrays: self.arrays.max(other.arrays),
             random: self.random && other.random,
+            moved: self.moved.max(other.moved),
+            held: self.held.max(other.held),
         }
     }
 }
@@ -35,6 +43,8 @@ pub(crate) fn weigh(layout: &Layout, keep: impl Fn(&str) -> bool) -> RowWeight {
         bytes: 0,
         arrays: 0,
         random: true,
+        moved: 0,
+        held: 0,
     };
     let Layout::Aligned(aligned) = layout else {
         return weight;
@@ -48,14 +58,23 @@ pub(crate) fn weigh(layout: &Layout, keep: impl Fn(&str) -> bool) -> RowWeight {
             AlignedColumn::Element(element) | AlignedColumn::Genes(element, _) => Some(element),
             _ => None,
         };
-        if let Some(matrix) = element.and_then(|element| element.as_matrix()) {
-            weight.arrays += match matrix.shape().kind {
-                MatrixKind::Sparse => 2,
-                MatrixKind::Dense => 1,
-            };
-            // Narrow ones are read with the columns, once.
-            let narrow = matrix.shape().kind == MatrixKind::Dense && matrix.row_bytes() < 1024;
-            weight.random &= narrow || !matrix.is_compressed();
+        let Some(matrix) = element.and_then(|element| element.as_matrix()) else {
+            weight.held = weight.held.saturating_add(layout.row_bytes(at));
+            continue;
+        };
+        weight.arrays += match matrix.shape().kind {
+            MatrixKind::Sparse => 2,
+            MatrixKind::Dense => 1,
+        };
+        // Narrow ones are read with the columns, once.
+        let narrow = matrix.shape().kind == MatrixKind::Dense && matrix.row_bytes() < 1024;
+        weight.random &= narrow || !matrix.is_compressed();
+        if narrow {
+            weight.held = weight.held.saturating_add(layout.row_bytes(at));
+        } else if matrix.csr().is_some() {
+            weight.held = weight.held.saturating_add(size_of::<u64>() as u64);
+        } else {
+            weight.moved = weight.moved.saturating_add(layout.row_bytes(at));
         }
     }
     weight

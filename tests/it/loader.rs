@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use annfusion::loader::{ClassWeights, Loader, LoaderOptions, Position, Sampling};
+use annfusion::loader::{ClassWeights, Loader, LoaderOptions, Minibatch, Position, Sampling};
 use annfusion::ops::{CollectionOptions, Quiet, create_collection};
 use annfusion::session::Session;
 use annfusion::{Error, Result};
@@ -56,12 +56,13 @@ fn small() -> LoaderOptions {
     }
 }
 
+/// Minibatches, and where the first cell of each is in the order.
 async fn epoch(loader: &Loader, epoch: u64) -> Vec<(u64, RecordBatch)> {
     let mut minibatches = loader.epoch(epoch);
     let mut all = Vec::new();
     while let Some(minibatch) = minibatches.next().await {
         let minibatch = minibatch.unwrap();
-        all.push((minibatch.number, minibatch.batch));
+        all.push((minibatch.cells.ranges()[0].start, minibatch.batch));
     }
     all
 }
@@ -263,7 +264,8 @@ async fn genes_totals_and_logs_are_those_of_the_cells() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Ranks are parts of one epoch, and others may take over at any minibatch.
+    /// Ranks are parts of one epoch, and others may take over at any minibatch: every cell comes once,
+    /// to one of them, and all have equally many minibatches.
     #[test]
     fn ranks_and_positions_do_not_change_the_order(
         (batch, preload) in (0u32..4).prop_flat_map(|log| (Just(4u64 << log), 1u64..5)),
@@ -289,38 +291,52 @@ proptest! {
                 Loader::open(&locations, options).await.unwrap()
             };
             let whole = open(0, 1).await;
-            let all = epoch(&whole, 3).await;
-            prop_assert_eq!(all.len() as u64, whole.n_minibatches());
+            let mut order = Vec::new();
+            for (_, batch) in epoch(&whole, 3).await {
+                order.extend_from_slice(positions(&batch));
+            }
+            prop_assert_eq!(order.len() as u64, whole.n_obs());
+            let mut found = vec![None; order.len()];
+            let mut put = |minibatch: &Minibatch| {
+                let places = minibatch.cells.iter();
+                for (place, row) in places.zip(positions(&minibatch.batch)) {
+                    let before = found[usize::try_from(place).unwrap()].replace(*row);
+                    assert_eq!(before, None, "a cell came twice");
+                }
+            };
             let mut done = Position::start(3);
-            let mut found = BTreeMap::new();
             for rank in 0..world_size {
-                let mut minibatches = open(rank, world_size).await.epoch(3);
-                prop_assert_eq!(minibatches.left(), all.len() as u64 / world_size);
+                let loader = open(rank, world_size).await;
+                let mut minibatches = loader.epoch(3);
+                prop_assert_eq!(minibatches.left() * world_size, loader.n_minibatches());
                 for _ in 0..stop {
                     let Some(minibatch) = minibatches.next().await else { break };
-                    let minibatch = minibatch.unwrap();
-                    prop_assert!(found.insert(minibatch.number, minibatch.batch).is_none());
+                    put(&minibatch.unwrap());
                 }
                 done = done.and(minibatches.position());
             }
-            prop_assert_eq!(done.done.len(), found.len() as u64);
             let text = serde_json::to_string(&done).unwrap();
             let done: Position = serde_json::from_str(&text).unwrap();
+            let left = order.len() as u64 - done.done.len();
+            let mut lens = Vec::new();
             for rank in 0..next_size {
                 let mut minibatches = open(rank, next_size).await.resume(&done);
+                lens.push(minibatches.left());
                 while let Some(minibatch) = minibatches.next().await {
-                    let minibatch = minibatch.unwrap();
-                    prop_assert!(found.insert(minibatch.number, minibatch.batch).is_none());
+                    put(&minibatch.unwrap());
                 }
             }
-            let lost = all.len() - found.len();
-            prop_assert!((lost as u64) < next_size, "{} lost", lost);
-            for (number, batch) in all {
-                if let Some(found) = found.get(&number) {
-                    prop_assert_eq!(found, &batch);
-                }
+            prop_assert!(lens.iter().all(|len| *len == lens[0]), "{:?}", lens);
+            // Of fewer cells than ranks there is none for each.
+            if left >= next_size {
+                let found: Option<Vec<i64>> = found.into_iter().collect();
+                prop_assert_eq!(found, Some(order));
             }
             Ok(())
         })?;
     }
+}
+
+fn positions(batch: &RecordBatch) -> &[i64] {
+    batch.column(0).as_primitive::<Int64Type>().values()
 }

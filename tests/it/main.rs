@@ -13,6 +13,8 @@ mod h5_layouts;
 mod h5_read;
 mod element_broken;
 mod element_read;
+mod examples;
+mod flight;
 mod fuzz;
 mod memory;
 mod merge;

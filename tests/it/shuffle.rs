@@ -313,6 +313,7 @@ proptest! {
         way in 0usize..4,
         rooms in 1u64..40,
         parts in 1usize..3,
+        held in 0u64..2,
     ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -328,7 +329,7 @@ proptest! {
                 shuffle: Shuffle { way: Some(ShuffleWay::ALL[way]), ..Shuffle::new(seed) },
                 objects: vec![ShuffledObject::at(object.location(), CELLS, rows.clone())],
                 gathers: true,
-                weight: RowWeight { bytes: 100, arrays: 2, random: true },
+                weight: RowWeight { bytes: 100, arrays: 2, random: true, held: 64 * held, ..RowWeight::default() },
                 partitions,
                 memory: ShuffleMemory {
                     bytes: match ShuffleWay::ALL[way] {

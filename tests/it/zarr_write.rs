@@ -244,22 +244,32 @@ async fn check_runs(
     row_len: u64,
 ) {
     let at = |row: u64| usize::try_from(row * row_len).unwrap();
-    let parts: Vec<ArrayRef> = runs
-        .iter()
-        .map(|r| all.slice(at(r.start), at(r.end) - at(r.start)))
-        .collect();
-    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-    let expected = arrow::compute::concat(&parts).unwrap();
-    let runs = runs.iter().map(|run| Run {
-        array: 0,
-        start: run.start,
-        len: run.end - run.start,
-    });
-    let runs: Vec<Run> = runs.collect();
-    let found = gather_runs(&[Arc::clone(array)], &runs, &ReadMetrics::default())
-        .await
-        .unwrap();
-    assert_eq!(&bits(&found), &bits(&expected));
+    // All in one, and one by one.
+    for lists in [vec![runs], runs.chunks(1).collect(), vec![&[], runs, &[]]] {
+        let run = |run: &Range<u64>| Run {
+            array: 0,
+            start: run.start,
+            len: run.end - run.start,
+        };
+        let wanted: Vec<Vec<Run>> = lists
+            .iter()
+            .map(|runs| runs.iter().map(run).collect())
+            .collect();
+        let metrics = ReadMetrics::default();
+        let found = gather_runs(&[Arc::clone(array)], &wanted.into(), &metrics).await;
+        let found = found.unwrap();
+        assert_eq!(found.len(), lists.len());
+        for (found, runs) in found.iter().zip(lists) {
+            let mut parts: Vec<ArrayRef> = vec![all.slice(0, 0)];
+            parts.extend(
+                runs.iter()
+                    .map(|r| all.slice(at(r.start), at(r.end) - at(r.start))),
+            );
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            let expected = arrow::compute::concat(&parts).unwrap();
+            assert_eq!(&bits(found), &bits(&expected));
+        }
+    }
 }
 
 /// Chunks of several blocks, of which parts are undone.
@@ -347,6 +357,78 @@ async fn runs_of_long_chunks_come_to_their_places() {
             }
         }
     }
+}
+
+/// Parts of chunks of blosc are undone by code of our own: whatever the bytes, there is a value or an
+/// error.
+#[tokio::test]
+async fn runs_of_garbled_chunks_are_values_or_errors() {
+    const N: u64 = 60_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.zarr");
+    let key = ElementKey::new("a");
+    let to = WriteTarget {
+        format: Format::Zarr {
+            version: ZarrVersion::V3,
+            sharded: false,
+        },
+        ..target(&path, 2)
+    };
+    let writer = create(&to).await.unwrap();
+    let spec = ArraySpec {
+        dtype: DType::UInt32,
+        extent: Extent::Fixed(vec![N]),
+        appendable: true,
+        compression: Compression::BloscLz4(3),
+        pieces: Some(Pieces::new(N, N)),
+        attributes: Attributes::new(),
+    };
+    let mut array = writer.create_array(&key, spec).await.unwrap();
+    let values = UInt32Array::from_iter_values((0..60_000).map(|i| i * 7 % 1000));
+    array.append(Arc::new(values)).await.unwrap();
+    array.finish().await.unwrap();
+    writer.close().await.unwrap();
+    writer.commit().await.unwrap();
+    let chunk = path.join("a/c/0");
+    let whole = std::fs::read(&chunk).unwrap();
+    let runs: Arc<[Vec<Run>]> = vec![vec![
+        Run {
+            array: 0,
+            start: 100,
+            len: 50,
+        },
+        Run {
+            array: 0,
+            start: 20_000,
+            len: 30_000,
+        },
+    ]]
+    .into();
+    let (mut refused, mut seed) = (0, 1u64);
+    for case in 0..2000 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut garbled = whole.clone();
+        // The header and the index of blocks more often than what is compressed.
+        let most = if case % 2 == 0 { 64 } else { garbled.len() };
+        let at = usize::try_from(seed >> 33).unwrap() % most.min(garbled.len());
+        match case % 5 {
+            0 => garbled.truncate(at),
+            _ => garbled[at] ^= u8::try_from(seed >> 24 & 0xff).unwrap().max(1),
+        }
+        std::fs::write(&chunk, &garbled).unwrap();
+        let store = open(&Location::parse(path.to_str().unwrap()))
+            .await
+            .unwrap();
+        let array = store.array(&key).await.unwrap();
+        match gather_runs(&[array], &runs, &ReadMetrics::default()).await {
+            Ok(found) => assert_eq!(found[0].len(), 30_050),
+            Err(error) => {
+                assert!(error.to_string().contains('a'), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 500, "{refused} of 2000 were refused");
 }
 
 /// Values whose equality tells zeros apart.

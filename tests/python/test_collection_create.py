@@ -1,8 +1,10 @@
 """`collection create`: what annbatch's loader reads of it, and its layout."""
 
+import fcntl
 import filecmp
 import json
 import os
+import shutil
 import warnings
 
 import anndata
@@ -204,3 +206,99 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(annfusion, inputs, tmp_pat
     assert sum(map(len, datasets(tmp_path / "c.zarr"))) == 270
     done = annfusion("collection", "create", tmp_path / "c.zarr", tmp_path / "c.zarr", "--overwrite", check=False)
     assert done.returncode == 1 and "also an input" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--shuffle-chunk-size", 25, "--seed", 3], ["--no-shuffle"], []], ids=str)
+def test_cells_are_added_to_all_datasets(annfusion, inputs, tmp_path, options):
+    c = tmp_path / "c.zarr"
+    annfusion("collection", "create", c, *inputs[:2], "--dataset-size", 100, "--shuffle-chunk-size", 25)
+    before = datasets(c)
+    genes = list(before[0].var_names)
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(c, copy)
+    done = annfusion("collection", "add", c, inputs[2], *options)
+    assert "2.h5ad: it has" in done.stderr
+    after = datasets(c)
+    grown = [len(new) - len(old) for old, new in zip(before, after, strict=True)]
+    assert sum(grown) == 310 and max(grown) - min(grown) <= 62
+    for old, new in zip(before, after):
+        assert set(old.obs_names) <= set(new.obs_names)
+        assert (list(old.obs_names) == list(new.obs_names)[: len(old)]) == ("--no-shuffle" in options)
+    # Genes are those of the collection, and what it does not have is filled.
+    expected = anndata.concat([concat(inputs[:2]), anndata.read_h5ad(inputs[2])], join="outer")[:, genes]
+    found = by_name(after, expected.obs_names)
+    assert list(found.var_names) == genes
+    source = found.obs.pop("src_path").astype(str)
+    assert [name.split("-")[0] for name in found.obs_names] == [path.split("/")[-1][0] for path in source]
+    assert np.array_equal(found.X.toarray(), objects_dense(expected.X))
+    assert np.array_equal(found.layers["counts"].toarray(), objects_dense(expected.layers["counts"]))
+    assert np.array_equal(found.obsm["pca"], expected.obsm["pca"])
+    assert (found.obs["kind"].astype(str) == expected.obs["kind"].astype(str)).all()
+    assert all(new.var.equals(old.var) and set(new.uns) == set(old.uns) for old, new in zip(before, after))
+    # The memory that it may take changes nothing of it.
+    annfusion("collection", "add", copy, inputs[2], *options, "--memory-limit", "192MiB")
+    same_files(c, copy)
+    assert not annbatch.DatasetCollection(c, mode="r").is_empty
+
+
+def test_annbatch_adds_to_ours_and_we_to_its(annfusion, inputs, tmp_path):
+    expected = concat(inputs[:2])
+    for ours_first in (True, False):
+        c = tmp_path / f"{ours_first}.zarr"
+
+        def by_annbatch(path, how):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                annbatch.DatasetCollection(c).add_adatas([str(path)], rng=np.random.default_rng(0), shuffle_chunk_size=20, **how)
+
+        if ours_first:
+            annfusion("collection", "create", c, inputs[0], "--dataset-size", 100, "--shuffle-chunk-size", 25)
+            by_annbatch(inputs[1], {})
+        else:
+            by_annbatch(inputs[0], {"dataset_size": 100})
+            annfusion("collection", "add", c, inputs[1], "--shuffle-chunk-size", 20)
+        parts = datasets(c)
+        assert len(parts) > 1
+        found = by_name(parts, expected.obs_names)
+        of = expected[:, list(found.var_names)]
+        assert np.array_equal(objects_dense(found.X), objects_dense(of.X))
+        assert {path.split("/")[-1] for path in found.obs["src_path"].astype(str)} == {"0.h5ad", "1.h5ad"}
+
+
+def test_what_cannot_be_added_is_refused(annfusion, inputs, tmp_path):
+    c = tmp_path / "c.zarr"
+    annfusion("collection", "create", c, inputs[0])
+    before = {path.relative_to(c): path.stat().st_mtime_ns for path in c.rglob("*")}
+    for args, reason in [
+        ([c, c], "also an input"),
+        ([inputs[0], inputs[1]], "not a collection"),
+        ([c, tmp_path / "none.h5ad"], "none.h5ad"),
+        ([c, inputs[1], "--drop", "layers/none"], "layers/none"),
+        (["s3://bucket/c.zarr", inputs[1]], "bucket"),
+    ]:
+        done = annfusion("collection", "add", *args, check=False)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+    other = anndata.read_h5ad(inputs[1])
+    other.var_names = [f"other{i}" for i in range(other.n_vars)]
+    other.write_h5ad(tmp_path / "genes.h5ad")
+    done = annfusion("collection", "add", c, tmp_path / "genes.h5ad", check=False)
+    assert done.returncode == 1 and "none of its 30 genes" in done.stderr, done.stderr
+    (tmp_path / "genes.h5ad").unlink()
+    other = anndata.read_h5ad(inputs[1])
+    other.obs["src_path"] = [f"elsewhere {i}" for i in range(other.n_obs)]
+    # As many texts as cells stay text.
+    other.write_h5ad(tmp_path / "text.h5ad")
+    done = annfusion("collection", "add", c, tmp_path / "text.h5ad", check=False)
+    assert done.returncode == 1 and "obs/src_path" in done.stderr, done.stderr
+    (tmp_path / "text.h5ad").unlink()
+    folder = os.open(c, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    done = annfusion("collection", "add", c, inputs[1], check=False)
+    assert done.returncode == 1 and "another process" in done.stderr, done.stderr
+    os.close(folder)
+    one = tmp_path / "one.zarr"
+    annfusion("convert", inputs[0], one)
+    done = annfusion("collection", "add", one, inputs[1], check=False)
+    assert done.returncode == 1 and "not a collection" in done.stderr
+    assert {path.relative_to(c): path.stat().st_mtime_ns for path in c.rglob("*")} == before
+    assert sorted(os.listdir(tmp_path)) == ["c.zarr", "one.zarr"]

@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 import types
+import urllib.error
+import urllib.request
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ import pytest
 
 from test_loader import cells, dense, matrix, stored  # noqa: F401, a fixture
 
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples" / "python"
 TICKET = {"batch_size": 16, "chunk_size": 4, "preload_nchunks": 8, "return_index": True}
 
 
@@ -34,7 +37,8 @@ def server(annfusion, *args, env=None):
             # JSON may be on several lines.
             while line.count("{") > line.count("}"):
                 line += process.stdout.readline()
-            yield json.loads(line)["listening"], process
+            process.said = json.loads(line)
+            yield process.said["listening"], process
         finally:
             process.kill()
 
@@ -63,6 +67,10 @@ def whole(reader):
     return found
 
 
+def ranges(start, end):
+    return {"ranges": [{"start": start, "end": end}]}
+
+
 def column(table, name):
     return table[name].combine_chunks() if isinstance(table[name], pa.ChunkedArray) else table[name]
 
@@ -72,7 +80,7 @@ def test_minibatches_are_rows_of_the_object(served, stored):  # noqa: F811
     client = flight.connect(served)
     text = ticket(layers=["counts"], obsm=["pca"], obs=["kind", "score"], seed=3)
     found = whole(client.do_get(flight.Ticket(text)))
-    assert [said["minibatch"] for said, _ in found] == list(range(9))
+    assert [said["cells"] for said, _ in found] == [ranges(at, min(at + 16, 130)) for at in range(0, 130, 16)]
     at = np.concatenate([column(table, "obs_idx").to_numpy() for _, table in found])
     assert sorted(at) == list(range(130))
     for _, table in found:
@@ -89,23 +97,31 @@ def test_an_epoch_is_resumed_and_divided(served):
     client = flight.connect(served)
 
     def order(**more):
-        return {said["minibatch"]: column(table, "obs_idx").to_pylist()
-                for said, table in whole(client.do_get(flight.Ticket(ticket(seed=1, x=False, **more))))}
+        found = {}
+        for said, table in whole(client.do_get(flight.Ticket(ticket(seed=1, x=False, **more)))):
+            places = [i for cells in said["cells"]["ranges"] for i in range(cells["start"], cells["end"])]
+            found.update(zip(places, column(table, "obs_idx").to_pylist(), strict=True))
+        return found
 
     everything = order(epoch=2)
+    assert sorted(everything) == list(range(130)) == sorted(everything.values())
     reader = client.do_get(flight.Ticket(ticket(seed=1, x=False, epoch=2)))
     said = json.loads([reader.read_chunk() for _ in range(4)][-1].app_metadata.to_pybytes())
     reader.cancel()
-    rest = order(epoch=2, position=said["position"])
-    assert rest == {number: rows for number, rows in everything.items() if number >= 4}
-    parts = [order(epoch=2, position=said["position"], rank=rank, world_size=2) for rank in (0, 1)]
-    assert {**parts[0], **parts[1]} == {number: rows for number, rows in everything.items() if 4 <= number < 8}
+    left = {place: row for place, row in everything.items() if place >= 64}
+    assert order(epoch=2, position=said["position"]) == left
+    for ranks in (2, 3, 7):
+        parts = [order(epoch=2, position=said["position"], rank=rank, world_size=ranks) for rank in range(ranks)]
+        assert sum(map(len, parts)) == 66 and {k: v for part in parts for k, v in part.items()} == left
+    # Two minibatches, and one of two cells that is filled up from the beginning.
+    assert sorted(order(world_size=4, pad=True)) == [*range(32), 128, 129]
+    assert sorted(order(world_size=4, drop_last=True)) == list(range(32))
     info = client.get_flight_info(flight.FlightDescriptor.for_command(ticket(seed=1, x=False, endpoints=3)))
     found = [whole(client.do_get(endpoint.ticket)) for endpoint in info.endpoints]
     assert [len(part) for part in found] == [3, 3, 3] and info.total_records == 130
     info = client.get_flight_info(flight.FlightDescriptor.for_command(ticket(seed=1, x=False, endpoints=4)))
     found = [whole(client.do_get(endpoint.ticket)) for endpoint in info.endpoints]
-    assert [said["minibatch"] for part in found for said, _ in part] == list(range(9))
+    assert [said["cells"]["ranges"][0]["start"] for part in found for said, _ in part] == list(range(0, 130, 16))
     assert info.schema.names == ["obs_idx"]
 
 
@@ -265,6 +281,47 @@ def test_too_many_streams_are_refused(annfusion, stored, synth):  # noqa: F811
         assert sum(len(table) for _, table in whole(flight.connect(address).do_get(flight.Ticket(ticket())))) == 3000
 
 
+def test_a_client_has_as_many_streams_as_it_may(annfusion, synth, tmp_path):
+    with server(annfusion, f"coll={synth}", "--streams-per-client", 1) as (address, _):
+        first = flight.connect(address).do_get(flight.Ticket(ticket(dense=True)))
+        first.read_chunk()
+        with pytest.raises((flight.FlightError, pa.ArrowInvalid), match="1 streams of yours"):
+            flight.connect(address).do_get(flight.Ticket(ticket())).read_chunk()
+    (tmp_path / "tokens").write_text("one\ntwo\n")
+    with server(annfusion, f"coll={synth}", "--streams-per-client", 1, "--tokens", tmp_path / "tokens") as (address, _):
+        def begin(token):
+            options = flight.FlightCallOptions(headers=[(b"authorization", b"Bearer " + token)])
+            reader = flight.connect(address).do_get(flight.Ticket(ticket(dense=True)), options)
+            reader.read_chunk()
+            return reader
+
+        first = begin(b"one")
+        with pytest.raises((flight.FlightError, pa.ArrowInvalid), match="1 streams of yours"):
+            begin(b"one")
+        begin(b"two").cancel()
+        first.cancel()
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                begin(b"one").cancel()
+                break
+            except (flight.FlightError, pa.ArrowInvalid):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+def test_a_server_outlives_clients_that_leave(annfusion, synth):
+    text = json.dumps({"objects": ["a"], "batch_size": 64, "chunk_size": 8, "preload_nchunks": 16, "dense": True}).encode()
+    with server(annfusion, f"a={synth}") as (address, process):
+        for _ in range(40):
+            client = flight.connect(address)
+            client.do_get(flight.Ticket(text)).read_chunk()
+            client.close()
+            del client
+        assert sum(len(table) for _, table in whole(flight.connect(address).do_get(flight.Ticket(text)))) == 3000
+        assert process.poll() is None
+
+
 def test_a_stopped_server_lets_streams_finish(annfusion, synth):
     text = json.dumps({"objects": ["a"], "batch_size": 64, "chunk_size": 8, "preload_nchunks": 16}).encode()
     with server(annfusion, f"a={synth}") as (address, process):
@@ -285,21 +342,22 @@ def test_the_example_loads_what_anndata_reads(served, stored):  # noqa: F811
     options = {**TICKET, "obs": ["kind"], "seed": 5}
     loader = module.Minibatches(served, "coll", **options)
     first = list(loader)
-    assert [minibatch["number"] for minibatch in first] == list(range(9))
+    everything = [(at, min(at + 16, 130)) for at in range(0, 130, 16)]
+    assert [cells for minibatch in first for cells in minibatch["cells"]] == everything
     for minibatch in first:
         of = a[minibatch["obs"]["obs_idx"]]
         assert np.array_equal(minibatch["X"].toarray(), dense(of.X)) and minibatch["X"].shape[1] == a.n_vars
     # Workers side by side have all of it between them.
     for workers in (1, 2, 4):
-        numbers = []
+        seen = []
         for worker in range(workers):
             module.get_worker_info = lambda worker=worker: types.SimpleNamespace(id=worker, num_workers=workers)
-            numbers += [minibatch["number"] for minibatch in loader]
-        assert numbers == list(range(9))
+            seen += [cells for minibatch in loader for cells in minibatch["cells"]]
+        assert seen == everything
     module.get_worker_info = lambda: None
-    loader.resume(0, [minibatch["number"] for minibatch in first[:4]])
+    loader.resume(0, [cells for minibatch in first[:4] for cells in minibatch["cells"]])
     rest = list(loader)
-    assert [m["number"] for m in rest] == [4, 5, 6, 7, 8]
+    assert [cells for m in rest for cells in m["cells"]] == everything[4:]
     assert all(np.array_equal(m["obs"]["obs_idx"], n["obs"]["obs_idx"]) for m, n in zip(rest, first[4:]))
     loader.set_epoch(1)
     other = np.concatenate([m["obs"]["obs_idx"] for m in loader])
@@ -309,8 +367,55 @@ def test_the_example_loads_what_anndata_reads(served, stored):  # noqa: F811
         assert spawned.map(len_of_epoch, [(served, options)] * 2) == [9, 9]
 
 
+DATA_LOADER = """
+import sys
+import torch
+from annfusion_loader import Minibatches
+if __name__ == "__main__":
+    server, workers, context = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    data = Minibatches(server, "coll", to="torch", obs=["kind"], batch_size=16, chunk_size=4, preload_nchunks=8, return_index=True)
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=context or None)
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        found = [(minibatch["X"].to_dense().sum().item(), torch.as_tensor(minibatch["obs"]["obs_idx"])) for minibatch in loader]
+        print(len(found), sum(total for total, _ in found), sorted(torch.cat([rows for _, rows in found]).tolist()) == list(range(130)))
+"""
+
+
+@pytest.mark.parametrize("workers, context", [(0, ""), (2, "spawn"), (4, "spawn"), (2, "fork"), (4, "fork")])
+def test_torch_divides_an_epoch_among_workers(served, stored, tmp_path, workers, context):  # noqa: F811
+    pytest.importorskip("torch", reason="SKIPPED: torch is not installed")
+    total = dense(cells(stored[-1]).X).sum()
+    (tmp_path / "load.py").write_text(DATA_LOADER)
+    command = [sys.executable, "-W", "ignore", tmp_path / "load.py", served, str(workers), context]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(EXAMPLES)})
+    assert done.returncode == 0, done.stderr
+    epochs = [line.split() for line in done.stdout.splitlines()]
+    assert [(n, all_rows) for n, _, all_rows in epochs] == [("9", "True")] * 2
+    assert all(abs(float(found) - total) < 1e-3 * abs(total) for _, found, _ in epochs)
+
+
+def test_the_example_of_training_learns(annfusion, synth):
+    pytest.importorskip("torch", reason="SKIPPED: torch is not installed")
+    with server(annfusion, f"a={synth}") as (address, _):
+        command = [sys.executable, "-W", "ignore", EXAMPLES / "train_linear.py", address, "a", "--batch-size", "64", "--epochs", "3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    right = [float(line.split("%")[0].rsplit(" ", 1)[1]) for line in done.stdout.splitlines()]
+    # Six types, told apart by their genes.
+    assert len(right) == 3 and right[-1] > 60, done.stdout
+
+
+def test_the_example_of_queries_prints_a_frame(served, stored):  # noqa: F811
+    pytest.importorskip("adbc_driver_flightsql.dbapi")
+    statement = "SELECT count(*) AS cells FROM coll.obs WHERE kind IS NOT NULL"
+    done = subprocess.run([sys.executable, EXAMPLES / "query.py", served, statement], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert str(cells(stored[-1]).obs["kind"].notna().sum()) in done.stdout
+
+
 def client_module():
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "examples" / "python"))
+    sys.path.insert(0, str(EXAMPLES))
     import annfusion_loader
 
     return annfusion_loader
@@ -319,6 +424,30 @@ def client_module():
 def len_of_epoch(args):
     served, options = args
     return sum(1 for _ in client_module().Minibatches(served, "coll", **options))
+
+
+def test_what_was_streamed_is_counted(annfusion, stored):  # noqa: F811
+    with server(annfusion, f"coll={stored[-1]}", "--metrics", "127.0.0.1:0") as (address, process):
+        client = flight.connect(address)
+        whole(client.do_get(flight.Ticket(ticket())))
+        with pytest.raises(pa.ArrowInvalid):
+            client.do_get(flight.Ticket(ticket(chunk_size=0))).read_all()
+        with urllib.request.urlopen(process.said["metrics"], timeout=10) as page:
+            assert page.headers["content-type"].startswith("application/openmetrics-text")
+            lines = [line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#")]
+        found = {name: float(value) for name, value in lines}
+        assert found["annfusion_cells_total"] == 130 and found["annfusion_minibatches_total"] == 9
+        assert found["annfusion_streams_running"] == 0
+        assert found['annfusion_streams_total{outcome="Complete"}'] == 1
+        assert found['annfusion_streams_total{outcome="Refused"}'] == 1
+        assert found["annfusion_sent_bytes_total"] > 130 * 8
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(process.said["metrics"].replace("/metrics", "/"), timeout=10)
+
+
+def test_the_schema_of_tickets_is_printed(annfusion):
+    schema = json.loads(annfusion("serve", "--ticket-schema").stdout)
+    assert schema["required"] == ["objects"] and schema["properties"]["batch_size"]["default"] == 4096
 
 
 def test_what_cannot_be_served_is_refused(annfusion, tmp_path):

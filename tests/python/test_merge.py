@@ -307,7 +307,7 @@ def test_what_later_files_have_is_kept(annfusion, tmp_path):
     assert merged.obsm["pca"].shape == (4, 3) and np.isnan(merged.obsm["pca"][0, 2])
     assert merged.layers["dense"].shape == (4, 4) and np.isnan(merged.layers["dense"][0]).all()
     assert list(merged.obs["batch"]) == ["x", "x", "y", "y"]
-    assert "obsp/near: dropped; --pairwise keeps it" in done.stderr
+    assert "obsp/near: dropped; merge --pairwise keeps it" in done.stderr
 
 
 def test_matrices_without_columns_merge(annfusion, tmp_path):
@@ -376,6 +376,8 @@ def test_genes_are_matched_by_a_column(annfusion, tmp_path):
     assert list(merged.var_names) == ["E1", "E2", "E3"] and merged.var.index.name == "ensembl"
     assert list(merged.var["var_names"].astype(object)[:2]) == ["CD3D", "MS4A1"]
     assert merged.X.toarray().tolist() == [[0, 1, 0], [2, 3, 0], [0, 0, 1], [0, 2, 3]]
+    done = annfusion("merge", tmp_path / "n.h5ad", a, b, "--join", "inner")
+    assert "no gene is in all objects" in done.stderr and objects.read(tmp_path / "n.h5ad").shape == (4, 0)
 
 
 def test_names_that_a_column_takes_the_place_of_are_kept(annfusion, tmp_path):

@@ -1,6 +1,7 @@
 """`SELECT *` of every table agrees with what anndata reads."""
 
 import json
+import subprocess
 import zipfile
 
 import anndata
@@ -399,3 +400,13 @@ def test_an_output_is_replaced_only_where_that_is_said(annfusion, synth, tmp_pat
     done = annfusion("query", synth, "SELECT 1 AS a", *args, check=False)
     assert done.returncode == 1 and "it is also an input" in done.stderr
     assert objects.read(synth).n_obs == 3000
+
+
+@pytest.mark.parametrize("output", [["--format", "csv"], ["--format", "arrow"], ["--format", "ndjson"]])
+def test_output_that_nobody_reads_ends_the_program_quietly(annfusion, synth, output):
+    command = [annfusion.path, "query", synth, "SELECT a.* FROM obs a CROSS JOIN obs b LIMIT 200000", *output]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(1000)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141

@@ -1,9 +1,10 @@
 //! Standard output, or a file beside its final name.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::cli::print::Output;
 use crate::error::{Error, Result};
 use crate::model::{Location, shown_path};
 use crate::store::{Inputs, refuse};
@@ -46,7 +47,7 @@ pub(super) struct Sink {
 
 #[derive(Debug)]
 enum To {
-    Stdout(BufWriter<Stdout>),
+    Stdout(BufWriter<Output>),
     File {
         file: BufWriter<File>,
         partial: PathBuf,
@@ -63,7 +64,7 @@ impl Sink {
 
     pub(super) fn new(to: Target) -> Result<Self> {
         let to = match to {
-            Target::Stdout => To::Stdout(BufWriter::with_capacity(1 << 16, io::stdout())),
+            Target::Stdout => To::Stdout(BufWriter::with_capacity(1 << 16, Output::new())),
             Target::File { path, overwrite } => {
                 let mut name = path.file_name().unwrap_or_default().to_owned();
                 name.push(format!(".partial-{}", std::process::id()));

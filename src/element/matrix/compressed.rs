@@ -11,7 +11,6 @@ use arrow::datatypes::{
     UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
-use crate::element::held::HeldArray;
 use crate::element::node::Node;
 use crate::element::{EntryParts, MatrixShape};
 use crate::error::{Error, Result};
@@ -44,6 +43,11 @@ impl CsrArrays {
     /// The positions of entries in their rows, as they are on disk.
     pub(crate) fn indices(&self) -> &Arc<dyn ArrayReader> {
         &self.0.indices
+    }
+
+    /// Columns, which all positions have to be below.
+    pub(crate) fn n_cols(&self) -> u64 {
+        self.0.n_minor
     }
 
     /// The values of entries.
@@ -154,14 +158,6 @@ impl Compressed {
     pub(crate) fn is_compressed(&self) -> bool {
         let mut arrays = [&self.indices, &self.data].into_iter();
         arrays.any(|array| !array.info().filters.is_empty())
-    }
-
-    /// The same arrays, of which `indptr` is read once and kept.
-    pub(crate) fn with_held_indptr(&self) -> Self {
-        Self {
-            indptr: Arc::new(HeldArray::new(Arc::clone(&self.indptr))),
-            ..self.clone()
-        }
     }
 
     /// A matrix by column over arrays at hand, unchecked.

@@ -96,13 +96,6 @@ impl MatrixReader for CsrMatrix {
         self.arrays.is_compressed()
     }
 
-    fn with_held_lengths(&self) -> Option<Arc<dyn MatrixReader>> {
-        Some(Arc::new(Self {
-            arrays: self.arrays.with_held_indptr(),
-            ..self.clone()
-        }))
-    }
-
     async fn entries(
         &self,
         rows: &RowSelection,

@@ -129,18 +129,6 @@ impl MatrixReader for StackedMatrix {
         parts.any(|part| part.reader.as_matrix().is_some_and(|m| m.is_compressed()))
     }
 
-    fn with_held_lengths(&self) -> Option<Arc<dyn MatrixReader>> {
-        let mut held = self.clone();
-        let mut spares = false;
-        for part in &mut held.column.parts {
-            if let Some(reader) = part.reader.as_matrix().and_then(|m| m.with_held_lengths()) {
-                part.reader = reader;
-                spares = true;
-            }
-        }
-        spares.then(|| Arc::new(held) as _)
-    }
-
     async fn entries(
         &self,
         rows: &RowSelection,

@@ -2,7 +2,8 @@
 //! equal size.
 //!
 //! The layout and the defaults are annbatch's (`DatasetCollection` of 0.3.1), whose loader reads what
-//! [`create()`] writes. [`blocks`] says which cells go into which dataset, [`create`] makes the plan:
+//! [`create()`] and [`add()`] write. [`blocks`] says which cells go into which dataset, [`datasets`] makes
+//! the plan:
 //!
 //! ```text
 //!   WriteExec collection=out.zarr
@@ -13,10 +14,13 @@
 //! An exact shuffle is one `ShuffleExec` over the whole merge, with a partition per dataset.
 
 mod blocks;
+mod datasets;
 mod create;
+mod add;
 mod info;
 mod options;
 
+pub use add::add;
 pub use create::create;
 pub use info::{CollectionInfo, DatasetInfo, info};
 pub use options::{CollectionOptions, CollectionOrder};

@@ -140,7 +140,7 @@ impl MergeExec {
         Self::scanning(outline, output, &|_| Ok(Vec::new()), &|_, scan| CellsScan {
             rows: rows.clone(),
             partitions: partitions.to_vec(),
-            order: Some(order),
+            order: Some(order.clone()),
             ..scan
         })
     }

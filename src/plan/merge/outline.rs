@@ -336,6 +336,14 @@ async fn below(spec: &MergeSpec, objects: &[Arc<AnnData>], keys: &[String]) -> R
         var_names.push(names(object, object.var(), spec.align_on.as_deref()).await?);
     }
     let genes = Genes::of(&var_names, spec.join, spec.genes.as_deref(), label("var"))?;
+    let had_some = genes.joined.maps.iter().all(|map| map.n_old() > 0);
+    if genes.axis.is_empty() && had_some && !objects.is_empty() {
+        warnings.push(
+            "var: no gene is in all objects, so the merged one has none; are their names of one kind? \
+             --join outer keeps the genes of all, --align-on matches them by a column of var"
+                .to_owned(),
+        );
+    }
     let raw = raw_names(spec, objects, &mut warnings).await?;
     let raw = raw
         .map(|names| Genes::of(&names, spec.join, None, label("raw/var")))

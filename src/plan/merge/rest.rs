@@ -32,12 +32,16 @@ pub(super) async fn of(outline: &MergeOutline) -> Result<Rest> {
         Rows::Below(below) => &below.genes.joined,
         Rows::Beside(beside) => &beside.joined,
     };
+    let n = match outline.spec().extends {
+        true => 1,
+        false => outline.objects().len(),
+    };
     let mut merge = RestMerge {
         outline,
         spec: outline.spec(),
-        objects: outline.objects(),
+        objects: outline.objects().get(..n).unwrap_or_default(),
         places: {
-            let maps = joined.maps.iter();
+            let maps = joined.maps.iter().take(n);
             maps.map(|map| Placed::new(map, &joined.names)).collect()
         },
         warnings: Vec::new(),
@@ -277,7 +281,7 @@ impl RestMerge<'_> {
                 continue;
             }
             if !self.spec.pairwise {
-                lost.push((key, "--pairwise keeps it"));
+                lost.push((key, "merge --pairwise keeps it"));
                 continue;
             }
             let readers = self.objects.iter().map(|object| {

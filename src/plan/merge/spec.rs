@@ -23,6 +23,11 @@ pub struct MergeSpec {
     pub uns_merge: Option<MergeStrategy>,
     /// A column that says which object a row came from.
     pub label: Option<String>,
+    /// Whether the others are added to the first object: what stands beside rows is that one's own, and
+    /// objects that have a categorical column of the label's name keep its values, which say where their
+    /// rows came from.
+    #[serde(default)]
+    pub extends: bool,
     /// What the objects are called in that column and in names; `0`, `1`, … by default.
     pub keys: Option<Vec<String>>,
     /// Stands between a row's name and its object's key, where names get keys at all.
@@ -85,6 +90,7 @@ impl MergeSpec {
             merge: None,
             uns_merge: None,
             label: None,
+            extends: false,
             keys: None,
             index_unique: None,
             fill_value: None,

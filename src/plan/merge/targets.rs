@@ -5,11 +5,11 @@ mod elements;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray};
+use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 
 use super::adapt::{Source, Target};
-use super::columns::{MergedFrame, categorical_field, stack};
+use super::columns::{ColumnCast, MergedFrame, categorical_field, stack};
 use super::genes::common_name;
 use super::spec::MergeSpec;
 use crate::element::{AnnData, ColumnReader, Frame};
@@ -159,15 +159,24 @@ impl<'a> Targets<'a> {
                 sources: sources.collect(),
             });
         }
-        self.label_column();
-        Ok(())
+        self.label_column()
     }
 
     /// The column that says which object a row came from: the last, unless one of its name is there.
-    fn label_column(&mut self) {
+    fn label_column(&mut self) -> Result<()> {
         let Some(label) = &self.spec.label else {
-            return;
+            return Ok(());
         };
+        let of_name = self.as_row(&Arc::new(Field::new(label, DataType::Null, true)));
+        let taken = self
+            .targets
+            .iter()
+            .position(|other| other.field.name() == of_name.name());
+        if self.spec.extends
+            && let Some(at) = taken
+        {
+            return self.complete_label(at, label);
+        }
         let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
         let values: ArrayRef = Arc::new(StringArray::from(keys));
         let id = CategoryRegistry::global().register(&values);
@@ -183,12 +192,7 @@ impl<'a> Targets<'a> {
                 })
                 .collect(),
         };
-        let name = target.field.name();
-        match self
-            .targets
-            .iter_mut()
-            .find(|other| other.field.name() == name)
-        {
+        match taken.and_then(|at| self.targets.get_mut(at)) {
             Some(taken) => {
                 self.warnings.push(format!(
                     "{}/{label}: replaced by --label, which gives its name to the objects' keys",
@@ -198,6 +202,69 @@ impl<'a> Targets<'a> {
             }
             None => self.targets.push(target),
         }
+        Ok(())
+    }
+
+    /// Gives objects without the label's column their keys in it.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] where it is not one of text categories in all that have it.
+    fn complete_label(&mut self, at: usize, label: &str) -> Result<()> {
+        let taken = &self.targets[at];
+        let known = FieldMeta::of(&taken.field).categories;
+        let known = known.and_then(|id| CategoryRegistry::global().get(&id));
+        let Some(known) = known
+            .as_ref()
+            .and_then(|known| known.as_string_opt::<i32>())
+        else {
+            return Err(Error::IncompatibleSchemas(format!(
+                "{}/{label} says where rows came from, and is no categorical of text in all of the \
+                 inputs that have it",
+                self.axis.frame
+            )));
+        };
+        // What is known keeps its codes: new ones come behind.
+        let mut names: Vec<&str> = known.iter().flatten().collect();
+        let n_known = i32::try_from(names.len()).unwrap_or(i32::MAX);
+        let mut codes = vec![None; taken.sources.len()];
+        for ((source, key), code) in taken.sources.iter().zip(self.keys).zip(&mut codes) {
+            if !matches!(source, Source::Missing) {
+                continue;
+            }
+            let place = names.iter().position(|name| *name == key.as_str());
+            let place = place.unwrap_or_else(|| {
+                names.push(key);
+                names.len() - 1
+            });
+            *code = i32::try_from(place).ok();
+        }
+        let values: ArrayRef = Arc::new(StringArray::from(names));
+        let id = CategoryRegistry::global().register(&values);
+        let values = CategoryRegistry::global().get(&id).unwrap_or(values);
+        let sources = taken.sources.iter().zip(codes).map(|(source, code)| {
+            let values = Arc::clone(&values);
+            match (source, code) {
+                (Source::Column { name, cast }, _) => Source::Column {
+                    name: name.clone(),
+                    cast: ColumnCast::Codes {
+                        codes: match cast {
+                            ColumnCast::Codes { codes, .. } => Arc::clone(codes),
+                            _ => (0..n_known).collect(),
+                        },
+                        values,
+                    },
+                },
+                (_, Some(code)) => Source::Label { code, values },
+                (other, None) => other.clone(),
+            }
+        });
+        let sources = sources.collect();
+        let field = categorical_field(label, &DataType::Utf8, &id, false);
+        self.targets[at] = Target {
+            field: Arc::new(self.as_row(&Arc::new(field))),
+            sources,
+        };
+        Ok(())
     }
 
     fn say(&mut self, element: &str, frame: &MergedFrame) {

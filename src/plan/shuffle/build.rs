@@ -6,13 +6,13 @@ use std::sync::Arc;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::choose::{ROW_BYTES, ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
+use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Result;
 use crate::kernel::{OrderCut, Ranks};
 use crate::model::{Location, RowOrder, RowSelection};
-use crate::table::{LEAST_PARTITION, OrderedRows, RowWeight, even_partitions};
+use crate::table::{LEAST_PARTITION, OrderedRows, OrderedWindows, RowWeight, even_partitions};
 
 /// An object whose rows are shuffled.
 #[derive(Debug, Clone)]
@@ -80,49 +80,66 @@ impl ShuffleRequest {
             rows: n_rows,
             weight: self.weight,
             gathers: self.gathers,
+            partitions: self.partitions.len() as u64,
+            table_rows: self.objects.iter().map(|object| object.n_rows).sum(),
         };
         let blocks = self.shuffle.block.map(|rows| blocks(rows, self.weight));
         let choice = match blocks {
             Some(blocks) => in_blocks(&input, blocks, self.memory)?,
             None => choose(&input, self.memory, self.shuffle.way)?,
         };
+        let row_bytes = input.row_bytes(choice.way, self.memory);
         let mut spec = ShuffleSpec {
             seed: self.shuffle.seed,
             way: choice.way,
             reason: choice.reason,
+            in_scan: input.in_scan(choice.way, self.memory),
             partitions: Vec::new(),
             windows: Vec::new(),
             window_bytes: choice.window_bytes,
-            // Columns take no more than all rows do.
-            held_bytes: choice
-                .held_bytes
-                .min(n_rows.saturating_mul(self.weight.bytes)),
+            held_bytes: choice.held_bytes,
             objects: self.bases(),
         };
-        let input = match spec.way {
-            ShuffleWay::Gather => scan(ShuffledScan {
+        let per_window = (spec.window_bytes / row_bytes).max(1);
+        let windows = match spec.way {
+            ShuffleWay::Gather | ShuffleWay::InMemory => Vec::new(),
+            _ => window_starts(&self.partitions, per_window),
+        };
+        let rows = if spec.in_scan {
+            let held_bytes = spec.held_bytes;
+            let windows = match spec.way {
+                ShuffleWay::Gather => OrderedWindows::Own {
+                    bytes: choice.window_bytes,
+                },
+                _ => {
+                    // Those of all partitions that are read at a time, once for all.
+                    let alive = alive(&self.partitions, &windows, self.memory.at_a_time);
+                    let bytes = spec.window_bytes.min(n_rows.saturating_mul(row_bytes));
+                    spec.held_bytes = held_bytes.saturating_add(bytes.saturating_mul(alive));
+                    spec.window_bytes = 0;
+                    OrderedWindows::Shared {
+                        starts: windows.into(),
+                        partitions: self.partitions.clone().into(),
+                    }
+                }
+            };
+            scan(ShuffledScan {
                 object: 0,
                 partitions: self.partitions.clone(),
                 order: Some(OrderedRows {
                     order: RowOrder::new(self.shuffle.seed),
                     blocks,
-                    window_bytes: choice.window_bytes,
-                    held_bytes: choice.held_bytes,
+                    windows,
+                    held_bytes,
                 }),
-            })?,
-            way => {
-                let ranks = Ranks::new(RowOrder::new(self.shuffle.seed), self.numbers());
-                spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
-                if way != ShuffleWay::InMemory {
-                    let per_window =
-                        spec.window_bytes / self.weight.bytes.saturating_add(ROW_BYTES);
-                    let starts = window_starts(&self.partitions, per_window.max(1));
-                    spec.windows = cuts(&ranks, starts.into_iter());
-                }
-                self.in_order(scan)?
-            }
+            })?
+        } else {
+            let ranks = Ranks::new(RowOrder::new(self.shuffle.seed), self.numbers());
+            spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
+            spec.windows = cuts(&ranks, windows.into_iter());
+            self.in_order(scan)?
         };
-        Ok(Arc::new(ShuffleExec::new(input, Arc::new(spec))))
+        Ok(Arc::new(ShuffleExec::new(rows, Arc::new(spec))))
     }
 
     /// Scans of all objects, one behind the other.
@@ -164,6 +181,19 @@ impl ShuffleRequest {
             ranges.map(move |rows| base + rows.start..base + rows.end)
         }))
     }
+}
+
+/// How many windows have rows of partitions that are read at a time, at most.
+fn alive(partitions: &[Range<u64>], windows: &[u64], at_a_time: u64) -> u64 {
+    let window = |rank: u64| windows.partition_point(|start| *start <= rank);
+    let n = usize::try_from(at_a_time.max(1)).unwrap_or(usize::MAX);
+    let together = partitions.windows(n.min(partitions.len()).max(1));
+    let alive = together.map(|read| {
+        let start = read.first().map_or(0, |first| first.start);
+        let end = read.last().map_or(0, |last| last.end.max(1));
+        window(end - 1).saturating_sub(window(start)) as u64 + 1
+    });
+    alive.max().unwrap_or(1)
 }
 
 fn cuts(ranks: &Ranks, starts: impl Iterator<Item = u64>) -> Vec<OrderCut> {
@@ -216,6 +246,17 @@ mod tests {
         let location = Location::parse("https://me:secret@host/a.h5ad?signature=1#mod/rna");
         let object = ShuffledObject::at(&location, 5, RowSelection::all(5));
         assert_eq!(object.name, location.text());
+    }
+
+    #[test]
+    fn windows_that_partitions_need_together_are_counted() {
+        let partitions: Vec<_> = (0..6).map(|at| 10 * at..10 * at + 10).collect();
+        assert_eq!(alive(&partitions, &[], 4), 1);
+        assert_eq!(alive(&partitions, &[30], 2), 2);
+        assert_eq!(alive(&partitions, &[20, 40], 2), 2);
+        assert_eq!(alive(&partitions, &[10, 20, 30, 40, 50], 3), 3);
+        assert_eq!(alive(&partitions, &[5, 10], 1), 2);
+        assert_eq!(alive(&[], &[], 2), 1);
     }
 
     #[test]

@@ -10,6 +10,15 @@ use crate::table::RowWeight;
 const LEAST_ROWS: u64 = 64;
 /// Bytes that order a row which is held.
 pub(super) const ROW_BYTES: u64 = 40;
+/// The same where it is read straight to its place: of one matrix at a time its entries' places, in
+/// what is asked for, by chunk, and by where they go.
+const PLACE_BYTES: u64 = 140;
+/// Bytes a second of a copy out of the page cache, and of pages that are used for the first time, on two
+/// cores of 2.6 GHz.
+const READ: f64 = 3e9;
+const TOUCH: f64 = 7e8;
+/// Seconds of a read of a few kilobytes, of one core of two.
+const SEEK: f64 = 6e-7;
 /// Windows of a direct gather: larger ones spare little, smaller ones read neighbours twice.
 const GATHER_WINDOW: u64 = 32 << 20;
 
@@ -22,6 +31,46 @@ pub struct ShuffleInput {
     pub weight: RowWeight,
     /// Whether a scan can give them in the order: they are of one object.
     pub gathers: bool,
+    /// Partitions of the output.
+    pub partitions: u64,
+    /// Rows of the tables that they are of.
+    pub table_rows: u64,
+}
+
+impl ShuffleInput {
+    /// Whether a way of these rows is up to the scan, which puts them where they belong as it reads.
+    /// Windows of many rows are only so where what that takes is kept, and no matrix has to be moved.
+    pub(super) fn in_scan(&self, way: ShuffleWay, memory: ShuffleMemory) -> bool {
+        let kept = self.held() <= memory.bytes / 4 && self.weight.moved == 0;
+        match way {
+            ShuffleWay::Gather => self.gathers,
+            ShuffleWay::InMemory | ShuffleWay::Passes => self.gathers && kept,
+            ShuffleWay::Scatter => false,
+        }
+    }
+
+    /// Bytes of what a scan keeps of all rows of the table.
+    fn held(&self) -> u64 {
+        self.table_rows.saturating_mul(self.weight.held)
+    }
+
+    /// Bytes of a row in memory, with what is held to order it.
+    pub(super) fn row_bytes(&self, way: ShuffleWay, memory: ShuffleMemory) -> u64 {
+        let order = match self.in_scan(way, memory) {
+            true => PLACE_BYTES,
+            false => ROW_BYTES,
+        };
+        self.weight.bytes.saturating_add(order)
+    }
+
+    /// Bytes of all rows in memory, with what is held to order them.
+    fn bytes(&self, way: ShuffleWay, memory: ShuffleMemory) -> u64 {
+        let rows = self.rows.saturating_mul(self.row_bytes(way, memory));
+        match self.in_scan(way, memory) {
+            true => rows.saturating_add(self.held()),
+            false => rows,
+        }
+    }
 }
 
 /// What a shuffle may take.
@@ -60,7 +109,7 @@ pub struct ShuffleChoice {
     pub reason: String,
     /// Bytes of the rows of a window.
     pub window_bytes: u64,
-    /// Bytes of columns that a direct gather may keep.
+    /// Bytes of columns that a scan which does it may keep.
     pub held_bytes: u64,
 }
 
@@ -83,7 +132,7 @@ pub fn choose(
     if let Some(way) = asked {
         let cost = cost(way, input, memory);
         return match cost {
-            Ok(_) => Ok(chosen(way, "as asked for".to_owned(), memory)),
+            Ok(_) => Ok(chosen(way, "as asked for".to_owned(), input, memory)),
             Err(reason) => Err(reason),
         };
     }
@@ -97,7 +146,7 @@ pub fn choose(
         }
     }
     match (best, refused) {
-        (Some((_, way)), _) => Ok(chosen(way, reason(way, input, memory), memory)),
+        (Some((_, way)), _) => Ok(chosen(way, reason(way, input, memory), input, memory)),
         (None, Some(reason)) => Err(reason),
         (None, None) => Err(Error::option(
             "way",
@@ -144,30 +193,37 @@ pub(super) fn in_blocks(
         "blocks of {}, {} in a window",
         blocks.rows, blocks.per_window
     );
+    let choice = chosen(ShuffleWay::Gather, reason, input, memory);
     Ok(ShuffleChoice {
         window_bytes: window,
-        held_bytes: (memory.bytes - least).min(memory.bytes / 4),
-        ..chosen(ShuffleWay::Gather, reason, memory)
+        held_bytes: choice.held_bytes.min(memory.bytes - least),
+        ..choice
     })
 }
 
-fn chosen(way: ShuffleWay, reason: String, memory: ShuffleMemory) -> ShuffleChoice {
-    let held_bytes = match way {
-        ShuffleWay::Gather => memory.bytes / 4,
-        _ => 0,
+fn chosen(
+    way: ShuffleWay,
+    reason: String,
+    input: &ShuffleInput,
+    memory: ShuffleMemory,
+) -> ShuffleChoice {
+    let held_bytes = match input.in_scan(way, memory) {
+        true => input.held().min(memory.bytes / 4),
+        false => 0,
     };
     ShuffleChoice {
         way,
         reason,
         held_bytes,
         window_bytes: match way {
-            ShuffleWay::InMemory => memory.bytes,
+            ShuffleWay::InMemory => memory.bytes - held_bytes,
             // A batch is gathered while the window is there, so windows count for a little more.
             ShuffleWay::Gather => {
                 let each = (memory.bytes - held_bytes) / memory.at_a_time.max(1);
                 (each / 5 * 4).min(GATHER_WINDOW)
             }
-            ShuffleWay::Passes | ShuffleWay::Scatter => window_bytes(memory),
+            ShuffleWay::Passes => passes_bytes(input, memory),
+            ShuffleWay::Scatter => window_bytes(memory),
         },
     }
 }
@@ -178,20 +234,52 @@ fn window_bytes(memory: ShuffleMemory) -> u64 {
     memory.bytes / memory.at_a_time.max(1).saturating_add(1)
 }
 
+/// Bytes of a window of passes. Where the input is not compressed, reading what lies between a window's
+/// rows costs less than a read for each of them while they lie close together: windows are then no
+/// larger than that asks for.
+fn passes_bytes(input: &ShuffleInput, memory: ShuffleMemory) -> u64 {
+    if !input.in_scan(ShuffleWay::Passes, memory) {
+        return window_bytes(memory);
+    }
+    // Where a window has as many partitions as are read at a time, no more than two windows have some
+    // of those.
+    let half = (memory.bytes - input.held()) / 2;
+    let all = input.bytes(ShuffleWay::Passes, memory);
+    let partition = all / input.partitions.max(1);
+    let most = match half / memory.at_a_time.max(1) >= partition {
+        true => half,
+        false => window_bytes(memory),
+    };
+    if !input.weight.random {
+        return most;
+    }
+    let row = float(input.weight.bytes) / float(input.weight.arrays.max(1));
+    let windows = ((SEEK * READ) / row.max(1.0)).clamp(1.0, 3.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and 3"
+    )]
+    let windows = windows as u64;
+    all.div_ceil(windows).max(GATHER_WINDOW).min(most)
+}
+
 /// How many such windows the rows fill.
 fn windows(input: &ShuffleInput, memory: ShuffleMemory) -> u64 {
-    bytes(input).div_ceil(window_bytes(memory).max(1)).max(1)
+    let all = input.bytes(ShuffleWay::Passes, memory);
+    all.div_ceil(passes_bytes(input, memory).max(1)).max(1)
+}
+
+/// Parts of rows that lie by themselves.
+fn pieces(input: &ShuffleInput) -> f64 {
+    float(input.rows.saturating_mul(input.weight.arrays))
 }
 
 /// Seconds that a way takes, by rates measured on two cores of 2.6 GHz.
 fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<f64> {
-    /// Bytes a second: a copy out of the page cache, decoding, pages that are used for the first time.
-    const READ: f64 = 3e9;
+    /// Bytes a second.
     const DECODE: f64 = 5e8;
-    const TOUCH: f64 = 1e9;
-    /// Seconds of a read of a few kilobytes, of one core of two.
-    const SEEK: f64 = 6e-7;
-    let bytes = bytes(input);
+    let bytes = input.bytes(way, memory);
     let once = float(bytes) / if input.weight.random { READ } else { DECODE };
     match way {
         ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
@@ -201,18 +289,24 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
             "rows of several objects are not gathered where they lie",
         )),
         ShuffleWay::Gather if input.weight.random => {
-            Ok(once + SEEK * float(input.rows.saturating_mul(input.weight.arrays)))
+            Ok(once + SEEK * pieces(input) + float(GATHER_WINDOW) / TOUCH)
         }
         ShuffleWay::Gather => {
             // What has to be decoded is decoded for each window, of which every partition has one. Of
             // one alone all rows would be held as well.
-            let window = chosen(way, String::new(), memory).window_bytes;
+            let window = chosen(way, String::new(), input, memory).window_bytes;
             let windows = bytes.div_ceil(window.max(1)).max(memory.at_a_time);
             Ok(once * float(windows.max(2)))
         }
         ShuffleWay::Passes => {
-            let window = bytes.min(window_bytes(memory));
-            Ok(once * float(windows(input, memory)) + float(window) / TOUCH)
+            let window = bytes.min(passes_bytes(input, memory));
+            let read = once * float(windows(input, memory));
+            // Rows are read one by one where that is cheaper.
+            let read = match input.in_scan(way, memory) && input.weight.random {
+                true => read.min(once + SEEK * pieces(input)),
+                false => read,
+            };
+            Ok(read + float(window) / TOUCH)
         }
         ShuffleWay::Scatter => match scratch_space() {
             Some(space) if space < bytes => Err(Error::option(
@@ -230,7 +324,7 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
 }
 
 fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> String {
-    let bytes = bytes(input);
+    let bytes = input.bytes(way, memory);
     let (rows, room) = (megabytes(bytes), megabytes(memory.bytes));
     match way {
         ShuffleWay::InMemory => format!("the rows take {rows} of {room}"),
@@ -238,6 +332,10 @@ fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Strin
             format!("the rows take {rows} and are not compressed")
         }
         ShuffleWay::Gather => format!("the rows take {rows} of {room}"),
+        ShuffleWay::Passes if input.weight.random && input.in_scan(way, memory) => {
+            let times = windows(input, memory);
+            format!("the rows take {rows} and are not compressed: read in {times} windows")
+        }
         ShuffleWay::Passes => {
             let times = windows(input, memory);
             format!("the rows take {rows}, more than fit in {room}: read {times} times")
@@ -246,13 +344,6 @@ fn reason(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Strin
             format!("the rows take {rows}, more than fit in {room}: read once, through a file")
         }
     }
-}
-
-/// Bytes of all rows in memory, with what is held to order them.
-fn bytes(input: &ShuffleInput) -> u64 {
-    input
-        .rows
-        .saturating_mul(input.weight.bytes.saturating_add(ROW_BYTES))
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -276,8 +367,11 @@ mod tests {
                 bytes: row_bytes,
                 arrays: 2,
                 random,
+                ..RowWeight::default()
             },
             gathers: true,
+            partitions: 20,
+            table_rows: 0,
         };
         let memory = ShuffleMemory {
             bytes: limit << 20,
@@ -291,6 +385,8 @@ mod tests {
     fn the_way_follows_from_size_limit_and_layout() {
         assert_eq!(way(3_000, 2_000, false, 64), ShuffleWay::InMemory);
         assert_eq!(way(1_000_000, 5_200, true, 256), ShuffleWay::Gather);
+        // Short rows lie close together.
+        assert_eq!(way(200_000, 800, true, 448), ShuffleWay::Passes);
         assert_eq!(way(200_000, 1_700, false, 448), ShuffleWay::InMemory);
         assert_eq!(way(1_000_000, 5_200, false, 256), ShuffleWay::Scatter);
         // Three passes cost more than a file, where there is room for one.
@@ -305,8 +401,11 @@ mod tests {
                 bytes: 8_000,
                 arrays: 1,
                 random: false,
+                ..RowWeight::default()
             },
             gathers: true,
+            partitions: 20,
+            table_rows: 0,
         };
         for at_a_time in 1..=8 {
             let memory = ShuffleMemory {
@@ -316,8 +415,15 @@ mod tests {
             };
             for way in [ShuffleWay::Passes, ShuffleWay::Scatter] {
                 let window = choose(&input, memory, Some(way)).unwrap().window_bytes;
-                assert!(window * (at_a_time + 1) <= memory.bytes);
-                assert_eq!(bytes(&input).div_ceil(window), windows(&input, memory));
+                let is_half = way == ShuffleWay::Passes && window == memory.bytes / 2;
+                let together = if is_half { 2 } else { at_a_time + 1 };
+                assert!(window * together <= memory.bytes);
+                if way == ShuffleWay::Passes {
+                    assert_eq!(
+                        input.bytes(way, memory).div_ceil(window),
+                        windows(&input, memory)
+                    );
+                }
             }
         }
     }
@@ -330,8 +436,11 @@ mod tests {
                 bytes: 1 << 20,
                 arrays: 1,
                 random: true,
+                ..RowWeight::default()
             },
             gathers: true,
+            partitions: 20,
+            table_rows: 0,
         };
         let memory = ShuffleMemory {
             bytes: 100 << 20,

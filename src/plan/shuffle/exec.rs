@@ -19,8 +19,8 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use super::super::node::only_child;
-use super::shared::{Shared, Source};
-use super::spec::{ShuffleSpec, ShuffleWay, bounds};
+use super::shared::{Source, Windows};
+use super::spec::{ShuffleSpec, bounds};
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// Brings the rows of its input into a seeded order.
@@ -30,16 +30,16 @@ use crate::table::DEFAULT_BATCH_BYTES;
 ///  partition 1 ─┼─► windows of keys ──┼─► partition 1: those after them
 ///  partition 2 ─┘    each sorted      └─► …
 /// ```
-/// Equal keys: the row that comes first in the input is first. Of a direct gather the input is a scan
-/// that reads in the order itself; this node then says so, and reserves the memory of its windows and
-/// of the columns that it keeps.
+/// Equal keys: the row that comes first in the input is first. Rows of one object come from a scan that
+/// reads in the order itself; this node then says so, and reserves the memory of its windows and of the
+/// columns that it keeps.
 pub struct ShuffleExec {
     /// The rows, with `__object` and `__row` where the spec names objects.
     input: Arc<dyn ExecutionPlan>,
     /// The order and the way.
     spec: Arc<ShuffleSpec>,
     /// Windows that several partitions need.
-    shared: Arc<Shared>,
+    windows: Arc<Windows>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -60,7 +60,7 @@ impl ShuffleExec {
             properties: Self::compute_properties(&input, &spec),
             input,
             spec,
-            shared: Arc::default(),
+            windows: Arc::default(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
@@ -74,12 +74,12 @@ impl ShuffleExec {
         input: &Arc<dyn ExecutionPlan>,
         spec: &ShuffleSpec,
     ) -> Arc<PlanProperties> {
-        let (partitions, emission) = match spec.way {
-            ShuffleWay::Gather => (
+        let (partitions, emission) = match spec.in_scan {
+            true => (
                 input.output_partitioning().partition_count(),
                 EmissionType::Incremental,
             ),
-            _ => (spec.partitions.len() + 1, EmissionType::Final),
+            false => (spec.partitions.len() + 1, EmissionType::Final),
         };
         Arc::new(PlanProperties::new(
             EquivalenceProperties::new(input.schema()),
@@ -144,15 +144,16 @@ impl ExecutionPlan for ShuffleExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
-        if self.spec.way == ShuffleWay::Gather {
-            self.shared
-                .hold(self.spec.held_bytes, context.memory_pool())?;
+        if self.spec.in_scan {
+            let partitions = self.properties.partitioning.partition_count();
+            let (bytes, pool) = (self.spec.held_bytes, context.memory_pool());
+            let held = self.windows.hold(bytes, partitions, pool)?;
             let consumer = MemoryConsumer::new(format!("ShuffleExec[{partition}]"));
             let reservation = consumer.register(context.memory_pool());
             reservation.try_grow(usize::try_from(self.spec.window_bytes).unwrap_or(usize::MAX))?;
             let rows = self.input.execute(partition, context)?;
             let rows = rows.inspect(move |_| {
-                let _held = &reservation;
+                let _held = (&reservation, &held);
             });
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
         }
@@ -166,14 +167,14 @@ impl ExecutionPlan for ShuffleExec {
             passes: counter("passes"),
             context: Arc::clone(&context),
         };
-        let shared = Arc::clone(&self.shared);
+        let windows = Arc::clone(&self.windows);
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 1);
         let sender = builder.tx();
         builder.spawn(async move {
             let range = bounds(&source.spec.partitions, partition);
             let most_rows = source.context.session_config().batch_size();
             for at in source.spec.windows_of(partition) {
-                let (window, lease) = shared.window(at, &source).await?;
+                let (window, lease) = windows.window((at, partition), &source).await?;
                 for step in window.steps(range, DEFAULT_BATCH_BYTES, most_rows) {
                     let batch = window.batch(step, &schema)?;
                     output_rows.add(batch.num_rows());

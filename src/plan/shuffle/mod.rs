@@ -10,6 +10,9 @@
 //!                     rows ──► window 1 ──► partitions 5 to 9     read, and what is its own is kept
 //!  scatter and gather rows ──► a spill file ──► a window after the other
 //! ```
+//! Of one object, all ways but the last are up to its scan, which puts rows where they belong as it
+//! reads them; a window then may serve several partitions.
+//!
 //! The order is a rule ([`RowOrder`](crate::model::RowOrder)), so a window is a range of keys, and
 //! whoever holds a row can tell which window and partition it belongs to.
 //!

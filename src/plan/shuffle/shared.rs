@@ -15,23 +15,32 @@ use super::scatter::{Scatter, Scattered};
 use super::spec::{ShuffleSpec, ShuffleWay, bounds};
 use super::window::{Collected, Window};
 use crate::error::Result;
-
-type Cell = Arc<OnceCell<Arc<Window>>>;
+use crate::table::{Lease, Shared};
 
 /// The windows of a shuffle.
 #[derive(Default)]
-pub(super) struct Shared {
-    slots: Mutex<Vec<Slot>>,
+pub(super) struct Windows {
+    windows: Shared<Window>,
     scattered: OnceCell<Scattered>,
-    /// For the columns that a direct gather keeps as long as there is the node.
-    held: Mutex<Option<MemoryReservation>>,
+    /// For what a scan keeps for its partitions, and how many of them have ended.
+    held: Mutex<(Option<MemoryReservation>, usize)>,
 }
 
-#[derive(Default, Clone)]
-struct Slot {
-    window: Cell,
-    /// Partitions that are done with it.
-    done: usize,
+/// What a scan keeps is reserved while there is this, of one of its partitions.
+pub(super) struct Held {
+    windows: Arc<Windows>,
+    partitions: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let held = &self.windows.held;
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.1 += 1;
+        if held.1 >= self.partitions {
+            *held = (None, 0);
+        }
+    }
 }
 
 /// What a window is made from.
@@ -43,38 +52,38 @@ pub(super) struct Source {
     pub(super) passes: Count,
 }
 
-impl Shared {
-    /// Reserves memory for all partitions, once.
+impl Windows {
+    /// Reserves memory for so many partitions, once, until all of them have ended.
     ///
     /// # Errors
     /// What the memory pool says where it has no more.
-    pub(super) fn hold(&self, bytes: u64, pool: &Arc<dyn MemoryPool>) -> Result<()> {
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        bytes: u64,
+        partitions: usize,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<Held> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
-            let reservation = MemoryConsumer::new("ShuffleExec columns").register(pool);
+        if held.0.is_none() {
+            let reservation = MemoryConsumer::new("ShuffleExec rows in order").register(pool);
             reservation.try_grow(usize::try_from(bytes).unwrap_or(usize::MAX))?;
-            *held = Some(reservation);
+            held.0 = Some(reservation);
         }
-        Ok(())
+        Ok(Held {
+            windows: Arc::clone(self),
+            partitions,
+        })
     }
 
     /// A window, and what lets it go when it is dropped.
     pub(super) async fn window(
-        self: &Arc<Self>,
-        at: usize,
+        &self,
+        (at, partition): (usize, usize),
         source: &Source,
-    ) -> Result<(Arc<Window>, Lease)> {
-        let lease = Lease {
-            shared: Arc::clone(self),
-            at,
-            users: users(&source.spec, at),
-        };
-        let cell = self.slot(at, |slot| Arc::clone(&slot.window));
-        let make = || self.make(at, source);
-        let window = cell
-            .get_or_try_init(|| async { make().await.map(Arc::new) })
-            .await?;
-        Ok((Arc::clone(window), lease))
+    ) -> Result<(Arc<Window>, Lease<Window>)> {
+        let make = async || self.make(at, source).await;
+        let users = users(&source.spec, at);
+        self.windows.get(at, (partition, users), make).await
     }
 
     async fn make(&self, at: usize, source: &Source) -> Result<Window> {
@@ -95,33 +104,6 @@ impl Shared {
             collected.push_within(batch, &places, range)?;
         }
         Ok(collected.finish())
-    }
-
-    fn slot<T>(&self, at: usize, with: impl FnOnce(&mut Slot) -> T) -> T {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() <= at {
-            slots.resize_with(at + 1, Slot::default);
-        }
-        with(&mut slots[at])
-    }
-}
-
-/// A partition's need of a window.
-pub(super) struct Lease {
-    shared: Arc<Shared>,
-    at: usize,
-    users: usize,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let users = self.users;
-        self.shared.slot(self.at, |slot| {
-            slot.done += 1;
-            if slot.done >= users {
-                *slot = Slot::default();
-            }
-        });
     }
 }
 
@@ -178,15 +160,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_for_all_partitions_is_reserved_once() {
+    fn what_is_kept_for_all_partitions_is_reserved_once_until_the_last_ends() {
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(100));
-        let shared = Shared::default();
-        for _ in 0..3 {
-            shared.hold(60, &pool).unwrap();
+        let windows = Arc::new(Windows::default());
+        for _ in 0..2 {
+            let hold = || windows.hold(60, 3, &pool).unwrap();
+            // One partition has ended before the last begins.
+            drop(hold());
+            let others = [hold(), hold()];
             assert_eq!(pool.reserved(), 60);
+            let of_another = Arc::new(Windows::default());
+            assert!(of_another.hold(60, 1, &pool).is_err());
+            drop(others);
+            assert_eq!(pool.reserved(), 0);
         }
-        assert!(Shared::default().hold(60, &pool).is_err());
-        drop(shared);
-        assert_eq!(pool.reserved(), 0);
+        let _held = windows.hold(60, 3, &pool).unwrap();
+        assert_eq!(pool.reserved(), 60);
     }
 }

@@ -91,13 +91,17 @@ pub struct ShuffleSpec {
     pub way: ShuffleWay,
     /// Why so, for who reads the plan.
     pub reason: String,
-    /// Where the output's partitions after the first begin. A direct gather has its input's.
+    /// Whether the input is a scan that gives its rows in the order, which has windows and partitions
+    /// of its own.
+    pub in_scan: bool,
+    /// Where the output's partitions after the first begin.
     pub partitions: Vec<OrderCut>,
     /// Where windows after the first begin.
     pub windows: Vec<OrderCut>,
-    /// Bytes of rows that are in memory at a time, by estimate.
+    /// Bytes of rows that are in memory at a time, by estimate: for each partition, where a scan has
+    /// windows for each.
     pub window_bytes: u64,
-    /// Bytes of columns that a direct gather keeps for all its windows.
+    /// Bytes that a scan keeps for all partitions.
     pub held_bytes: u64,
     /// The objects that rows come from and the numbers of their first rows; rows of another input are
     /// numbered as they come.

@@ -23,7 +23,7 @@ use crate::model::{CategoryRegistry, FieldMeta, RowSelection};
 use crate::table::{AnnDataTable, LEAST_PARTITION, NumberedTable, RowWeight, even_partitions};
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
-pub const DEFAULT_SHUFFLE_BYTES: u64 = 384 << 20;
+pub const DEFAULT_SHUFFLE_BYTES: u64 = 448 << 20;
 /// Windows of rows whose number is not known, and at least.
 const WINDOWS: u64 = 32;
 
@@ -129,7 +129,11 @@ impl ShuffleTable {
                 true => std::iter::once(0..n_rows).collect(),
                 false => even_partitions(n_rows, target, 1),
             },
-            memory: memory(state),
+            // All of them may run at a time.
+            memory: ShuffleMemory {
+                at_a_time: u64::try_from(target).unwrap_or(1),
+                ..memory(state)
+            },
         };
         let shuffled = request.plan(|scan: ShuffledScan| {
             let table = &tables[scan.object];
@@ -176,6 +180,7 @@ impl ShuffleTable {
                 Some(_) => "as asked for".to_owned(),
                 None => "a query's rows are numbered as they come".to_owned(),
             },
+            in_scan: false,
             partitions: even_cuts(partitions),
             windows: match way {
                 ShuffleWay::Scatter => {

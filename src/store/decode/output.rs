@@ -1,16 +1,33 @@
 //! The one buffer a read fills: owned, right-sized, aligned, never zeroed first.
 
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 use arrow::buffer::Buffer;
 
 use super::fault::Fault;
+use super::room::Pool;
+
+/// Memory of those that nobody has any more. A quarter more than is asked for is what accounts of memory
+/// may be wrong by.
+static WORDS: Pool<i128> = Pool::new((5, 4));
 
 /// Bytes aligned to 16, as a vector of words so that Arrow can own them.
 #[derive(Debug)]
 pub(in crate::store) struct Bytes {
-    words: Vec<i128>,
+    words: Words,
     len: usize,
+}
+
+/// Words whose memory is used again.
+#[derive(Debug)]
+struct Words(Vec<i128>);
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        WORDS.give(std::mem::take(&mut self.0));
+    }
 }
 
 impl Bytes {
@@ -23,44 +40,74 @@ impl Bytes {
         len: usize,
         fill: impl FnOnce(&mut [MaybeUninit<u8>]) -> Result<Initialised, Fault>,
     ) -> Result<Self, Fault> {
-        let n_words = len.div_ceil(16);
-        let mut words: Vec<i128> = Vec::new();
-        words
-            .try_reserve_exact(n_words)
-            .map_err(|e| Fault::Corrupt(format!("cannot reserve {len} bytes: {e}")))?;
-        let spare = &mut words.spare_capacity_mut()[..n_words];
-        if let Some(last) = spare.last_mut() {
-            last.write(0);
+        let mut buffers = Self::try_fill_all(&[len], |mut targets| {
+            let target = targets.pop().unwrap_or_default();
+            fill(target)
+        })?;
+        let only = buffers.pop();
+        only.ok_or_else(|| Fault::Corrupt(format!("{len} bytes were not reserved")))
+    }
+
+    /// As [`try_fill`](Self::try_fill), of several buffers together.
+    ///
+    /// # Errors
+    /// As [`try_fill`](Self::try_fill).
+    pub(in crate::store) fn try_fill_all(
+        lens: &[usize],
+        fill: impl FnOnce(Vec<&mut [MaybeUninit<u8>]>) -> Result<Initialised, Fault>,
+    ) -> Result<Vec<Self>, Fault> {
+        let mut buffers = Vec::with_capacity(lens.len());
+        for len in lens {
+            let mut words = Words(WORDS.take(len.div_ceil(16)));
+            words
+                .0
+                .try_reserve_exact(len.div_ceil(16))
+                .map_err(|e| Fault::Corrupt(format!("cannot reserve {len} bytes: {e}")))?;
+            buffers.push(words);
         }
-        // SAFETY: a `MaybeUninit<i128>` is sixteen `MaybeUninit<u8>`; `len` is at most their
-        // number, and the borrow of `spare` lives as long as that of the bytes.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr().cast(), len) };
-        let done = fill(bytes)?;
-        if done.0 != len {
+        let targets = buffers.iter_mut().zip(lens).map(|(words, len)| {
+            let spare = &mut words.0.spare_capacity_mut()[..len.div_ceil(16)];
+            if let Some(last) = spare.last_mut() {
+                last.write(0);
+            }
+            // SAFETY: a `MaybeUninit<i128>` is sixteen `MaybeUninit<u8>`; `len` is at most their
+            // number, and the borrow of `spare` lives as long as that of the bytes.
+            unsafe { std::slice::from_raw_parts_mut(spare.as_mut_ptr().cast(), *len) }
+        });
+        let done = fill(targets.collect())?;
+        let total: usize = lens.iter().sum();
+        if done.0 != total {
             return Err(Fault::Corrupt(format!(
-                "{} of {len} bytes were read",
+                "{} of {total} bytes were read",
                 done.0
             )));
         }
-        // SAFETY: disjoint initialised parts ([`Initialised`] is made from slices of them alone)
-        // add up to the whole, and the tail of the last word was zeroed above.
-        unsafe { words.set_len(n_words) };
-        Ok(Self { words, len })
+        let filled = buffers.into_iter().zip(lens).map(|(mut words, len)| {
+            // SAFETY: disjoint initialised parts ([`Initialised`] is made from slices of them alone)
+            // add up to the whole, and the tail of the last word was zeroed above.
+            unsafe { words.0.set_len(len.div_ceil(16)) };
+            Self { words, len: *len }
+        });
+        Ok(filled.collect())
     }
 
     /// The bytes.
     pub(in crate::store) fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
+        &bytemuck::cast_slice(&self.words.0)[..self.len]
     }
 
     /// The bytes, to be changed in place.
     pub(in crate::store) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.words.0)[..self.len]
     }
 
     /// Gives them to Arrow without a copy.
     pub(in crate::store) fn into_buffer(self) -> Buffer {
-        Buffer::from_vec(self.words).slice_with_length(0, self.len)
+        let (mut words, len) = (self.words, self.len);
+        let start = NonNull::from(words.0.as_mut_slice()).cast();
+        // SAFETY: `len` bytes of the words are initialised, which stay where they are and are nobody
+        // else's until the buffer drops its owner.
+        unsafe { Buffer::from_custom_allocation(start, len, Arc::new(words)) }
     }
 }
 
@@ -69,7 +116,7 @@ impl From<&[u8]> for Bytes {
         let mut words = vec![0i128; bytes.len().div_ceil(16)];
         bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
         Self {
-            words,
+            words: Words(words),
             len: bytes.len(),
         }
     }

@@ -69,6 +69,17 @@ pub(in crate::store) trait Body: fmt::Debug + Send + Sized + 'static {
     /// Whether appending the values takes long.
     fn is_heavy_to_append(&self, values: &ArrayRef) -> bool;
 
+    /// How many of the values can be appended before there is something to wait for, which
+    /// [`Body::make_room`] does; all where appending is one piece of work.
+    fn until_wait(&self, values: &ArrayRef) -> usize {
+        values.len()
+    }
+
+    /// Does what the next values would wait for.
+    fn make_room(&mut self) -> RawResult<()> {
+        Ok(())
+    }
+
     /// Whether finishing takes long.
     fn is_heavy_to_finish(&self) -> bool;
 }
@@ -167,6 +178,26 @@ impl<B: Body> ArrayWriter for RowWriter<B> {
             return Ok(());
         }
         let mut body = self.take()?;
+        let mut values = values;
+        loop {
+            let n_now = body.until_wait(&values);
+            if n_now >= values.len() {
+                break;
+            }
+            let done = match n_now {
+                0 => Ok(()),
+                n => body.append(&values.slice(0, n)),
+            };
+            done.map_err(|e| self.place.failure(e))?;
+            values = values.slice(n_now, values.len() - n_now);
+            let result;
+            (body, result) = in_background(move || {
+                let result = body.make_room();
+                (body, result)
+            })
+            .await;
+            result.map_err(|e| self.place.failure(e))?;
+        }
         let heavy = body.is_heavy_to_append(&values);
         let (body, result) = run(heavy, move || {
             let result = body.append(&values);
@@ -200,5 +231,80 @@ async fn run<T: Send + 'static>(heavy: bool, work: impl FnOnce() -> T + Send + '
         in_background(work).await
     } else {
         work()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    /// Takes so many values between waits.
+    const ROOM: usize = 100;
+
+    #[derive(Debug, Default)]
+    struct Bounded {
+        filled: usize,
+        got: Arc<Mutex<Vec<i64>>>,
+    }
+
+    impl Body for Bounded {
+        fn append(&mut self, values: &ArrayRef) -> RawResult<()> {
+            self.filled += values.len();
+            if self.filled > ROOM {
+                return Err(format!("{} values without a wait", self.filled).into());
+            }
+            let values = values.as_primitive::<Int64Type>().values();
+            self.got.lock().unwrap().extend(values);
+            Ok(())
+        }
+
+        fn finish(self, _: u64) -> RawResult<()> {
+            Ok(())
+        }
+
+        fn is_heavy_to_append(&self, _: &ArrayRef) -> bool {
+            false
+        }
+
+        fn until_wait(&self, values: &ArrayRef) -> usize {
+            values.len().min(ROOM - self.filled)
+        }
+
+        fn make_room(&mut self) -> RawResult<()> {
+            // As of a device that takes whole blocks.
+            self.filled %= 7;
+            Ok(())
+        }
+
+        fn is_heavy_to_finish(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn values_are_taken_in_order_between_waits() {
+        let place = ArrayPlace {
+            store: "test",
+            url: "here".to_owned(),
+            key: ElementKey::from("x"),
+            open_arrays: OpenArrays::default(),
+        };
+        let body = Bounded::default();
+        let got = Arc::clone(&body.got);
+        let extent = Extent::Fixed(vec![10_000]);
+        let mut writer = Box::new(RowWriter::create(place, &extent, || Ok(body)).unwrap());
+        let mut at = 0;
+        for len in [1, 99, 100, 101, 1, 350, 9348] {
+            let values = Int64Array::from_iter_values(at..at + len);
+            writer.append(Arc::new(values)).await.unwrap();
+            at += len;
+        }
+        writer.finish().await.unwrap();
+        assert_eq!(*got.lock().unwrap(), (0..10_000).collect::<Vec<_>>());
     }
 }

@@ -152,15 +152,6 @@ impl Layout {
         }
     }
 
-    /// The column of positions, of a table with a row per cell or gene.
-    pub(crate) fn position_column(&self) -> Option<usize> {
-        let Self::Aligned(aligned) = self else {
-            return None;
-        };
-        let mut columns = aligned.columns.iter();
-        columns.position(|column| matches!(column, AlignedColumn::Position))
-    }
-
     /// Rows of the whole table, where that is known without reading.
     pub(crate) fn n_rows(&self) -> Option<u64> {
         match self {

@@ -34,7 +34,7 @@ pub(super) async fn run(table: &AlignedLayout, scan: &Scan, mut output: Output) 
         metrics: &scan.metrics.reads,
     };
     let plan = Plan::new(table, scan, &reader)?;
-    let mut rows = plan.rows.clone();
+    let mut rows = plan.allowed(scan.partition_rows());
     let mut block_rows = plan.block_rows;
     if let Some(limit) = output.remaining {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
@@ -66,31 +66,31 @@ pub(super) async fn run(table: &AlignedLayout, scan: &Scan, mut output: Output) 
 }
 
 /// What is read for each block.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     table: &'a AlignedLayout,
-    /// Rows that positions allow.
-    rows: RowSelection,
+    /// Rows that predicates on positions allow.
+    positions: Vec<RowSelection>,
     /// Predicates that stay the same, cheapest first.
-    conjuncts: Vec<Compiled>,
+    pub(super) conjuncts: Vec<Compiled>,
     /// Predicates that a plan tightens while it runs (of a top-k or a join).
     dynamic: Vec<Arc<dyn PhysicalExpr>>,
-    projection: Compiled,
+    pub(super) projection: Compiled,
     light: Vec<Slot>,
     heavy: Vec<Slot>,
     block_rows: u64,
 }
 
 impl<'a> Plan<'a> {
-    fn new(table: &'a AlignedLayout, scan: &Scan, reader: &Reader<'_>) -> Result<Self> {
+    pub(super) fn new(table: &'a AlignedLayout, scan: &Scan, reader: &Reader<'_>) -> Result<Self> {
         let position = table
             .columns
             .iter()
             .position(|c| matches!(c, AlignedColumn::Position));
-        let mut rows = scan.partition_rows();
+        let mut positions = Vec::new();
         let (mut conjuncts, mut dynamic) = (Vec::new(), Vec::new());
         for expr in &scan.conjuncts {
             if let Some(allowed) = position.and_then(|p| rows_allowed(expr, p, table.n_rows)) {
-                rows = rows.intersect(&allowed);
+                positions.push(allowed);
             } else if is_dynamic(expr) {
                 dynamic.push(Arc::clone(expr));
             } else {
@@ -109,7 +109,7 @@ impl<'a> Plan<'a> {
         let fit = BLOCK_BYTES / reader.light_row_bytes(&read).max(1);
         Ok(Self {
             table,
-            rows,
+            positions,
             conjuncts,
             dynamic,
             projection,
@@ -117,6 +117,12 @@ impl<'a> Plan<'a> {
             heavy,
             block_rows: fit.clamp(LEAST_BLOCK / 4, BLOCK_ROWS),
         })
+    }
+
+    /// Those of the rows that predicates on positions allow.
+    pub(super) fn allowed(&self, rows: RowSelection) -> RowSelection {
+        let positions = self.positions.iter();
+        positions.fold(rows, |rows, allowed| rows.intersect(allowed))
     }
 
     /// Applies what the plan has learnt so far.
@@ -219,7 +225,7 @@ fn cost(conjunct: &Compiled, reader: &Reader<'_>) -> u8 {
 }
 
 /// Drops the rows that do not satisfy a predicate.
-async fn keep(
+pub(super) async fn keep(
     block: &mut Block,
     conjunct: &Compiled,
     reader: &Reader<'_>,

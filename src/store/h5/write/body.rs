@@ -60,6 +60,17 @@ impl encode::Body for H5Body {
         self.body.is_heavy_to_append(&self.job, values)
     }
 
+    fn until_wait(&self, values: &ArrayRef) -> usize {
+        self.body.until_wait(&self.job, values)
+    }
+
+    fn make_room(&mut self) -> RawResult<()> {
+        match &mut self.body {
+            Body::Direct(direct) => direct.make_room(),
+            _ => Ok(()),
+        }
+    }
+
     fn is_heavy_to_finish(&self) -> bool {
         self.body.is_heavy_to_finish()
     }
@@ -142,6 +153,19 @@ impl Body {
         match self {
             Self::Direct(direct) => bytes >= HEAVY_COPY || direct.waits_with(bytes),
             _ => bytes >= HEAVY_BYTES,
+        }
+    }
+
+    /// How many of the values are taken before the device has to be waited for. Those are copied by the
+    /// thread that has just read them: another core would have to fetch them.
+    fn until_wait(&self, job: &Job, values: &ArrayRef) -> usize {
+        let (Self::Direct(direct), Some(size)) = (self, job.spec.dtype.size()) else {
+            return values.len();
+        };
+        let bytes = size.saturating_mul(u64::try_from(values.len()).unwrap_or(u64::MAX));
+        match bytes < HEAVY_COPY {
+            true => usize::try_from(direct.until_wait(bytes) / size.max(1)).unwrap_or(usize::MAX),
+            false => values.len(),
         }
     }
 

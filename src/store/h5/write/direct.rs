@@ -116,12 +116,27 @@ impl Direct {
         })
     }
 
-    /// Whether taking so many bytes waits for the device.
+    /// Whether the device is waited for while so many bytes are taken, because their run ends.
     pub(super) fn waits_with(&self, bytes: u64) -> bool {
         let ends = self.runs.front().is_none_or(|run| bytes >= run.bytes);
-        self.bulk
-            .as_ref()
-            .is_some_and(|bulk| ends || bulk.fills_with(bytes))
+        ends && self.bulk.is_some()
+    }
+
+    /// Of so many bytes those that are taken before the device has to be waited for by
+    /// [`Self::make_room`]; all where [`Self::waits_with`] says that it is in any case.
+    pub(super) fn until_wait(&self, bytes: u64) -> u64 {
+        match &self.bulk {
+            Some(bulk) if !self.waits_with(bytes) => bulk.room().min(bytes),
+            _ => bytes,
+        }
+    }
+
+    /// Writes what waits, for the next bytes.
+    pub(super) fn make_room(&mut self) -> RawResult<()> {
+        match &mut self.bulk {
+            Some(bulk) => Ok(bulk.make_room(&self.file)?),
+            None => Ok(()),
+        }
     }
 
     /// Writes the next bytes. One system call per run of chunks that lie side by side.

@@ -27,6 +27,7 @@ use crate::store::decode::{
     to_arrow,
 };
 use crate::store::remote;
+use crate::store::scatter::Target;
 use crate::store::zarr::cut::Cut;
 use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics, Scattered};
 
@@ -147,14 +148,18 @@ impl Core {
     ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
             if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
-                let is_whole = self.cut.has_whole_rows() && codec.size() == Some(target.len());
-                if is_whole && let Some(done) = codec.read_into(array, &self.place(band), target)? {
+                // Nobody comes back for the rest, so nothing is kept.
+                if !self.cut.has_whole_rows() {
+                    let mut bytes = self.room();
+                    let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
+                    return self.copy(&bytes, held.start, ranges, target);
+                }
+                if codec.size() == Some(target.len())
+                    && let Some(done) = codec.read_into(array, &self.place(band), target)?
+                {
                     return Ok(done);
                 }
-                // Nobody comes back for the rest, so nothing is kept.
-                let mut bytes = self.room();
-                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
-                return self.copy(&bytes, held.start, ranges, target);
+                return self.fill_chunk(array, codec, (band, self.targets(ranges, target)?));
             }
             let (decoded, first) = self.band(array, band, ranges)?;
             let Band::Fixed(bytes) = decoded.as_ref() else {
@@ -163,6 +168,22 @@ impl Core {
             self.copy(bytes, first, ranges, target)
         });
         done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
+    }
+
+    /// Where ranges of rows of a band go, one behind the other.
+    fn targets<'a>(
+        &self,
+        ranges: &[Range<u64>],
+        mut target: &'a mut [MaybeUninit<u8>],
+    ) -> std::result::Result<Vec<Target<'a>>, Fault> {
+        let part = |range: &Range<u64>| {
+            let len = usize::try_from((range.end - range.start) * self.row_bytes).ok()?;
+            let bytes = target.split_off_mut(..len)?;
+            let start = range.start;
+            Some(Target { start, bytes })
+        };
+        let parts: Option<Vec<Target<'a>>> = ranges.iter().map(part).collect();
+        parts.ok_or_else(|| Fault::Corrupt("the selected rows overflow the result".into()))
     }
 
     /// Copies rows of a band, of which `bytes` has those from `first` on.

@@ -37,15 +37,13 @@ pub(super) fn len(encoded: &[u8]) -> Result<usize, Fault> {
 /// # Errors
 /// [`Fault::Corrupt`] where it does not decode to so much.
 pub(super) fn decode(encoded: &[u8], target: &mut [MaybeUninit<u8>]) -> Result<Initialised, Fault> {
-    if len(encoded)? != target.len() {
-        return Err(Fault::Corrupt(format!(
-            "blosc: a chunk claims {} bytes, and has {}",
-            len(encoded)?,
-            target.len()
-        )));
-    }
+    let chunk = BloscChunk::parse(encoded, target.len())?;
     if target.is_empty() {
         return Ok(Initialised::default());
+    }
+    // What is not shuffled the library undoes straight to its place, too.
+    if let Some(chunk) = chunk.filter(|chunk| chunk.is_shuffled || chunk.is_copied) {
+        return chunk.pieces(vec![(0, target)]);
     }
     // SAFETY: the header was held against the chunk's length, and the call writes no more than the
     // target's length to it.
@@ -75,7 +73,8 @@ pub(super) type Pieces<'a> = Vec<(usize, &'a mut [MaybeUninit<u8>])>;
 /// each as far as it is wanted, straight to where that goes.
 ///
 /// The library undoes a part with `blosc_getitem`, which undoes whole blocks to memory of its own and
-/// copies from there; blocks of 64 KiB per byte of a value are most of a chunk of 64 cells.
+/// copies from there; blocks of 64 KiB per byte of a value are most of a chunk of 64 cells. For a whole
+/// chunk it reserves memory for its planes anew, and copies those that are stored as they are.
 #[derive(Debug)]
 pub(super) struct BloscChunk<'a> {
     encoded: &'a [u8],
@@ -87,6 +86,8 @@ pub(super) struct BloscChunk<'a> {
     is_split: bool,
 }
 
+/// Bytes of a block that a thread keeps memory for at most.
+const MOST_SCRATCH: usize = 4 << 20;
 /// Bytes of a header.
 const HEADER: usize = 16;
 /// Flags: bytes are shuffled, values are merely copied, bits are shuffled, streams are not split.
@@ -181,6 +182,10 @@ impl<'a> BloscChunk<'a> {
                 }
                 done = done.and(self.block(at, end - at, here, scratch)?);
                 waiting = later;
+            }
+            // Blocks are as large as whoever wrote them wanted.
+            if scratch.capacity() > MOST_SCRATCH {
+                *scratch = Vec::new();
             }
             Ok(done)
         })

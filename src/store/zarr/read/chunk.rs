@@ -7,9 +7,11 @@ use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use zarrs::array::{Array, ArrayShardedExt, CodecChain};
 use zarrs::metadata::v3::MetadataV3;
+use zarrs::storage::ReadableStorageTraits;
 
 use super::blosc::BloscChunk;
 use super::dtype::{Layout, TEXT_CODECS};
@@ -184,11 +186,12 @@ impl ChunkCodec {
         &self,
         array: &Array<Counted>,
         place: &[u64],
-    ) -> Result<Option<(Vec<u8>, usize)>, Fault> {
+    ) -> Result<Option<(Bytes, usize)>, Fault> {
         let encoded = match &self.shards {
             Some(shards) => shards.read(array, place)?,
             None => array
-                .retrieve_encoded_chunk(place)
+                .storage()
+                .get(&array.chunk_key(place))
                 .map_err(|e| Fault::Corrupt(e.to_string()))?,
         };
         let Some(mut encoded) = encoded else {
@@ -211,7 +214,7 @@ impl ChunkCodec {
         for codec in self.around.iter().skip(1).rev() {
             let mut decoded = Vec::new();
             codec.decode(&encoded, None, limit, &mut decoded)?;
-            encoded = decoded;
+            encoded = decoded.into();
         }
         Ok(Some((encoded, limit)))
     }
@@ -237,7 +240,7 @@ impl ChunkCodec {
 /// What the first codec made of a chunk.
 #[derive(Debug)]
 pub(super) struct Encoded<'a> {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// Bytes that it may have made it of, at most.
     limit: usize,
     codec: Option<&'a Undo>,
@@ -252,12 +255,21 @@ impl Encoded<'_> {
     pub(super) fn undo(self, out: &mut Vec<u8>) -> Result<(), Fault> {
         match self.codec {
             Some(codec) => codec.decode(&self.bytes, self.size, self.limit, out)?,
-            None => *out = self.bytes,
+            None => {
+                out.clear();
+                out.extend_from_slice(&self.bytes);
+            }
         }
         match self.size {
             Some(size) if out.len() != size => Err(wrong_size(out.len(), size)),
             _ => Ok(()),
         }
+    }
+
+    /// The chunk's bytes, where no codec has to be undone.
+    pub(super) fn plain(&self) -> Option<&[u8]> {
+        let is_whole = self.size == Some(self.bytes.len());
+        (self.codec.is_none() && is_whole).then(|| self.bytes.as_ref())
     }
 
     /// The chunk as blosc's, where the codec is that and parts can be undone by themselves.

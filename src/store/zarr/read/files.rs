@@ -5,13 +5,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::store::decode::Room;
 use crate::store::remote::Span;
+use crate::store::source::read_exact_uninit;
 
 /// Values by key, listed by prefix.
 pub(super) trait Files: fmt::Debug + Send + Sync {
@@ -94,6 +96,35 @@ pub(super) struct Directory {
     real: PathBuf,
     /// Folders seen to be inside, by their keys.
     inside: Mutex<HashSet<PathBuf>>,
+    /// What its files are known by among those that stay open.
+    number: u64,
+}
+
+/// A file that stays open.
+#[derive(Debug)]
+struct Opened {
+    directory: u64,
+    key: String,
+    file: File,
+    /// Its bytes when it was opened.
+    size: u64,
+}
+
+/// Files that were read last, of all directories: a shard is read in many parts.
+static OPENED: Mutex<Vec<Arc<Opened>>> = Mutex::new(Vec::new());
+/// How many are kept at most.
+const MOST_OPENED: usize = 32;
+/// Directories that were opened.
+static DIRECTORIES: AtomicU64 = AtomicU64::new(0);
+
+fn opened() -> MutexGuard<'static, Vec<Arc<Opened>>> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        opened().retain(|file| file.directory != self.number);
+    }
 }
 
 /// Folders that are remembered at most.
@@ -105,7 +136,42 @@ impl Directory {
             root: root.to_owned(),
             real: root.canonicalize().unwrap_or_else(|_| root.to_owned()),
             inside: Mutex::default(),
+            number: DIRECTORIES.fetch_add(1, Ordering::Relaxed),
         }
+    }
+
+    /// The file of a key, which has the bytes of a range unless no file there has; [`None`] where there
+    /// is none. It stays open where there is more of it to be read.
+    fn open(&self, key: &str, range: &Range<u64>) -> io::Result<Option<Arc<Opened>>> {
+        let is_it = |file: &Arc<Opened>| file.directory == self.number && file.key == key;
+        {
+            let mut opened = opened();
+            let at = opened.iter().rposition(is_it);
+            if let Some(file) = at.map(|at| opened.remove(at))
+                && range.end <= file.size
+            {
+                opened.push(Arc::clone(&file));
+                return Ok(Some(file));
+            }
+        }
+        let Some(file) = found(File::open(self.path(key)?))? else {
+            return Ok(None);
+        };
+        let file = Arc::new(Opened {
+            directory: self.number,
+            key: key.to_owned(),
+            size: file.metadata()?.len(),
+            file,
+        });
+        if range.end - range.start < file.size {
+            let mut opened = opened();
+            opened.retain(|other| !is_it(other));
+            opened.push(Arc::clone(&file));
+            if opened.len() > MOST_OPENED {
+                opened.remove(0);
+            }
+        }
+        Ok(Some(file))
     }
 
     /// The path of a key; a key does not leave the directory, neither by its name nor by a link.
@@ -176,15 +242,27 @@ impl Files for Directory {
     }
 
     fn read(&self, key: &str, from: u64, len: u64) -> io::Result<Option<Bytes>> {
-        let Some(file) = found(File::open(self.path(key)?))? else {
+        let range = from..from.saturating_add(len);
+        let Some(opened) = self.open(key, &range)? else {
             return Ok(None);
         };
         // A length that the file does not have is refused before memory is reserved for it.
-        let size = file.metadata()?.len();
-        if from.checked_add(len).is_none_or(|end| end > size) {
-            return Err(cut_short(key, from, len, size));
+        if range.end > opened.size {
+            return Err(cut_short(key, from, len, opened.size));
         }
-        read_at(&file, from, len).map(Some)
+        read_at(&opened.file, from, len).map(Some)
+    }
+
+    /// As the file is now, whatever was read of it before.
+    fn get(&self, key: &str) -> io::Result<Option<Bytes>> {
+        let Some(file) = found(File::open(self.path(key)?))? else {
+            return Ok(None);
+        };
+        let metadata = file.metadata()?;
+        match metadata.is_file() {
+            true => read_at(&file, 0, metadata.len()).map(Some),
+            false => Ok(None),
+        }
     }
 
     fn children(&self, prefix: &str) -> io::Result<BTreeSet<String>> {
@@ -214,12 +292,15 @@ impl Files for Directory {
     }
 }
 
-/// Bytes of a file; who asks has compared the length with the file's.
+/// Bytes of a file, in memory that is used again; who asks has compared the length with the file's.
 pub(super) fn read_at(file: &File, from: u64, len: u64) -> io::Result<Bytes> {
     let len = usize::try_from(len).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
-    let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, from)?;
-    Ok(bytes.into())
+    let mut bytes = Room::with_capacity(len);
+    bytes.try_reserve_exact(len)?;
+    read_exact_uninit(file, from, &mut bytes.spare_capacity_mut()[..len])?;
+    // SAFETY: the line above filled so many.
+    unsafe { bytes.set_len(len) };
+    Ok(Bytes::from_owner(bytes))
 }
 
 pub(super) fn cut_short(key: &str, from: u64, len: u64, size: u64) -> io::Error {

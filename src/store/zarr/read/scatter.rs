@@ -26,7 +26,8 @@ impl Core {
         native && self.whole.is_some() && self.cut.has_whole_rows() && self.row_bytes > 0
     }
 
-    fn fill_chunk(
+    /// Fills targets with rows of a band's one chunk.
+    pub(super) fn fill_chunk(
         &self,
         array: &Array<Counted>,
         codec: &ChunkCodec,
@@ -42,6 +43,9 @@ impl Core {
             (start.unwrap_or(usize::MAX), target.bytes)
         });
         let wanted: Pieces<'_> = wanted.collect();
+        if let Some(bytes) = chunk.plain() {
+            return copied(bytes, wanted);
+        }
         match chunk.blosc()? {
             Some(blosc) if blosc.can_be_cut(&wanted) => blosc.pieces(wanted),
             _ => {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use serde_json::Value;
 use zarrs::array::Array;
 use zarrs::storage::byte_range::ByteRange;
@@ -77,7 +78,7 @@ impl Shards {
         &self,
         array: &Array<Counted>,
         place: &[u64],
-    ) -> Result<Option<Vec<u8>>, Fault> {
+    ) -> Result<Option<Bytes>, Fault> {
         let (shard, inner) = locate(place, &self.per_shard);
         let key = array.chunk_key(&shard);
         let Some(index) = self.index(array, &shard, &key)? else {
@@ -91,11 +92,9 @@ impl Shards {
             Some(&MISSING) => return Ok(None),
             Some(entry) => *entry,
         };
-        let bytes = array
-            .storage()
-            .get_partial(&key, ByteRange::FromStart(offset, Some(len)))
-            .map_err(|e| Fault::Corrupt(e.to_string()))?;
-        Ok(bytes.map(Vec::from))
+        let range = ByteRange::FromStart(offset, Some(len));
+        let bytes = array.storage().get_partial(&key, range);
+        bytes.map_err(|e| Fault::Corrupt(e.to_string()))
     }
 
     fn index(

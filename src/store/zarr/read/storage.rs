@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator};
 use zarrs::storage::{
     MaybeBytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey,
@@ -81,6 +82,15 @@ impl Counted {
 }
 
 impl ReadableStorageTraits for Counted {
+    fn get(&self, key: &StoreKey) -> Result<MaybeBytes, StorageError> {
+        let bytes = self.files.get(&self.key(key))?;
+        if !self.is_ahead {
+            let len = bytes.as_ref().map_or(0, Bytes::len);
+            self.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+
     fn get_partial_many<'a>(
         &'a self,
         key: &StoreKey,
@@ -98,7 +108,12 @@ impl ReadableStorageTraits for Counted {
 
     fn get_partial(&self, key: &StoreKey, range: ByteRange) -> Result<MaybeBytes, StorageError> {
         let key = self.key(key);
-        match self.files.size(&key)? {
+        // Of what is asked for by both its ends the size has no say; reading finds out.
+        let size = match range {
+            ByteRange::FromStart(_, Some(_)) => Some(0),
+            _ => self.files.size(&key)?,
+        };
+        match size {
             Some(size) => self.range(&key, range, size),
             None => Ok(None),
         }
