@@ -22,7 +22,10 @@ impl Output {
 /// The result of writing, unless nobody reads what is written.
 fn read_by_somebody<T>(result: io::Result<T>) -> io::Result<T> {
     if matches!(&result, Err(error) if error.kind() == ErrorKind::BrokenPipe) {
-        std::process::exit(UNREAD);
+        // As the signal would end it. Exit handlers, those of HDF5 and of the allocator among them, are
+        // not made to run while other threads are at work.
+        // SAFETY: ends the process, whatever its threads do.
+        unsafe { libc::_exit(UNREAD) }
     }
     result
 }

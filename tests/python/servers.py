@@ -8,7 +8,6 @@ that is tested.
 import atexit
 import base64
 import contextlib
-import ctypes
 import dataclasses
 import datetime
 import hashlib
@@ -17,7 +16,6 @@ import http.client
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -315,26 +313,29 @@ def free_port():
         return listener.getsockname()[1]
 
 
+# Exit handlers do not run where the tests are killed. PR_SET_PDEATHSIG is 1; other systems lack it. A
+# process of its own asks for it: between fork and exec nothing of Python may run beside other threads.
+DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 def start(command, folder):
     """A process whose output goes to `folder/log`, and that ends when this one does."""
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
-            [str(word) for word in command],
+            [sys.executable, "-c", DIE_WITH_PARENT, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd=folder,
             env=environment(),
-            preexec_fn=die_with_parent,
         )
     atexit.register(end, process)
     return process
-
-
-def die_with_parent():
-    # Exit handlers do not run where the tests are killed. PR_SET_PDEATHSIG is 1; other systems lack it.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def end(process):

@@ -1,5 +1,6 @@
 """`serve`: minibatches and SQL through the clients that people have."""
 
+import concurrent.futures
 import contextlib
 import json
 import multiprocessing
@@ -363,8 +364,9 @@ def test_the_example_loads_what_anndata_reads(served, stored):  # noqa: F811
     other = np.concatenate([m["obs"]["obs_idx"] for m in loader])
     assert sorted(other) == list(range(130)) and list(other[:16]) != list(first[0]["obs"]["obs_idx"])
     # A process that gRPC has run in cannot be forked; one that is started anew can do as it likes.
-    with multiprocessing.get_context("spawn").Pool(2) as spawned:
-        assert spawned.map(len_of_epoch, [(served, options)] * 2) == [9, 9]
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, spawn) as spawned:
+        assert list(spawned.map(len_of_epoch, [(served, options)] * 2)) == [9, 9]
 
 
 DATA_LOADER = """
