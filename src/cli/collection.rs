@@ -107,6 +107,10 @@ struct HowArgs {
     /// Keep the cells in the order of the inputs.
     #[arg(long, conflicts_with_all = ["shuffle_chunk_size", "seed"])]
     no_shuffle: bool,
+    /// Sort the cells of each dataset by this obs column, and may be given again for those that are equal
+    /// in it; the rest of the order stays. Not with --shuffle exact.
+    #[arg(long, value_name = "COLUMN")]
+    groupby: Vec<String>,
     /// The same seed and inputs give the same collection, whatever the memory and the threads (0).
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -216,6 +220,7 @@ fn options(inputs: &[String], output: PathBuf, args: HowArgs) -> Result<Collecti
                 size: args.shuffle_chunk_size.unwrap_or(CollectionOptions::BLOCK),
             },
         },
+        groupby: args.groupby,
         way: args.shuffle_way.and_then(|way| way.parse().ok()),
         seed: args.seed.unwrap_or_default(),
         run: RunOptions {

@@ -1,6 +1,5 @@
 //! `annfusion serve`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -19,9 +18,9 @@ pub(super) struct ServeArgs {
     /// name before =: atlas=s3://bucket/x.zarr.
     #[arg(required_unless_present = "ticket_schema")]
     objects: Vec<String>,
-    /// Where to listen; port 0 is any that is free.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
-    listen: SocketAddr,
+    /// Where to listen, by address or host name; port 0 is any that is free.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    listen: String,
     /// Streams of minibatches and of rows that may run at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     streams: u16,
@@ -45,9 +44,9 @@ pub(super) struct ServeArgs {
     /// Who signs the certificates (PEM) that clients have to show.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
-    /// Show counts of streams, cells and bytes to Prometheus at http://ADDR/metrics, to anybody.
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<SocketAddr>,
+    /// Show counts of streams, cells and bytes to Prometheus at http://HOST:PORT/metrics, to anybody.
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// Print the JSON schema of the tickets that clients ask with, and serve nothing.
     #[arg(long, conflicts_with = "objects")]
     ticket_schema: bool,
@@ -78,6 +77,9 @@ pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Fail
     };
     if options.tokens.is_some() && !server.has_tls() {
         print_error("warning: without --tls-cert, tokens can be read on their way");
+    }
+    for notice in server.notices() {
+        print_error(&format!("note: {notice}"));
     }
     let scheme = if server.has_tls() { "grpc+tls" } else { "grpc" };
     let address = format!("{scheme}://{}", server.address());

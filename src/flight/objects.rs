@@ -11,6 +11,7 @@ use crate::session::Session;
 pub(super) struct Objects {
     pub(super) session: Session,
     named: Vec<(String, Location)>,
+    notices: Vec<String>,
 }
 
 impl Objects {
@@ -20,22 +21,30 @@ impl Objects {
     /// Those of opening them; [`Error::InvalidOption`] where there is none, or a name is taken.
     pub(super) async fn open(texts: &[String], session: Session) -> Result<Arc<Self>> {
         let mut named = Vec::with_capacity(texts.len());
+        let mut notices = Vec::new();
         for text in texts {
             let opened = session.open(text).await?;
-            if let Some(notice) = opened.notice {
-                tracing::warn!("{notice}");
-            }
+            notices.extend(opened.notice);
             named.push((opened.schema, opened.object.location().clone()));
         }
         match named.is_empty() {
             true => Err(Error::option("serve", "there is nothing to serve")),
-            false => Ok(Arc::new(Self { session, named })),
+            false => Ok(Arc::new(Self {
+                session,
+                named,
+                notices,
+            })),
         }
     }
 
     /// Names, in the order they were given.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// What is to be said of them.
+    pub(super) fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Where the objects of these names are.

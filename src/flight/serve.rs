@@ -1,5 +1,6 @@
 //! The server.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct ServeOptions {
     /// Paths and URLs of objects, each with a name before `=` or called by its stem.
     pub objects: Vec<String>,
-    /// Where to listen; port 0 is any that is free.
-    pub listen: SocketAddr,
+    /// Where to listen, by address or host name and port; port 0 is any that is free.
+    pub listen: String,
     /// Streams of minibatches and of rows that may run at a time.
     pub streams: usize,
     /// Those of them that one client may have: who has a token, or calls from an address; all by default.
@@ -49,7 +50,7 @@ pub struct ServeOptions {
     pub client_ca: Option<PathBuf>,
     /// Where anybody may ask for counts, for Prometheus (OpenMetrics text), over HTTP at `/metrics`;
     /// nowhere by default.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<String>,
 }
 
 /// A server that listens.
@@ -84,9 +85,9 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
     let sql = usize::try_from(options.memory / 4).unwrap_or(usize::MAX);
     let session = Session::builder().only_opened().memory_limit(sql).build()?;
     let objects = Objects::open(&options.objects, session).await?;
-    let (listener, address) = listen(options.listen).await?;
+    let (listener, address) = listen(&options.listen).await?;
     let metrics = Metrics::new();
-    let page = match options.metrics {
+    let page = match &options.metrics {
         Some(address) => {
             let (listener, address) = listen(address).await?;
             Some((listener, address, metrics.clone()))
@@ -109,14 +110,25 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
 }
 
 /// Listens at an address; which it is, where any port would do.
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
-    let failed = |e| Error::store("network", address.to_string(), e);
+async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
+    let failed = |e: std::io::Error| match e.kind() {
+        ErrorKind::AddrInUse => {
+            let reason = "another process listens there; port 0 is any that is free";
+            Error::store("network", address, reason)
+        }
+        _ => Error::store("network", address, e),
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
 
 impl Served {
+    /// What the user should know, such as that the name of an object was taken.
+    pub fn notices(&self) -> &[String] {
+        self.service.sql.notices()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

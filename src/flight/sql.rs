@@ -78,6 +78,10 @@ impl SqlService {
         self.objects.names().map(str::to_owned).collect()
     }
 
+    pub(super) fn notices(&self) -> &[String] {
+        self.objects.notices()
+    }
+
     fn context(&self) -> &SessionContext {
         self.objects.session.context()
     }

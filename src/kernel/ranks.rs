@@ -58,7 +58,7 @@ impl Ranks {
         };
         let mut counts = std::mem::take(&mut ranks.starts);
         for range in ranks.rows.ranges() {
-            for key in order.keys(range.clone()) {
+            for key in ranks.order.keys(range.clone()) {
                 counts[ranks.bucket(key) + 1] += 1;
             }
         }
@@ -79,11 +79,6 @@ impl Ranks {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The order.
-    pub fn order(&self) -> RowOrder {
-        self.order
     }
 
     /// The rows of these ranks, in the order; ranks beyond the last row are left out.
@@ -184,7 +179,7 @@ fn place(n: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn sorted(order: RowOrder, rows: &RowSelection) -> Vec<u64> {
+    fn sorted(order: &RowOrder, rows: &RowSelection) -> Vec<u64> {
         let mut keyed: Vec<_> = rows.iter().map(|row| (order.key(row), row)).collect();
         keyed.sort_unstable();
         keyed.into_iter().map(|(_, row)| row).collect()
@@ -195,8 +190,8 @@ mod tests {
         for n in [0, 1, 63, 1000, 20_000] {
             let rows = RowSelection::from_ranges([0..n / 3, n / 2..n]);
             let order = RowOrder::new(n).from_row(17);
-            let ranks = Ranks::new(order, rows.clone());
-            let expected = sorted(order, &rows);
+            let ranks = Ranks::new(order.clone(), rows.clone());
+            let expected = sorted(&order, &rows);
             assert_eq!(ranks.rows(0..n + 5), expected);
             let (a, b) = (rows.len() / 4, rows.len() / 2);
             assert_eq!(ranks.rows(a..b), &expected[place(a)..place(b)]);

@@ -60,7 +60,7 @@ impl Sequence {
         let n_full = rows.len() / blocks.rows;
         let at = below(order.key(EPOCHS), n_full + 1) * blocks.rows;
         let tail = rows.slice(at..at + short);
-        let full = BlockRanks::new(order, rows.without(&tail), blocks);
+        let full = BlockRanks::new(order.clone(), rows.without(&tail), blocks);
         let window = blocks.rows.saturating_mul(blocks.per_window).max(1);
         let last_start = full.len() - full.len() % window;
         let mut last = full.rows(last_start..full.len());

@@ -1,10 +1,12 @@
 //! A seeded order of rows, as a rule rather than an array.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::chacha;
+use super::groups::RowGroups;
 
 /// Keys that are made together.
 const BATCH: u64 = chacha::BATCH as u64;
@@ -23,18 +25,33 @@ const DOMAIN: [u8; 24] = *b"annfusion row order 1\0\0\0";
 /// same order in every version. No way is known to tell the words of ChaCha8 from independent uniform
 /// ones, and sorting by independent uniform keys gives every permutation the same probability; two of
 /// a billion rows have one key with a probability of 3 in 100, and then come in the order of the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Where there are [`RowGroups`], rows of one come before those of the next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowOrder {
     /// Chooses the order.
     pub seed: u64,
     /// The number of the first row of the object read: the rows of all inputs before it.
     pub base: u64,
+    /// Groups that come one after the other.
+    #[serde(default)]
+    pub groups: Option<Arc<RowGroups>>,
 }
 
 impl RowOrder {
     /// The order of a lone input.
     pub fn new(seed: u64) -> Self {
-        Self { seed, base: 0 }
+        Self {
+            seed,
+            base: 0,
+            groups: None,
+        }
+    }
+
+    /// The same order within each group.
+    #[must_use]
+    pub fn grouped(self, groups: Option<Arc<RowGroups>>) -> Self {
+        Self { groups, ..self }
     }
 
     /// The same order for an input that `base` rows come before.
@@ -57,6 +74,7 @@ impl RowOrder {
     /// The keys of numbered rows (counted over all inputs), fast where they nearly follow each other.
     pub fn keys_of(&self, numbers: impl IntoIterator<Item = u64>) -> impl Iterator<Item = u64> {
         let key = self.chacha_key();
+        let groups = self.groups.clone();
         let mut batch = None;
         let mut words = [0; chacha::BATCH];
         numbers.into_iter().map(move |number| {
@@ -65,7 +83,11 @@ impl RowOrder {
                 words = chacha::words(&key, wanted);
                 batch = Some(wanted);
             }
-            words[usize::try_from(number % BATCH).unwrap_or_default()]
+            let word = words[usize::try_from(number % BATCH).unwrap_or_default()];
+            match &groups {
+                None => word,
+                Some(groups) => groups.key(number, word),
+            }
         })
     }
 
@@ -110,7 +132,7 @@ mod tests {
             let expected: Vec<u64> = (0..200).map(|_| stream.next_u64()).collect();
             let order = RowOrder::new(seed);
             assert_eq!(order.keys(row..row + 200).collect::<Vec<_>>(), expected);
-            let later = order.from_row(row);
+            let later = order.clone().from_row(row);
             assert_eq!(later.key(5), expected[5]);
         }
     }

@@ -58,6 +58,7 @@ impl Order {
         });
         let request = ShuffleRequest {
             shuffle: self.shuffle,
+            groups: None,
             objects: objects.collect(),
             gathers: self.objects.len() == 1,
             weight: weight.unwrap_or_default(),

@@ -114,28 +114,31 @@ pub(super) fn obs_column<'a>(
     if let Some(found) = columns.iter().find(|c| c.field().name() == column) {
         return Ok(found);
     }
-    let near = columns
-        .iter()
-        .map(|c| c.field().name())
-        .map(|name| {
-            (
-                strsim::jaro_winkler(&name.to_lowercase(), &column.to_lowercase()),
-                name,
-            )
-        })
+    let names = columns.iter().map(|c| c.field().name().as_str());
+    let of = object.location().to_string();
+    Err(no_column(option, &of, names, column))
+}
+
+/// That the obs columns of something have other names than this, and which is the nearest.
+pub(super) fn no_column<'a>(
+    option: &str,
+    of: &str,
+    names: impl Iterator<Item = &'a str>,
+    column: &str,
+) -> Error {
+    let wanted = column.to_lowercase();
+    let near = names
+        .map(|name| (strsim::jaro_winkler(&name.to_lowercase(), &wanted), name))
         .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match near {
         Some((_, name)) => format!("; did you mean '{name}'?"),
         None => String::new(),
     };
-    Err(Error::option(
+    Error::option(
         option,
-        format!(
-            "obs of {} has no column '{column}'{hint}",
-            object.location()
-        ),
-    ))
+        format!("obs of {of} has no column '{column}'{hint}"),
+    )
 }
 
 /// All of `obs_names`.

@@ -357,6 +357,9 @@ impl FileSource for AnnDataSource {
                 "shuffle"
             };
             write!(f, ", order={kind}({})", by.order.seed)?;
+            if by.order.groups.is_some() {
+                write!(f, " by groups")?;
+            }
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ async fn served(folder: &Path, token: Option<&str>) -> (String, Running) {
     });
     let options = ServeOptions {
         objects: vec![format!("cells={}", path(folder, "in.h5ad"))],
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: "127.0.0.1:0".to_owned(),
         streams: 4,
         streams_per_client: None,
         memory: 1 << 30,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use annfusion::element::AnnData;
 use annfusion::error::Result;
-use annfusion::model::{RowOrder, RowSelection};
+use annfusion::model::{RowGroups, RowOrder, RowSelection};
 use annfusion::ops::{
     ConvertOptions, Cut, Quiet, RunOptions, Shards, ShuffleOptions, SliceOptions, SplitParts,
     SynthOptions, VerifyOptions, compare, convert, shuffle, synth,
@@ -314,6 +314,7 @@ proptest! {
         rooms in 1u64..40,
         parts in 1usize..3,
         held in 0u64..2,
+        groups in proptest::option::of((proptest::collection::vec(0u32..5, 1..9), any::<bool>())),
     ) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -327,6 +328,10 @@ proptest! {
             let n = partitions.len();
             let request = ShuffleRequest {
                 shuffle: Shuffle { way: Some(ShuffleWay::ALL[way]), ..Shuffle::new(seed) },
+                groups: groups.as_ref().map(|(groups, keeps)| {
+                    let of_rows = (0..CELLS).map(|row| group_of(groups, row)).collect();
+                    Arc::new(RowGroups::new(of_rows, *keeps))
+                }),
                 objects: vec![ShuffledObject::at(object.location(), CELLS, rows.clone())],
                 gathers: true,
                 weight: RowWeight { bytes: 100, arrays: 2, random: true, held: 64 * held, ..RowWeight::default() },
@@ -356,10 +361,21 @@ proptest! {
             }
             let mut expected: Vec<u64> = in_order(seed, 0..CELLS);
             expected.retain(|row| rows.contains(*row));
+            if let Some((groups, keeps)) = &groups {
+                if *keeps {
+                    expected.sort_unstable();
+                }
+                expected.sort_by_key(|row| group_of(groups, *row));
+            }
             prop_assert_eq!(found, expected);
             Ok(())
         })?;
     }
+}
+
+/// The group of a row, of some in turn.
+fn group_of(groups: &[u32], row: u64) -> u32 {
+    groups[usize::try_from(row).unwrap() % groups.len()]
 }
 
 static FIXTURE: tokio::sync::OnceCell<tempfile::TempDir> = tokio::sync::OnceCell::const_new();

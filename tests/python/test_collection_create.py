@@ -168,6 +168,51 @@ def test_blocks_go_to_one_dataset(annfusion, inputs, tmp_path):
         assert set(np.bincount(at // 20, minlength=12)) <= {0, 10, 20}
 
 
+def grouped(part):
+    """What `groupby` of annbatch makes of a dataset."""
+    return part[part.obs.reset_index(drop=True).sort_values(["kind", "late"], kind="stable").index.to_numpy()]
+
+
+BY = ["--groupby", "kind", "--groupby", "late"]
+
+
+@pytest.mark.parametrize("shuffle", [["--shuffle-chunk-size", 25, "--seed", 4], ["--no-shuffle"]], ids=str)
+def test_datasets_are_sorted_by_columns(annfusion, inputs, tmp_path, shuffle):
+    """A dataset with groups is the same one without, sorted."""
+    size = ["--dataset-size", 200]
+    annfusion("collection", "create", tmp_path / "plain.zarr", *inputs, *size, *shuffle)
+    annfusion("collection", "create", tmp_path / "sorted.zarr", *inputs, *size, *shuffle, *BY)
+    for plain, found in zip(datasets(tmp_path / "plain.zarr"), datasets(tmp_path / "sorted.zarr"), strict=True):
+        expected = grouped(plain)
+        assert list(found.obs_names) == list(expected.obs_names) != list(plain.obs_names)
+        # Views of anndata forget categories that they have no cell of.
+        assert found.obs.astype(str).equals(expected.obs.astype(str))
+        assert np.array_equal(found.X.toarray(), expected.X.toarray())
+    # So are those that cells are added to.
+    for name, by in [("plain", []), ("sorted", BY)]:
+        annfusion("collection", "create", tmp_path / f"{name}2.zarr", *inputs[1:], *size, *shuffle, *by)
+        annfusion("collection", "add", tmp_path / f"{name}2.zarr", inputs[0], *shuffle, *by)
+    for plain, found in zip(datasets(tmp_path / "plain2.zarr"), datasets(tmp_path / "sorted2.zarr"), strict=True):
+        assert set(plain.obs_names) == set(found.obs_names) and len(found) > 200
+        assert list(grouped(found).obs_names) == list(found.obs_names)
+        assert list(grouped(plain).obs_names) == list(found.obs_names) or "--no-shuffle" in shuffle
+
+
+def test_groups_do_not_depend_on_how_they_are_made(annfusion, inputs, tmp_path):
+    options = ["--dataset-size", 100, "--shuffle-chunk-size", 25, "--groupby", "kind"]
+    for i, more in enumerate([[]] + [["--shuffle-way", way] for way in ("memory", "gather", "scatter", "passes")]):
+        annfusion("collection", "create", tmp_path / f"{i}.zarr", inputs[1], *options, *more)
+        same_files(tmp_path / "0.zarr", tmp_path / f"{i}.zarr")
+    for options, reason in [
+        (["--groupby", "kin"], "did you mean 'kind'"),
+        (["--groupby", "kind", "--groupby", "kind"], "given twice"),
+        (["--groupby", "X"], "no column 'X'"),
+        (["--groupby", "kind", "--shuffle", "exact"], "exact"),
+    ]:
+        done = annfusion("collection", "create", tmp_path / "no.zarr", *inputs, *options, check=False)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+
+
 def test_genes_are_chosen_and_info_says_what_there_is(annfusion, inputs, tmp_path):
     annfusion("collection", "create", tmp_path / "c.zarr", *inputs, "--dataset-size", 300,
               "--shuffle-chunk-size", 50, "--var-subset", "gene7,gene2")
@@ -235,6 +280,8 @@ def test_cells_are_added_to_all_datasets(annfusion, inputs, tmp_path, options):
     assert np.array_equal(found.obsm["pca"], expected.obsm["pca"])
     assert (found.obs["kind"].astype(str) == expected.obs["kind"].astype(str)).all()
     assert all(new.var.equals(old.var) and set(new.uns) == set(old.uns) for old, new in zip(before, after))
+    assert "already" not in done.stderr
+    assert "2.h5ad: the collection has cells of it already" in annfusion("collection", "add", c, inputs[2], "--dry-run").stderr
     # The memory that it may take changes nothing of it.
     annfusion("collection", "add", copy, inputs[2], *options, "--memory-limit", "192MiB")
     same_files(c, copy)

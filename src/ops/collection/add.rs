@@ -4,9 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+
 use super::blocks::spread;
-use super::create::spec_of;
+use super::create::{SOURCE_COLUMN, spec_of};
 use super::datasets::{Dataset, Plan};
+use super::groups::groups;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
@@ -16,7 +21,7 @@ use crate::ops::options::RunOptions;
 use crate::ops::outputs;
 use crate::ops::prepare::{self, Prepared};
 use crate::plan::merge::{Join, MergeOutline, MergeSpec};
-use crate::store::{Claim, url_of};
+use crate::store::{Claim, ReadMetrics, url_of};
 
 /// Plans the adding of further objects' cells to a collection: every dataset gets as many blocks of them
 /// as every other, but for one, and is shuffled anew. Genes are those of the collection, and cells that
@@ -58,7 +63,7 @@ pub async fn add(options: &CollectionOptions) -> Result<Prepared> {
     };
     let outline = MergeOutline::of(Arc::new(spec)).await?;
     let added = outline.objects().get(1..).unwrap_or_default();
-    let mut said = Vec::new();
+    let mut said = from_there(&collection, &options.inputs).await?;
     for object in added {
         said.extend(other_genes(object, outline.axis()).await?);
     }
@@ -77,7 +82,9 @@ pub async fn add(options: &CollectionOptions) -> Result<Prepared> {
     check_dropped(outline.objects(), &options.drop).await?;
     let datasets = datasets(options, &ends, outline.n_obs());
     let weight = outline.weigh()?;
-    let plan = Plan::new(&outline, options, weight).growing();
+    let groups = groups(&session, &outline, options).await?;
+    let plan = Plan::new(&outline, options, weight);
+    let plan = plan.grouped(groups).growing();
     let prepared = plan.prepare(session, &datasets, said).await?;
     Ok(prepared.claiming(claim))
 }
@@ -137,6 +144,36 @@ fn datasets(options: &CollectionOptions, ends: &[u64], n: u64) -> Vec<Dataset> {
         Dataset::Rows(RowSelection::from_ranges(own.chain(new)))
     });
     datasets.collect()
+}
+
+/// What is to be said of inputs that the collection has cells of.
+async fn from_there(collection: &AnnData, inputs: &[Location]) -> Result<Vec<String>> {
+    let columns = collection.obs().columns();
+    let column = columns
+        .iter()
+        .find(|column| column.field().name() == SOURCE_COLUMN);
+    let Some(column) = column.filter(|column| column.len() > 0) else {
+        return Ok(Vec::new());
+    };
+    // Any row's array has all categories.
+    let values = column
+        .read(&RowSelection::range(0..1), &ReadMetrics::default())
+        .await?;
+    let Some(values) = values
+        .as_any_dictionary_opt()
+        .map(|d| Arc::clone(d.values()))
+    else {
+        return Ok(Vec::new());
+    };
+    let values = cast(&values, &DataType::Utf8)?;
+    let known: HashSet<&str> = values.as_string::<i32>().iter().flatten().collect();
+    let twice = inputs.iter().map(Location::to_string);
+    let twice = twice.filter(|input| known.contains(input.as_str()));
+    Ok(twice
+        .map(|input| {
+            format!("{input}: the collection has cells of it already, which are then in it twice")
+        })
+        .collect())
 }
 
 /// What is to be said of an object whose genes are not those of the collection that it is added to.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::blocks::deal;
 use super::datasets::{Dataset, Plan};
+use super::groups::groups;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::Amount;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::ops::prepare::{self, Prepared};
 use crate::plan::merge::{MergeOutline, MergeSpec};
 
 /// The obs column that says which input a cell came from, as annbatch calls it.
-const SOURCE_COLUMN: &str = "src_path";
+pub(super) const SOURCE_COLUMN: &str = "src_path";
 
 /// Plans the writing of a collection for training from objects of any format: their cells over the
 /// joined genes, with a categorical `src_path` that names the input, in random order, dealt out to
@@ -49,7 +50,8 @@ pub async fn create(options: &CollectionOptions) -> Result<Prepared> {
         Amount::Bytes(bytes) => bytes / row_bytes(&outline, weight.bytes).max(1),
     };
     let datasets = datasets(options, outline.n_obs(), size)?;
-    let plan = Plan::new(&outline, options, weight);
+    let groups = groups(&session, &outline, options).await?;
+    let plan = Plan::new(&outline, options, weight).grouped(groups);
     plan.prepare(session, &datasets, Vec::new()).await
 }
 

@@ -10,7 +10,7 @@ use datafusion::physical_plan::union::UnionExec;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::{AnnData, MatrixReader};
 use crate::error::Result;
-use crate::model::RowSelection;
+use crate::model::{RowGroups, RowSelection};
 use crate::ops::order::{self, Order};
 use crate::ops::outputs::{self, Shard};
 use crate::ops::prepare::{self, LONE_BATCH_BYTES, Prepared};
@@ -50,6 +50,8 @@ pub(super) struct Plan<'a> {
     memory: ShuffleMemory,
     /// Whether the collection is one of the inputs.
     grows: bool,
+    /// Groups of cells that stay together within a dataset.
+    groups: Option<Arc<RowGroups>>,
 }
 
 impl<'a> Plan<'a> {
@@ -64,7 +66,13 @@ impl<'a> Plan<'a> {
             weight,
             memory: order::memory(&options.run, 1),
             grows: false,
+            groups: None,
         }
+    }
+
+    /// The same with datasets that are sorted by groups.
+    pub(super) fn grouped(self, groups: Option<Arc<RowGroups>>) -> Self {
+        Self { groups, ..self }
     }
 
     /// The same of a collection that is one of the inputs.
@@ -222,7 +230,7 @@ impl Plan<'_> {
             Dataset::Ranks(_) => None,
         });
         let parts = parts.map(|rows| match self.options.order {
-            CollectionOrder::Kept => self.in_place(rows),
+            CollectionOrder::Kept if self.groups.is_none() => self.in_place(rows),
             _ => self.shuffled(rows, std::iter::once(0..rows.len()).collect()),
         });
         let mut parts = parts.collect::<Result<Vec<_>>>()?;
@@ -244,6 +252,7 @@ impl Plan<'_> {
         };
         let request = ShuffleRequest {
             shuffle,
+            groups: self.groups.clone(),
             objects: vec![ShuffledObject {
                 name: self.outline.id().to_owned(),
                 n_rows: self.outline.n_obs(),

@@ -11,10 +11,12 @@
 //!       ShuffleExec ◄── MergeExec ◄── scans of the blocks of dataset 0
 //!       ShuffleExec ◄── MergeExec ◄── scans of the blocks of dataset 1
 //! ```
-//! An exact shuffle is one `ShuffleExec` over the whole merge, with a partition per dataset.
+//! An exact shuffle is one `ShuffleExec` over the whole merge, with a partition per dataset. [`groups`]
+//! says which cells are to stay together in a dataset.
 
 mod blocks;
 mod datasets;
+mod groups;
 mod create;
 mod add;
 mod info;

@@ -46,6 +46,9 @@ pub struct CollectionOptions {
     pub dataset_size: Amount,
     /// The order.
     pub order: CollectionOrder,
+    /// Obs columns that the cells of a dataset are sorted by; cells with the same values are in the
+    /// order asked for.
+    pub groupby: Vec<String>,
     /// How rows are brought into it, which changes nothing of it; chosen by default.
     pub way: Option<ShuffleWay>,
     /// The same seed and inputs give the same collection.
@@ -73,6 +76,7 @@ impl CollectionOptions {
             index_unique: None,
             dataset_size: Self::DATASET,
             order: CollectionOrder::Blocks { size: Self::BLOCK },
+            groupby: Vec::new(),
             way: None,
             seed: 0,
             run: RunOptions {

@@ -11,7 +11,7 @@ use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Result;
 use crate::kernel::{OrderCut, Ranks};
-use crate::model::{Location, RowOrder, RowSelection};
+use crate::model::{Location, RowGroups, RowOrder, RowSelection};
 use crate::table::{LEAST_PARTITION, OrderedRows, OrderedWindows, RowWeight, even_partitions};
 
 /// An object whose rows are shuffled.
@@ -42,6 +42,8 @@ impl ShuffledObject {
 pub struct ShuffleRequest {
     /// The order.
     pub shuffle: Shuffle,
+    /// Groups of their rows that stay together, for an order that is not in blocks.
+    pub groups: Option<Arc<RowGroups>>,
     /// The objects, in their order.
     pub objects: Vec<ShuffledObject>,
     /// What the heaviest of them have in a row.
@@ -90,7 +92,7 @@ impl ShuffleRequest {
         };
         let row_bytes = input.row_bytes(choice.way, self.memory);
         let mut spec = ShuffleSpec {
-            seed: self.shuffle.seed,
+            order: RowOrder::new(self.shuffle.seed).grouped(self.groups.clone()),
             way: choice.way,
             reason: choice.reason,
             in_scan: input.in_scan(choice.way, self.memory),
@@ -127,14 +129,14 @@ impl ShuffleRequest {
                 object: 0,
                 partitions: self.partitions.clone(),
                 order: Some(OrderedRows {
-                    order: RowOrder::new(self.shuffle.seed),
+                    order: spec.order.clone(),
                     blocks,
                     windows,
                     held_bytes,
                 }),
             })?
         } else {
-            let ranks = Ranks::new(RowOrder::new(self.shuffle.seed), self.numbers());
+            let ranks = Ranks::new(spec.order.clone(), self.numbers());
             spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
             spec.windows = cuts(&ranks, windows.into_iter());
             self.in_order(scan)?

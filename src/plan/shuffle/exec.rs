@@ -96,7 +96,7 @@ impl DisplayAs for ShuffleExec {
         write!(
             f,
             "ShuffleExec: seed={}, way={} ({})",
-            spec.seed, spec.way, spec.reason
+            spec.order.seed, spec.way, spec.reason
         )?;
         if !spec.windows.is_empty() {
             write!(f, ", windows={}", spec.windows.len() + 1)?;

@@ -33,7 +33,7 @@ impl Numbering {
             )),
         };
         Ok(Self {
-            order: RowOrder::new(spec.seed),
+            order: spec.order.clone(),
             bases: spec.objects.iter().cloned().collect(),
             columns,
             counted: 0,
@@ -51,7 +51,7 @@ impl Numbering {
             }
             Some(columns) => self.of_objects(batch, columns)?,
         };
-        Ok(places(self.order, numbers))
+        Ok(places(&self.order, numbers))
     }
 
     fn of_objects(&self, batch: &RecordBatch, (object, row): (usize, usize)) -> Result<Vec<u64>> {
@@ -78,7 +78,7 @@ impl Numbering {
 }
 
 /// The places of numbered rows.
-pub(super) fn places(order: RowOrder, numbers: Vec<u64>) -> Vec<OrderCut> {
+pub(super) fn places(order: &RowOrder, numbers: Vec<u64>) -> Vec<OrderCut> {
     let keys = order.keys_of(numbers.iter().copied());
     let keyed = numbers.iter().zip(keys);
     keyed

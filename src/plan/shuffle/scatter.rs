@@ -66,7 +66,7 @@ impl Scatter {
         Ok(Self {
             file: Arc::new(scratch_file().map_err(failed)?),
             end: 0,
-            order: RowOrder::new(spec.seed),
+            order: spec.order.clone(),
             windows: spec.windows.clone(),
             schema: Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone())),
             staged: Vec::new(),
@@ -139,7 +139,7 @@ impl Scattered {
     pub(super) async fn window(&self, window: usize, pool: &Arc<dyn MemoryPool>) -> Result<Window> {
         let reservation = MemoryConsumer::new("ShuffleExec window").register(pool);
         let mut collected = Collected::new(reservation);
-        let (file, order) = (Arc::clone(&self.file), self.order);
+        let (file, order) = (Arc::clone(&self.file), self.order.clone());
         let blocks = self.blocks.get(window).cloned().unwrap_or_default();
         let work = move || {
             for (at, len) in blocks {
@@ -152,7 +152,7 @@ impl Scattered {
                     let numbers = numbers.ok_or_else(|| {
                         Error::IncompatibleSchemas("a block came back without numbers".to_owned())
                     })?;
-                    let places = places(order, numbers.values().to_vec());
+                    let places = places(&order, numbers.values().to_vec());
                     collected.push_sized(batch, &places, len)?;
                 }
             }

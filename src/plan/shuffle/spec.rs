@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::kernel::OrderCut;
+use crate::model::RowOrder;
 
 /// How rows are brought into their order; all ways give the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,8 +86,8 @@ impl Shuffle {
 /// Everything a shuffle needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ShuffleSpec {
-    /// Chooses the order.
-    pub seed: u64,
+    /// The order.
+    pub order: RowOrder,
     /// How.
     pub way: ShuffleWay,
     /// Why so, for who reads the plan.

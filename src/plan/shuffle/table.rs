@@ -19,7 +19,7 @@ use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::Error;
 use crate::kernel::OrderCut;
-use crate::model::{CategoryRegistry, FieldMeta, RowSelection};
+use crate::model::{CategoryRegistry, FieldMeta, RowOrder, RowSelection};
 use crate::table::{AnnDataTable, LEAST_PARTITION, NumberedTable, RowWeight, even_partitions};
 
 /// Bytes of rows that a shuffle holds where the session sets no limit.
@@ -121,6 +121,7 @@ impl ShuffleTable {
         };
         let request = ShuffleRequest {
             shuffle: self.shuffle,
+            groups: None,
             gathers: objects.len() == 1,
             objects,
             weight,
@@ -174,7 +175,7 @@ impl ShuffleTable {
             None => state.config().target_partitions().max(1) as u64,
         };
         let spec = ShuffleSpec {
-            seed: self.shuffle.seed,
+            order: RowOrder::new(self.shuffle.seed),
             way,
             reason: match self.shuffle.way {
                 Some(_) => "as asked for".to_owned(),

@@ -87,8 +87,8 @@ impl Ordered {
         }
         Self {
             ranks: match by.blocks {
-                Some(blocks) => RankedRows::Blocks(BlockRanks::new(by.order, rows, blocks)),
-                None => RankedRows::Exact(Ranks::new(by.order, rows)),
+                Some(blocks) => RankedRows::Blocks(BlockRanks::new(by.order.clone(), rows, blocks)),
+                None => RankedRows::Exact(Ranks::new(by.order.clone(), rows)),
             },
             table,
             matrices,
