@@ -195,7 +195,8 @@ def test_datasets_are_sorted_by_columns(annfusion, inputs, tmp_path, shuffle):
     for plain, found in zip(datasets(tmp_path / "plain2.zarr"), datasets(tmp_path / "sorted2.zarr"), strict=True):
         assert set(plain.obs_names) == set(found.obs_names) and len(found) > 200
         assert list(grouped(found).obs_names) == list(found.obs_names)
-        assert list(grouped(plain).obs_names) == list(found.obs_names) or "--no-shuffle" in shuffle
+        # The numbers of cells, which the seed orders by, are others in a collection that was sorted before.
+        assert list(grouped(plain).obs_names) == list(found.obs_names) or "--no-shuffle" not in shuffle
 
 
 def test_groups_do_not_depend_on_how_they_are_made(annfusion, inputs, tmp_path):
