@@ -107,8 +107,8 @@ struct HowArgs {
     /// Keep the cells in the order of the inputs.
     #[arg(long, conflicts_with_all = ["shuffle_chunk_size", "seed"])]
     no_shuffle: bool,
-    /// Sort the cells of each dataset by this obs column, and may be given again for those that are equal
-    /// in it; the rest of the order stays. Not with --shuffle exact.
+    /// Sort the cells of each dataset by this obs column; give it again to sort equal cells by a further
+    /// column. Equal cells keep their order. Not with --shuffle exact.
     #[arg(long, value_name = "COLUMN")]
     groupby: Vec<String>,
     /// The same seed and inputs give the same collection, whatever the memory and the threads (0).

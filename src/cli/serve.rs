@@ -18,8 +18,9 @@ pub(super) struct ServeArgs {
     /// name before =: atlas=s3://bucket/x.zarr.
     #[arg(required_unless_present = "ticket_schema")]
     objects: Vec<String>,
-    /// Where to listen, by address or host name; port 0 is any that is free.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051")]
+    /// Where to listen: an address, or a host name for the first of its addresses; port 0 is any that is
+    /// free.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051", value_parser = parse_place)]
     listen: String,
     /// Streams of minibatches and of rows that may run at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -45,7 +46,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
     /// Show counts of streams, cells and bytes to Prometheus at http://HOST:PORT/metrics, to anybody.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_place)]
     metrics: Option<String>,
     /// Print the JSON schema of the tickets that clients ask with, and serve nothing.
     #[arg(long, conflicts_with = "objects")]
@@ -116,6 +117,15 @@ pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Fail
     tokio::select! {
         ended = &mut serving => Ok(ended.map(|()| Outcome::Done)?),
         signal = signals.next() => Err(stopped(signal)),
+    }
+}
+
+/// A host and a port.
+fn parse_place(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    match port.parse::<u16>() {
+        Ok(_) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("a host and a port are wanted, as in localhost:50051 or [::1]:50051".to_owned()),
     }
 }
 

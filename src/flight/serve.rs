@@ -84,7 +84,7 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
     // Sorts and groups of statements are in memory beside the streams.
     let sql = usize::try_from(options.memory / 4).unwrap_or(usize::MAX);
     let session = Session::builder().only_opened().memory_limit(sql).build()?;
-    let objects = Objects::open(&options.objects, session).await?;
+    // A place that is taken is said before objects are opened.
     let (listener, address) = listen(&options.listen).await?;
     let metrics = Metrics::new();
     let page = match &options.metrics {
@@ -94,6 +94,7 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
         }
         None => None,
     };
+    let objects = Objects::open(&options.objects, session).await?;
     let memory = options.memory - options.memory / 4;
     let room = Room::new(options.streams, of_one, memory);
     Ok(Served {
@@ -113,7 +114,7 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
     let failed = |e: std::io::Error| match e.kind() {
         ErrorKind::AddrInUse => {
-            let reason = "another process listens there; port 0 is any that is free";
+            let reason = "the port is taken; port 0 is any that is free";
             Error::store("network", address, reason)
         }
         _ => Error::store("network", address, e),

@@ -26,7 +26,8 @@ const DOMAIN: [u8; 24] = *b"annfusion row order 1\0\0\0";
 /// ones, and sorting by independent uniform keys gives every permutation the same probability; two of
 /// a billion rows have one key with a probability of 3 in 100, and then come in the order of the rows.
 ///
-/// Where there are [`RowGroups`], rows of one come before those of the next.
+/// Where there are [`RowGroups`], rows of one come before those of the next, and the key is made of that
+/// word as they say; they are then held, and sent, for all rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowOrder {
     /// Chooses the order.
@@ -78,14 +79,16 @@ impl RowOrder {
         let mut batch = None;
         let mut words = [0; chacha::BATCH];
         numbers.into_iter().map(move |number| {
-            let wanted = number / BATCH;
-            if batch != Some(wanted) {
-                words = chacha::words(&key, wanted);
-                batch = Some(wanted);
-            }
-            let word = words[usize::try_from(number % BATCH).unwrap_or_default()];
+            let mut word = || {
+                let wanted = number / BATCH;
+                if batch != Some(wanted) {
+                    words = chacha::words(&key, wanted);
+                    batch = Some(wanted);
+                }
+                words[usize::try_from(number % BATCH).unwrap_or_default()]
+            };
             match &groups {
-                None => word,
+                None => word(),
                 Some(groups) => groups.key(number, word),
             }
         })

@@ -357,8 +357,8 @@ impl FileSource for AnnDataSource {
                 "shuffle"
             };
             write!(f, ", order={kind}({})", by.order.seed)?;
-            if by.order.groups.is_some() {
-                write!(f, " by groups")?;
+            if let Some(groups) = &by.order.groups {
+                write!(f, ", groups={}", groups.len())?;
             }
         }
         Ok(())

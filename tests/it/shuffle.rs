@@ -330,7 +330,8 @@ proptest! {
                 shuffle: Shuffle { way: Some(ShuffleWay::ALL[way]), ..Shuffle::new(seed) },
                 groups: groups.as_ref().map(|(groups, keeps)| {
                     let of_rows = (0..CELLS).map(|row| group_of(groups, row)).collect();
-                    Arc::new(RowGroups::new(of_rows, *keeps))
+                    let groups = RowGroups::new(of_rows).unwrap();
+                    Arc::new(if *keeps { groups.keeping_order() } else { groups })
                 }),
                 objects: vec![ShuffledObject::at(object.location(), CELLS, rows.clone())],
                 gathers: true,

@@ -452,6 +452,22 @@ def test_the_schema_of_tickets_is_printed(annfusion):
     assert schema["required"] == ["objects"] and schema["properties"]["batch_size"]["default"] == 4096
 
 
+def test_a_name_and_a_port_that_are_taken_are_said(annfusion, synth, tmp_path):
+    shutil.copy(synth, tmp_path / synth.name)
+    command = [annfusion.path, "serve", synth, tmp_path / synth.name, "--listen", "localhost:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline()
+        address = said.removeprefix("listening on ").split(": ")[0]
+        assert said.rstrip().endswith("cells, cells_2") and len(list(flight.connect(address).list_flights())) == 2
+        done = annfusion("serve", synth, "--listen", address.removeprefix("grpc://"), check=False, timeout=30)
+        assert done.returncode == 1 and "the port is taken" in done.stderr, done.stderr
+        process.terminate()
+        assert "is called cells_2, because cells is taken" in process.stderr.read()
+    for place in ("localhost", "127.0.0.1:", ":50051", "localhost:port"):
+        done = annfusion("serve", synth, "--listen", place, check=False, timeout=30)
+        assert done.returncode == 2 and "a host and a port are wanted" in done.stderr, done.stderr
+
+
 def test_what_cannot_be_served_is_refused(annfusion, tmp_path):
     for args, code in [(["nothing.h5ad"], 1), ([], 2), ([tmp_path / "x.h5ad", "--tls-cert", "a"], 2)]:
         done = annfusion("serve", *args, check=False, timeout=30)

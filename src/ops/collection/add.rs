@@ -11,7 +11,7 @@ use arrow::datatypes::DataType;
 use super::blocks::spread;
 use super::create::{SOURCE_COLUMN, spec_of};
 use super::datasets::{Dataset, Plan};
-use super::groups::groups;
+use super::groups;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
@@ -82,7 +82,8 @@ pub async fn add(options: &CollectionOptions) -> Result<Prepared> {
     check_dropped(outline.objects(), &options.drop).await?;
     let datasets = datasets(options, &ends, outline.n_obs());
     let weight = outline.weigh()?;
-    let groups = groups(&session, &outline, options).await?;
+    let (groups, lacking) = groups::groups(&session, &outline, options).await?;
+    said.extend(lacking);
     let plan = Plan::new(&outline, options, weight);
     let plan = plan.grouped(groups).growing();
     let prepared = plan.prepare(session, &datasets, said).await?;
@@ -152,7 +153,7 @@ async fn from_there(collection: &AnnData, inputs: &[Location]) -> Result<Vec<Str
     let column = columns
         .iter()
         .find(|column| column.field().name() == SOURCE_COLUMN);
-    let Some(column) = column.filter(|column| column.len() > 0) else {
+    let Some(column) = column.filter(|column| !column.is_empty()) else {
         return Ok(Vec::new());
     };
     // Any row's array has all categories.
@@ -171,7 +172,7 @@ async fn from_there(collection: &AnnData, inputs: &[Location]) -> Result<Vec<Str
     let twice = twice.filter(|input| known.contains(input.as_str()));
     Ok(twice
         .map(|input| {
-            format!("{input}: the collection has cells of it already, which are then in it twice")
+            format!("{input}: the collection has cells of an object of this name already; if it is the same, they are in it twice")
         })
         .collect())
 }

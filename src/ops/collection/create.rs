@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::blocks::deal;
 use super::datasets::{Dataset, Plan};
-use super::groups::groups;
+use super::groups;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::Amount;
 use crate::error::{Error, Result};
@@ -30,6 +30,7 @@ pub(super) const SOURCE_COLUMN: &str = "src_path";
 /// elements that cannot be merged, [`Error::OutputRefused`] where the output may not be written, and
 /// whatever opening the inputs meets.
 pub async fn create(options: &CollectionOptions) -> Result<Prepared> {
+    groups::check(options)?;
     let session = prepare::session(&options.run)?;
     let outline = outline(options, spec_of(options)).await?;
     let inputs = outline.objects().iter().flat_map(|object| object.places());
@@ -50,9 +51,9 @@ pub async fn create(options: &CollectionOptions) -> Result<Prepared> {
         Amount::Bytes(bytes) => bytes / row_bytes(&outline, weight.bytes).max(1),
     };
     let datasets = datasets(options, outline.n_obs(), size)?;
-    let groups = groups(&session, &outline, options).await?;
+    let (groups, said) = groups::groups(&session, &outline, options).await?;
     let plan = Plan::new(&outline, options, weight).grouped(groups);
-    plan.prepare(session, &datasets, Vec::new()).await
+    plan.prepare(session, &datasets, said).await
 }
 
 /// The cells of each dataset of at most `most`, of `n` cells.

@@ -71,7 +71,9 @@ impl<'a> Plan<'a> {
     }
 
     /// The same with datasets that are sorted by groups.
-    pub(super) fn grouped(self, groups: Option<Arc<RowGroups>>) -> Self {
+    pub(super) fn grouped(mut self, groups: Option<Arc<RowGroups>>) -> Self {
+        let bytes = groups.as_ref().map_or(0, |groups| groups.bytes());
+        self.memory.bytes = self.memory.bytes.saturating_sub(bytes);
         Self { groups, ..self }
     }
 
@@ -119,7 +121,9 @@ impl Plan<'_> {
             outputs: outputs.collect(),
             warnings,
             details: Vec::new(),
-            memory_bytes: prepare::memory(1, url_of(&options.output).is_some()) + self.memory.bytes,
+            memory_bytes: prepare::memory(1, url_of(&options.output).is_some())
+                + self.memory.bytes
+                + self.groups.as_ref().map_or(0, |groups| groups.bytes()),
             seconds: 0.0,
         };
         let spec = WriteSpec {

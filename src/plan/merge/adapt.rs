@@ -56,6 +56,11 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// Whether rows of a matrix are made anew, entry by entry.
+    pub(super) fn moves_entries(&self) -> bool {
+        matches!(self, Self::Matrix { map, .. } if !map.is_identity())
+    }
+
     /// The columns of the object's cells that it needs.
     pub(super) fn reads(&self) -> Vec<&str> {
         match self {

@@ -9,6 +9,7 @@ use arrow::array::{
     StringArray,
 };
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::BaselineMetrics;
@@ -22,6 +23,9 @@ use crate::kernel::pieces;
 use crate::model::{RowSelection, value_bytes};
 use crate::store::ReadMetrics;
 use crate::table::ScanMetrics;
+
+/// Batches whose entries are moved at a time.
+const AHEAD: usize = 2;
 
 /// The way of one object's rows.
 #[derive(Debug, Clone)]
@@ -80,14 +84,43 @@ impl Lane {
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         });
-        pieces.map(move |batch| {
-            let batch = batch?;
-            let timer = metrics.elapsed_compute().timer();
-            let adapted = self.adapt(&outline, &batch)?;
-            timer.done();
-            metrics.output_rows().add(adapted.num_rows());
-            Ok(adapted)
-        })
+        // Entries that move take as long as all the rest: on a thread of their own they do not keep whoever
+        // asks for rows from reading and writing others.
+        let apart = self.sources(&outline).any(Source::moves_entries);
+        let ahead = if apart { AHEAD } else { 1 };
+        let lane = Arc::new(self);
+        let adapted = pieces.map(move |batch| {
+            let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
+            let metrics = Arc::clone(&metrics);
+            let adapt = move |batch: RecordBatch| -> Result<RecordBatch> {
+                let _timer = metrics.elapsed_compute().timer();
+                let adapted = lane.adapt(&outline, &batch)?;
+                metrics.output_rows().add(adapted.num_rows());
+                Ok(adapted)
+            };
+            async move {
+                let batch = batch?;
+                match apart {
+                    true => SpawnedTask::spawn_blocking(move || adapt(batch))
+                        .join()
+                        .await
+                        .map_err(|stopped| Error::store("task", "merge", stopped))?,
+                    false => adapt(batch),
+                }
+            }
+        });
+        adapted.buffered(ahead)
+    }
+
+    /// Where the columns of the object's rows come from.
+    fn sources<'a>(&'a self, outline: &'a MergeOutline) -> impl Iterator<Item = &'a Source> {
+        let targets = match outline.rows() {
+            Rows::Below(below) => below.targets.as_slice(),
+            Rows::Beside(_) => &[],
+        };
+        let columns = self.output.columns.iter();
+        let targets = columns.filter_map(|at| targets.get(*at));
+        targets.filter_map(|target| target.sources.get(self.at))
     }
 
     /// Rows that may be adapted at a time.
@@ -118,13 +151,7 @@ impl Lane {
                 "objects beside each other have no scans".to_owned(),
             ));
         };
-        let targets = self
-            .output
-            .columns
-            .iter()
-            .filter_map(|at| below.targets.get(*at));
-        let sources = targets.filter_map(|target| target.sources.get(self.at));
-        let adapted = adapt(batch, &self.kept, sources)?;
+        let adapted = adapt(batch, &self.kept, self.sources(outline))?;
         if !self.output.provenance {
             return Ok(adapted);
         }

@@ -9,7 +9,7 @@ use datafusion::physical_plan::union::UnionExec;
 use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{OrderCut, Ranks};
 use crate::model::{Location, RowGroups, RowOrder, RowSelection};
 use crate::table::{LEAST_PARTITION, OrderedRows, OrderedWindows, RowWeight, even_partitions};
@@ -85,6 +85,10 @@ impl ShuffleRequest {
             partitions: self.partitions.len() as u64,
             table_rows: self.objects.iter().map(|object| object.n_rows).sum(),
         };
+        if self.shuffle.block.is_some() && self.groups.is_some() {
+            let reason = "blocks of adjacent rows do not stay together where groups do";
+            return Err(Error::option("block", reason));
+        }
         let blocks = self.shuffle.block.map(|rows| blocks(rows, self.weight));
         let choice = match blocks {
             Some(blocks) => in_blocks(&input, blocks, self.memory)?,

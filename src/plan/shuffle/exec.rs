@@ -98,6 +98,9 @@ impl DisplayAs for ShuffleExec {
             "ShuffleExec: seed={}, way={} ({})",
             spec.order.seed, spec.way, spec.reason
         )?;
+        if let Some(groups) = &spec.order.groups {
+            write!(f, ", groups={}", groups.len())?;
+        }
         if !spec.windows.is_empty() {
             write!(f, ", windows={}", spec.windows.len() + 1)?;
         }
