@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::size::share;
 use crate::error::{Error, Result};
 
 /// Groups of numbered rows, one after the other in a [`RowOrder`](super::RowOrder).
@@ -40,7 +41,7 @@ impl RowGroups {
         let mut before = 0;
         for start in &mut starts {
             before += *start;
-            *start = share(before, of_rows.len() as u64);
+            *start = share(u64::MAX, before, of_rows.len() as u64);
         }
         Ok(Self {
             of_rows,
@@ -129,12 +130,6 @@ impl TryFrom<Stored> for RowGroups {
             ..groups
         })
     }
-}
-
-/// The share of all keys that a part of some rows has.
-fn share(part: u64, whole: u64) -> u64 {
-    let share = u128::from(part) * u128::from(u64::MAX) / u128::from(whole.max(1));
-    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 fn high(product: u128) -> u64 {

@@ -31,5 +31,5 @@ pub(crate) use location::file_path;
 pub use order::RowOrder;
 pub(crate) use pattern::{expand, expand_all, is_pattern};
 pub use selection::RowSelection;
-pub(crate) use size::parse_size;
+pub(crate) use size::{parse_size, share};
 pub use strategy::MergeStrategy;

@@ -1,5 +1,11 @@
 //! Sizes as users write them.
 
+/// The share of an amount that a part of a whole has, rounded down.
+pub(crate) fn share(amount: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(amount) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
 /// Bytes of `16GB` (10^9), `16GiB` (2^30), `512M`, `4096`; a letter alone is decimal, case is free.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();

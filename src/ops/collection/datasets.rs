@@ -10,7 +10,7 @@ use datafusion::physical_plan::union::UnionExec;
 use super::options::{CollectionOptions, CollectionOrder};
 use crate::element::{AnnData, MatrixReader};
 use crate::error::Result;
-use crate::model::{RowGroups, RowSelection};
+use crate::model::{RowGroups, RowSelection, share};
 use crate::ops::order::{self, Order};
 use crate::ops::outputs::{self, Shard};
 use crate::ops::prepare::{self, LONE_BATCH_BYTES, Prepared};
@@ -297,9 +297,4 @@ impl Plan<'_> {
             ..MergeOutput::columns(columns)
         }
     }
-}
-
-fn share(bytes: u64, part: u64, whole: u64) -> u64 {
-    let bytes = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
