@@ -7,10 +7,14 @@ export CMAKE := $(CURDIR)/.tools/bin/cmake
 
 .PHONY: demo test test-all setup test-rust test-python
 
+# The features that the whole workspace asks for, so that all of it shares one build of everything below;
+# what the program does not need is not built.
+build := cargo build --workspace --bin annfusion
+
 # The tests' profile: the crates that do the work are optimised, the rest is built fast. A release
 # build takes twice as long.
 demo: setup
-	cargo build
+	$(build)
 	@.ci/demo
 
 test: test-rust test-python
@@ -24,11 +28,11 @@ test-all: test
 linted := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings
 
 test-rust: setup
-	cargo fmt --check
-	$(linted) cargo test --lib --bins --tests --bench read_x
+	cargo fmt --all --check
+	$(linted) cargo test --workspace --lib --bins --tests --bench read_x
 
 test-python: setup
-	$(linted) cargo build
+	$(linted) $(build)
 	.ci/test-python
 
 setup:

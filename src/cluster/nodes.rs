@@ -64,6 +64,8 @@ pub(super) fn encode(node: &Arc<dyn ExecutionPlan>, buf: &mut Vec<u8>) -> Result
 }
 
 /// Reads a node over its inputs; [`None`] where the bytes do not begin with a tag of ours.
+///
+/// Plans that were sent have been planned, and may be cut into tasks: nodes say what they take whole.
 pub(super) fn decode(
     bytes: &[u8],
     inputs: &[Arc<dyn ExecutionPlan>],
@@ -71,7 +73,7 @@ pub(super) fn decode(
     if let Some(bytes) = bytes.strip_prefix(WRITE) {
         let spec = serde_json::from_slice(bytes).map_err(external)?;
         let node = WriteExec::try_new(only(inputs)?, Arc::new(spec))?;
-        return Ok(Some(Arc::new(node)));
+        return Ok(Some(Arc::new(node.with_whole_input())));
     }
     if let Some(bytes) = bytes.strip_prefix(SHUFFLE) {
         let spec = serde_json::from_slice(bytes).map_err(external)?;
@@ -93,7 +95,9 @@ pub(super) fn decode(
         return Ok(Some(Arc::new(node)));
     }
     if bytes.starts_with(IN_ORDER) {
-        return Ok(Some(Arc::new(InOrderExec::new(only(inputs)?))));
+        return Ok(Some(Arc::new(
+            InOrderExec::new(only(inputs)?).with_whole_input(),
+        )));
     }
     if let Some(bytes) = bytes.strip_prefix(MERGE) {
         let message: MergeMessage = read(bytes)?;

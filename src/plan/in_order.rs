@@ -10,18 +10,19 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
-    PlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties,
+    InputDistributionRequirements, Partitioning, PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::node::{only_child, only_partition};
+use super::node::{only_child, only_partition, whole};
 
 /// Gives the rows of input partition `i` before those of `i + 1`, for writers that take one
 /// partition: what DataFusion puts there mixes them.
 #[derive(Debug)]
 pub struct InOrderExec {
     input: Arc<dyn ExecutionPlan>,
+    whole_input: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -37,9 +38,17 @@ impl InOrderExec {
         );
         Self {
             input,
+            whole_input: false,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// The same, which says that it takes all partitions of its input.
+    #[must_use]
+    pub(crate) fn with_whole_input(mut self) -> Self {
+        self.whole_input = true;
+        self
     }
 }
 
@@ -68,6 +77,10 @@ impl ExecutionPlan for InOrderExec {
         vec![true]
     }
 
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        whole(self.whole_input)
+    }
+
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         vec![&self.input]
     }
@@ -77,7 +90,9 @@ impl ExecutionPlan for InOrderExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let input = only_child(self.name(), children)?;
-        Ok(Arc::new(Self::new(input)))
+        let mut node = Self::new(input);
+        node.whole_input = self.whole_input;
+        Ok(Arc::new(node))
     }
 
     fn apply_expressions(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::Distribution;
+use datafusion::physical_plan::{ExecutionPlan, InputDistributionRequirements};
 
 /// The child of a node that has one.
 ///
@@ -30,4 +31,13 @@ pub(super) fn only_partition(node: &str, partition: usize) -> Result<()> {
             "{node} has one partition, not {partition}"
         ))),
     }
+}
+
+/// What a node of one input says of its partitions: nothing, or that it takes all of them. The latter
+/// is for whoever gives tasks some of them; DataFusion's planner would put them together before.
+pub(super) fn whole(is_said: bool) -> InputDistributionRequirements {
+    InputDistributionRequirements::new(vec![match is_said {
+        true => Distribution::SinglePartition,
+        false => Distribution::UnspecifiedDistribution,
+    }])
 }

@@ -14,10 +14,11 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, Partitioning,
+    PlanProperties,
 };
 
-use super::node::{only_child, only_partition};
+use super::node::{only_child, only_partition, whole};
 use super::run::{self, Counters};
 use super::spec::{Outputs, WriteSpec};
 use crate::model::shown;
@@ -51,6 +52,7 @@ pub struct WriteExec {
     spec: Arc<WriteSpec>,
     /// What has been written, once it has run.
     written: Arc<Mutex<Written>>,
+    whole_input: bool,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -86,8 +88,22 @@ impl WriteExec {
             input,
             spec,
             written: Arc::default(),
+            whole_input: false,
             metrics: ExecutionPlanMetricsSet::new(),
         })
+    }
+
+    /// The same, which says that it takes all partitions of its input.
+    #[must_use]
+    pub(crate) fn with_whole_input(&self) -> Self {
+        Self {
+            input: Arc::clone(&self.input),
+            spec: Arc::clone(&self.spec),
+            written: Arc::clone(&self.written),
+            whole_input: true,
+            properties: Arc::clone(&self.properties),
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// Where and how rows are written.
@@ -168,6 +184,10 @@ impl ExecutionPlan for WriteExec {
         vec![true]
     }
 
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        whole(self.whole_input)
+    }
+
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         vec![&self.input]
     }
@@ -180,6 +200,7 @@ impl ExecutionPlan for WriteExec {
         let mut node = Self::try_new(input, Arc::clone(&self.spec))?;
         // Who holds the plan from before an optimizer rule still sees the outcome.
         node.written = Arc::clone(&self.written);
+        node.whole_input = self.whole_input;
         Ok(Arc::new(node))
     }
 
