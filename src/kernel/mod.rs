@@ -22,4 +22,4 @@ pub(crate) use entries::{sparse_rows, with_indices};
 pub use gather::{RowPlace, gather, owned_bytes};
 pub use normalize::Normalization;
 pub use pairwise::{AxisMap, Positions};
-pub use ranks::{OrderCut, Ranks};
+pub use ranks::{OrderCut, Ranks, ranks_by_cuts};

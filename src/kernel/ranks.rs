@@ -170,6 +170,26 @@ impl Ranks {
     }
 }
 
+/// The ranks of rows between places in the order: before the first, from each to the next, from the
+/// last on. One pass over their keys.
+pub fn ranks_by_cuts(order: &RowOrder, rows: &RowSelection, cuts: &[OrderCut]) -> Vec<Range<u64>> {
+    let mut counts = vec![0; cuts.len() + 1];
+    for range in rows.ranges() {
+        for (row, key) in range.clone().zip(order.keys(range.clone())) {
+            let row = order.base + row;
+            let at = cuts.partition_point(|cut| *cut <= OrderCut { key, row });
+            counts[at] += 1;
+        }
+    }
+    let mut start = 0;
+    let ranges = counts.into_iter().map(|n| {
+        let first = start;
+        start += n;
+        first..start
+    });
+    ranges.collect()
+}
+
 /// A number of rows at hand.
 fn place(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
@@ -203,6 +223,12 @@ mod tests {
                     row: row + 17,
                 };
                 assert_eq!(cut, row.map(cut_at));
+            }
+            let cuts: Vec<OrderCut> = ranks.cuts(&[a, a, b]).into_iter().flatten().collect();
+            let parts = ranks_by_cuts(&order, &rows, &cuts);
+            match rows.is_empty() {
+                true => assert_eq!(parts.len(), 1),
+                false => assert_eq!(parts, [0..a, a..a, a..b, b..rows.len()]),
             }
         }
     }

@@ -60,7 +60,7 @@ impl Order {
             shuffle: self.shuffle,
             groups: None,
             objects: objects.collect(),
-            gathers: self.objects.len() == 1,
+            scanned: self.objects.len(),
             weight: weight.unwrap_or_default(),
             partitions,
             memory,

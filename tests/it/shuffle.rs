@@ -334,7 +334,7 @@ proptest! {
                     Arc::new(if *keeps { groups.keeping_order() } else { groups })
                 }),
                 objects: vec![ShuffledObject::at(object.location(), CELLS, rows.clone())],
-                gathers: true,
+                scanned: 1,
                 weight: RowWeight { bytes: 100, arrays: 2, random: true, held: 64 * held, ..RowWeight::default() },
                 partitions,
                 memory: ShuffleMemory {

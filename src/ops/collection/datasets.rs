@@ -262,7 +262,7 @@ impl Plan<'_> {
                 n_rows: self.outline.n_obs(),
                 rows: rows.clone(),
             }],
-            gathers: self.outline.objects().len() == 1,
+            scanned: self.outline.objects().len(),
             weight: self.weight,
             partitions,
             memory: self.memory,
@@ -271,8 +271,8 @@ impl Plan<'_> {
             let output = self.output();
             let merge = match scan.order {
                 Some(order) => {
-                    let order = (scan.partitions.as_slice(), order);
-                    MergeExec::in_order(self.outline, output, rows, order)?
+                    let parts = (scan.partitions.as_slice(), scan.windows.as_slice());
+                    MergeExec::in_order(self.outline, output, rows, parts, &order)?
                 }
                 None => MergeExec::of_rows(self.outline, output, rows)?,
             };

@@ -23,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use super::adapt::{POSITION, Source};
-use super::lane::Lane;
+use super::lane::{Lane, ahead};
 use super::outline::{MergeOutline, Rows, whole};
 use super::spec::MergeSpec;
+use crate::kernel::{OrderCut, ranks_by_cuts};
 use crate::model::{MatrixKind, RowSelection, value_bytes};
 use crate::table::{
     CellsScan, DEFAULT_BATCH_BYTES, LEAST_PARTITION, OrderedRows, ScanMetrics, even_partitions,
@@ -127,7 +128,8 @@ impl MergeExec {
         })
     }
 
-    /// As [`of_rows`](Self::of_rows), of a lone object's rows in an order, in partitions of these ranks.
+    /// As [`of_rows`](Self::of_rows), of rows in an order: of a lone object in partitions of these ranks;
+    /// of several each object's, in partitions that begin at these places in the order of all.
     ///
     /// # Errors
     /// Those of [`scan_cells`](crate::table::scan_cells).
@@ -135,13 +137,30 @@ impl MergeExec {
         outline: &Arc<MergeOutline>,
         output: MergeOutput,
         rows: &RowSelection,
-        (partitions, order): (&[Range<u64>], OrderedRows),
+        (partitions, starts): (&[Range<u64>], &[OrderCut]),
+        order: &OrderedRows,
     ) -> crate::Result<Self> {
-        Self::scanning(outline, output, &|_| Ok(Vec::new()), &|_, scan| CellsScan {
-            rows: rows.clone(),
-            partitions: partitions.to_vec(),
-            order: Some(order.clone()),
-            ..scan
+        let rows = outline.rows_of_objects(rows);
+        let is_lone = rows.len() == 1;
+        let first_row = |at: usize| match outline.rows() {
+            Rows::Below(below) => below.starts.get(at).copied().unwrap_or_default(),
+            Rows::Beside(_) => 0,
+        };
+        Self::scanning(outline, output, &|_| Ok(Vec::new()), &|at, scan| {
+            let rows = rows.get(at).cloned().unwrap_or_default();
+            let of_object = order.order.clone().from_row(first_row(at));
+            CellsScan {
+                partitions: match is_lone {
+                    true => partitions.to_vec(),
+                    false => ranks_by_cuts(&of_object, &rows, starts),
+                },
+                rows,
+                order: Some(OrderedRows {
+                    order: of_object,
+                    ..order.clone()
+                }),
+                ..scan
+            }
         })
     }
 
@@ -164,12 +183,14 @@ impl MergeExec {
                 .iter()
                 .filter_map(|at| below.targets.get(*at));
             let sources = targets.filter_map(|target| target.sources.get(at));
-            for name in sources.flat_map(Source::reads) {
+            for name in sources.clone().flat_map(Source::reads) {
                 if !names.iter().any(|other| other == name) {
                     names.push(name.to_owned());
                 }
             }
-            let scan = whole(object, Some(names), output.batch_bytes);
+            // So many are there at a time.
+            let batch_bytes = output.batch_bytes / ahead(sources);
+            let scan = whole(object, Some(names), batch_bytes);
             inputs.push(scan_cells_where(change(at, scan), conjuncts)?);
         }
         Ok(Self::over(outline, output, inputs))

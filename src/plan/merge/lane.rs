@@ -24,8 +24,15 @@ use crate::model::{RowSelection, value_bytes};
 use crate::store::ReadMetrics;
 use crate::table::ScanMetrics;
 
-/// Batches whose entries are moved at a time.
-const AHEAD: usize = 2;
+/// Batches of rows that are adapted at a time. Entries that move take as long as all the rest: on threads
+/// of their own they do not keep whoever asks for rows from reading and writing others.
+pub(super) fn ahead<'a>(mut sources: impl Iterator<Item = &'a Source>) -> usize {
+    if sources.any(Source::moves_entries) {
+        2
+    } else {
+        1
+    }
+}
 
 /// The way of one object's rows.
 #[derive(Debug, Clone)]
@@ -84,10 +91,7 @@ impl Lane {
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         });
-        // Entries that move take as long as all the rest: on a thread of their own they do not keep whoever
-        // asks for rows from reading and writing others.
-        let apart = self.sources(&outline).any(Source::moves_entries);
-        let ahead = if apart { AHEAD } else { 1 };
+        let ahead = ahead(self.sources(&outline));
         let lane = Arc::new(self);
         let adapted = pieces.map(move |batch| {
             let (lane, outline) = (Arc::clone(&lane), Arc::clone(&outline));
@@ -100,7 +104,7 @@ impl Lane {
             };
             async move {
                 let batch = batch?;
-                match apart {
+                match ahead > 1 {
                     true => SpawnedTask::spawn_blocking(move || adapt(batch))
                         .join()
                         .await

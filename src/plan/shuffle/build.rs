@@ -10,7 +10,7 @@ use super::choose::{ShuffleInput, ShuffleMemory, blocks, choose, in_blocks};
 use super::exec::ShuffleExec;
 use super::spec::{Shuffle, ShuffleSpec, ShuffleWay};
 use crate::error::{Error, Result};
-use crate::kernel::{OrderCut, Ranks};
+use crate::kernel::{OrderCut, Ranks, ranks_by_cuts};
 use crate::model::{Location, RowGroups, RowOrder, RowSelection};
 use crate::table::{LEAST_PARTITION, OrderedRows, OrderedWindows, RowWeight, even_partitions};
 
@@ -48,8 +48,8 @@ pub struct ShuffleRequest {
     pub objects: Vec<ShuffledObject>,
     /// What the heaviest of them have in a row.
     pub weight: RowWeight,
-    /// Whether a scan can give the rows in the order, reading them where they lie.
-    pub gathers: bool,
+    /// How many objects scans read the rows from; see [`ShuffleInput`].
+    pub scanned: usize,
     /// The output's partitions, as ranges of ranks that follow each other.
     pub partitions: Vec<Range<u64>>,
     /// What it may take.
@@ -65,6 +65,9 @@ pub struct ShuffledScan {
     pub partitions: Vec<Range<u64>>,
     /// The order that rows are read in.
     pub order: Option<OrderedRows>,
+    /// Where partitions after the first begin, where those are the rows of windows: of several objects
+    /// each has some of every window.
+    pub windows: Vec<OrderCut>,
 }
 
 impl ShuffleRequest {
@@ -81,7 +84,7 @@ impl ShuffleRequest {
         let input = ShuffleInput {
             rows: n_rows,
             weight: self.weight,
-            gathers: self.gathers,
+            scanned: self.scanned as u64,
             partitions: self.partitions.len() as u64,
             table_rows: self.objects.iter().map(|object| object.n_rows).sum(),
         };
@@ -100,6 +103,7 @@ impl ShuffleRequest {
             way: choice.way,
             reason: choice.reason,
             in_scan: input.in_scan(choice.way, self.memory),
+            by_window: input.by_window(choice.way),
             partitions: Vec::new(),
             windows: Vec::new(),
             window_bytes: choice.window_bytes,
@@ -108,7 +112,8 @@ impl ShuffleRequest {
         };
         let per_window = (spec.window_bytes / row_bytes).max(1);
         let windows = match spec.way {
-            ShuffleWay::Gather | ShuffleWay::InMemory => Vec::new(),
+            ShuffleWay::InMemory => Vec::new(),
+            ShuffleWay::Gather if !spec.by_window => Vec::new(),
             _ => window_starts(&self.partitions, per_window),
         };
         let rows = if spec.in_scan {
@@ -138,12 +143,16 @@ impl ShuffleRequest {
                     windows,
                     held_bytes,
                 }),
+                windows: Vec::new(),
             })?
         } else {
             let ranks = Ranks::new(spec.order.clone(), self.numbers());
             spec.partitions = cuts(&ranks, self.partitions.iter().skip(1).map(|p| p.start));
             spec.windows = cuts(&ranks, windows.into_iter());
-            self.in_order(scan)?
+            match spec.by_window {
+                true => self.by_window(&spec, scan)?,
+                false => self.in_order(scan)?,
+            }
         };
         Ok(Arc::new(ShuffleExec::new(rows, Arc::new(spec))))
     }
@@ -159,13 +168,35 @@ impl ShuffleRequest {
                 object: at,
                 partitions: even_partitions(object.rows.len(), cores, LEAST_PARTITION),
                 order: None,
+                windows: Vec::new(),
             })
         });
-        let mut scans = scans.collect::<Result<Vec<_>>>()?;
-        match scans.len() {
-            1 => Ok(scans.swap_remove(0)),
-            _ => Ok(UnionExec::try_new(scans)?),
-        }
+        one_after_other(scans.collect::<Result<_>>()?)
+    }
+
+    /// Scans of all objects, each with a partition for every window.
+    fn by_window(
+        &self,
+        spec: &ShuffleSpec,
+        scan: impl Fn(ShuffledScan) -> Result<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let objects = self.objects.iter().zip(&spec.objects).enumerate();
+        let scans = objects.map(|(at, (object, (_, base)))| {
+            let order = spec.order.clone().from_row(*base);
+            scan(ShuffledScan {
+                object: at,
+                partitions: ranks_by_cuts(&order, &object.rows, &spec.windows),
+                order: Some(OrderedRows {
+                    order,
+                    blocks: None,
+                    // All that a partition has is of one window, which is held as it is.
+                    windows: OrderedWindows::Own { bytes: u64::MAX },
+                    held_bytes: spec.held_bytes / self.scanned.max(1) as u64,
+                }),
+                windows: spec.windows.clone(),
+            })
+        });
+        one_after_other(scans.collect::<Result<_>>()?)
     }
 
     /// The objects and the numbers of their first rows.
@@ -186,6 +217,14 @@ impl ShuffleRequest {
             let ranges = object.rows.ranges().iter();
             ranges.map(move |rows| base + rows.start..base + rows.end)
         }))
+    }
+}
+
+/// The partitions of all scans.
+fn one_after_other(mut scans: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    match scans.len() {
+        1 => Ok(scans.swap_remove(0)),
+        _ => Ok(UnionExec::try_new(scans)?),
     }
 }
 

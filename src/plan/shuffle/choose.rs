@@ -29,8 +29,9 @@ pub struct ShuffleInput {
     pub rows: u64,
     /// What a row weighs.
     pub weight: RowWeight,
-    /// Whether a scan can give them in the order: they are of one object.
-    pub gathers: bool,
+    /// Objects that scans read them from. Of one, a scan gives them in the order; of several, scans give
+    /// each window's.
+    pub scanned: u64,
     /// Partitions of the output.
     pub partitions: u64,
     /// Rows of the tables that they are of.
@@ -43,10 +44,15 @@ impl ShuffleInput {
     pub(super) fn in_scan(&self, way: ShuffleWay, memory: ShuffleMemory) -> bool {
         let kept = self.held() <= memory.bytes / 4 && self.weight.moved == 0;
         match way {
-            ShuffleWay::Gather => self.gathers,
-            ShuffleWay::InMemory | ShuffleWay::Passes => self.gathers && kept,
+            ShuffleWay::Gather => self.scanned == 1,
+            ShuffleWay::InMemory | ShuffleWay::Passes => self.scanned == 1 && kept,
             ShuffleWay::Scatter => false,
         }
+    }
+
+    /// Whether scans give the rows of each window by themselves, to be put in order together.
+    pub(super) fn by_window(&self, way: ShuffleWay) -> bool {
+        way == ShuffleWay::Gather && self.scanned > 1
     }
 
     /// Bytes of what a scan keeps of all rows of the table.
@@ -176,7 +182,7 @@ pub(super) fn in_blocks(
     blocks: Blocks,
     memory: ShuffleMemory,
 ) -> Result<ShuffleChoice> {
-    if !input.gathers {
+    if input.scanned != 1 {
         let reason = "blocks of several objects are not shuffled together; merge them first";
         return Err(Error::option("mode", reason));
     }
@@ -207,19 +213,24 @@ fn chosen(
     input: &ShuffleInput,
     memory: ShuffleMemory,
 ) -> ShuffleChoice {
-    let held_bytes = match input.in_scan(way, memory) {
+    let held_bytes = match input.in_scan(way, memory) || input.by_window(way) {
         true => input.held().min(memory.bytes / 4),
         false => 0,
+    };
+    let beside_held = ShuffleMemory {
+        bytes: memory.bytes - held_bytes,
+        ..memory
     };
     ShuffleChoice {
         way,
         reason,
         held_bytes,
         window_bytes: match way {
-            ShuffleWay::InMemory => memory.bytes - held_bytes,
+            ShuffleWay::InMemory => beside_held.bytes,
+            ShuffleWay::Gather if input.by_window(way) => window_bytes(beside_held),
             // A batch is gathered while the window is there, so windows count for a little more.
             ShuffleWay::Gather => {
-                let each = (memory.bytes - held_bytes) / memory.at_a_time.max(1);
+                let each = beside_held.bytes / memory.at_a_time.max(1);
                 (each / 5 * 4).min(GATHER_WINDOW)
             }
             ShuffleWay::Passes => passes_bytes(input, memory),
@@ -284,10 +295,19 @@ fn cost(way: ShuffleWay, input: &ShuffleInput, memory: ShuffleMemory) -> Result<
     match way {
         ShuffleWay::InMemory if bytes > memory.bytes => Err(memory.too_little("all rows", bytes)),
         ShuffleWay::InMemory => Ok(once + float(bytes) / TOUCH),
-        ShuffleWay::Gather if !input.gathers => Err(Error::option(
+        ShuffleWay::Gather if input.scanned == 0 => Err(Error::option(
             "way",
-            "rows of several objects are not gathered where they lie",
+            "rows that are not of objects are not gathered where they lie",
         )),
+        ShuffleWay::Gather if input.by_window(way) => {
+            // What is compressed is undone for each window. Rows are read, and then put in order.
+            let window = bytes.min(chosen(way, String::new(), input, memory).window_bytes);
+            let read = match input.weight.random {
+                true => once + SEEK * pieces(input),
+                false => once * float(bytes.div_ceil(window.max(1)).max(1)),
+            };
+            Ok(read + float(bytes) / READ + float(window) / TOUCH)
+        }
         ShuffleWay::Gather if input.weight.random => {
             Ok(once + SEEK * pieces(input) + float(GATHER_WINDOW) / TOUCH)
         }
@@ -369,7 +389,7 @@ mod tests {
                 random,
                 ..RowWeight::default()
             },
-            gathers: true,
+            scanned: 1,
             partitions: 20,
             table_rows: 0,
         };
@@ -403,7 +423,7 @@ mod tests {
                 random: false,
                 ..RowWeight::default()
             },
-            gathers: true,
+            scanned: 1,
             partitions: 20,
             table_rows: 0,
         };
@@ -438,7 +458,7 @@ mod tests {
                 random: true,
                 ..RowWeight::default()
             },
-            gathers: true,
+            scanned: 1,
             partitions: 20,
             table_rows: 0,
         };

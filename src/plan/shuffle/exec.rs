@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::Statistics;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -21,6 +22,7 @@ use futures::StreamExt;
 use super::super::node::only_child;
 use super::shared::{Source, Windows};
 use super::spec::{ShuffleSpec, bounds};
+use crate::error::Error;
 use crate::table::DEFAULT_BATCH_BYTES;
 
 /// Brings the rows of its input into a seeded order.
@@ -160,24 +162,47 @@ impl ExecutionPlan for ShuffleExec {
             });
             return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
         }
+        let held = match self.spec.held_bytes {
+            0 => None,
+            bytes => {
+                let partitions = self.properties.partitioning.partition_count();
+                let pool = context.memory_pool();
+                Some(self.windows.hold(bytes, partitions, pool)?)
+            }
+        };
         let counter =
             |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         let output_rows = MetricBuilder::new(&self.metrics).output_rows(partition);
-        let source = Source {
+        let source = Arc::new(Source {
             input: Arc::clone(&self.input),
             spec: Arc::clone(&self.spec),
             spilled: MetricBuilder::new(&self.metrics).spilled_bytes(partition),
             passes: counter("passes"),
             context: Arc::clone(&context),
-        };
+        });
         let windows = Arc::clone(&self.windows);
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 1);
         let sender = builder.tx();
         builder.spawn(async move {
+            let _held = held;
             let range = bounds(&source.spec.partitions, partition);
             let most_rows = source.context.session_config().batch_size();
-            for at in source.spec.windows_of(partition) {
-                let (window, lease) = windows.window((at, partition), &source).await?;
+            let make = |at| {
+                let (windows, source) = (Arc::clone(&windows), Arc::clone(&source));
+                SpawnedTask::spawn(async move { windows.window((at, partition), &source).await })
+            };
+            // A window more than are read is what memory was shared out for: of one partition it is the
+            // next one, of several that of the next partition.
+            let is_ahead = source.spec.partitions.is_empty();
+            let mut numbers = source.spec.windows_of(partition);
+            let mut next = numbers.next().map(make);
+            while let Some(making) = next.take() {
+                let made = making.join().await;
+                let (window, lease) =
+                    made.map_err(|stopped| Error::store("task", "shuffle", stopped))??;
+                if is_ahead {
+                    next = numbers.next().map(make);
+                }
                 for step in window.steps(range, DEFAULT_BATCH_BYTES, most_rows) {
                     let batch = window.batch(step, &schema)?;
                     output_rows.add(batch.num_rows());
@@ -186,6 +211,9 @@ impl ExecutionPlan for ShuffleExec {
                     }
                 }
                 drop((window, lease));
+                if !is_ahead {
+                    next = numbers.next().map(make);
+                }
             }
             Ok(())
         });

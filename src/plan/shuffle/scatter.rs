@@ -7,15 +7,19 @@
 //! stream format, uncompressed: compression costs more than a disk saves.
 
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamEncoder;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::metrics::Count;
+use rayon::prelude::*;
 
 use super::numbering::places;
 use super::spec::ShuffleSpec;
@@ -107,20 +111,20 @@ impl Scatter {
         }
         let staged = std::mem::take(&mut self.staged);
         let (windows, schema) = (self.windows.clone(), Arc::clone(&self.schema));
-        let (file, mut end) = (Arc::clone(&self.file), self.end);
+        let (file, end) = (Arc::clone(&self.file), AtomicU64::new(self.end));
         let work = move || {
-            let mut written = Vec::new();
-            let mut block = Vec::new();
-            for (window, rows) in by_window(&staged, &windows).into_iter().enumerate() {
-                if rows.is_empty() {
-                    continue;
-                }
-                encode(&staged, &rows, &schema, &mut block)?;
-                file.write_all_at(&block, end).map_err(failed)?;
-                written.push((window, end, block.len()));
-                end += block.len() as u64;
-            }
-            Ok::<_, Error>((written, end))
+            let columns = columns(&staged);
+            let windows = by_window(&staged, &windows).into_par_iter().enumerate();
+            let windows = windows.filter(|(_, rows)| !rows.is_empty());
+            let blocks = windows.map(|(window, rows)| {
+                let block = encode(&columns, &rows, &schema)?;
+                let len = block.iter().map(Buffer::len).sum();
+                let at = end.fetch_add(len as u64, Ordering::Relaxed);
+                write(&file, &block, at).map_err(failed)?;
+                Ok::<_, Error>((window, at, len))
+            });
+            let blocks: Vec<(usize, u64, usize)> = blocks.collect::<Result<_>>()?;
+            Ok((blocks, end.into_inner()))
         };
         let (written, end) = blocking(work).await?;
         self.spilled
@@ -142,19 +146,15 @@ impl Scattered {
         let (file, order) = (Arc::clone(&self.file), self.order.clone());
         let blocks = self.blocks.get(window).cloned().unwrap_or_default();
         let work = move || {
-            for (at, len) in blocks {
-                let mut bytes = vec![0; len];
+            collected.reserve(blocks.iter().map(|(_, len)| len).sum())?;
+            let batches = blocks.into_par_iter().map(|(at, len)| {
+                let mut bytes = MutableBuffer::from_len_zeroed(len);
                 file.read_exact_at(&mut bytes, at).map_err(failed)?;
-                for batch in StreamReader::try_new(&bytes[..], None)? {
-                    let batch = batch?;
-                    let numbers = batch.column_by_name(NUMBER);
-                    let numbers = numbers.and_then(|n| n.as_primitive_opt::<UInt64Type>());
-                    let numbers = numbers.ok_or_else(|| {
-                        Error::IncompatibleSchemas("a block came back without numbers".to_owned())
-                    })?;
-                    let places = places(&order, numbers.values().to_vec());
-                    collected.push_sized(batch, &places, len)?;
-                }
+                decode(bytes.into(), &order)
+            });
+            for (batch, places) in batches.collect::<Result<Vec<_>>>()? {
+                // Its columns lie in the block, which each of them would count as its own.
+                collected.push_sized(batch, &places, 0)?;
             }
             Ok(collected.finish())
         };
@@ -177,30 +177,70 @@ fn by_window(
     rows
 }
 
-/// A window's staged rows as a stream of one batch.
+/// The parts of each column of what is staged.
+fn columns(staged: &[(RecordBatch, Vec<OrderCut>)]) -> Vec<Vec<ArrayRef>> {
+    let n_columns = staged.first().map_or(0, |(batch, _)| batch.num_columns());
+    let parts = |at: usize| staged.iter().map(move |(batch, _)| batch.column(at));
+    (0..n_columns)
+        .map(|at| parts(at).cloned().collect())
+        .collect()
+}
+
+/// A window's staged rows as a stream of one batch: the memory of its columns, not a copy.
 fn encode(
-    staged: &[(RecordBatch, Vec<OrderCut>)],
+    columns: &[Vec<ArrayRef>],
     rows: &[(RowPlace, u64)],
     schema: &SchemaRef,
-    block: &mut Vec<u8>,
-) -> Result<()> {
+) -> Result<Vec<Buffer>> {
     let places: Vec<RowPlace> = rows.iter().map(|(place, _)| *place).collect();
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for at in 0..schema.fields().len() - 1 {
-        let parts: Vec<ArrayRef> = staged
-            .iter()
-            .map(|(b, _)| Arc::clone(b.column(at)))
-            .collect();
-        columns.push(gather(&parts, &places)?);
+    let mut gathered = Vec::with_capacity(schema.fields().len());
+    for parts in columns {
+        gathered.push(gather(parts, &places)?);
     }
     let numbers = rows.iter().map(|(_, number)| *number);
-    columns.push(Arc::new(UInt64Array::from_iter_values(numbers)));
-    let batch = batch_of(schema, columns, rows.len())?;
-    block.clear();
-    let mut stream = StreamWriter::try_new(block, schema)?;
-    stream.write(&batch)?;
-    stream.finish()?;
-    Ok(())
+    gathered.push(Arc::new(UInt64Array::from_iter_values(numbers)));
+    let batch = batch_of(schema, gathered, rows.len())?;
+    let mut stream = StreamEncoder::try_new(schema)?;
+    let mut block = stream.encode(&batch)?;
+    block.extend(stream.finish()?);
+    Ok(block)
+}
+
+/// Writes a block, small parts of it together.
+fn write(file: &File, block: &[Buffer], at: u64) -> std::io::Result<()> {
+    let mut out = BufWriter::new(Place { file, at });
+    for part in block {
+        out.write_all(part)?;
+    }
+    out.flush()
+}
+
+/// A place in a file where something is written.
+struct Place<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Write for Place<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.file.write_at(bytes, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The batch of a block, in the block's memory, and the places of its rows.
+fn decode(mut block: Buffer, order: &RowOrder) -> Result<(RecordBatch, Vec<OrderCut>)> {
+    let lost = || Error::IncompatibleSchemas("a block came back without its rows".to_owned());
+    let batch = StreamDecoder::new().decode(&mut block)?.ok_or_else(lost)?;
+    let numbers = batch.column_by_name(NUMBER);
+    let numbers = numbers.and_then(|numbers| numbers.as_primitive_opt::<UInt64Type>());
+    let places = places(order, numbers.ok_or_else(lost)?.values().to_vec());
+    Ok((batch, places))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -98,7 +98,10 @@ impl Windows {
         let mut collected = Collected::new(reservation);
         let mut numbering = Numbering::of(&source.spec, &source.input.schema())?;
         let range = bounds(&source.spec.windows, at);
-        let mut batches = rows(source)?;
+        let mut batches = match source.spec.by_window {
+            true => rows(source, (at, source.spec.windows.len() + 1))?,
+            false => rows(source, (0, 1))?,
+        };
         while let Some(batch) = batches.try_next().await? {
             let places = numbering.places(&batch)?;
             collected.push_within(batch, &places, range)?;
@@ -120,7 +123,7 @@ async fn scatter(source: &Source) -> Result<Scattered> {
     let (pool, schema) = (source.context.memory_pool(), source.input.schema());
     let mut scatter = Scatter::begin(&source.spec, &schema, pool, source.spilled.clone())?;
     let mut numbering = Numbering::of(&source.spec, &schema)?;
-    let mut batches = rows(source)?;
+    let mut batches = rows(source, (0, 1))?;
     while let Some(batch) = batches.try_next().await? {
         let places = numbering.places(&batch)?;
         scatter.push(batch, places).await?;
@@ -128,17 +131,22 @@ async fn scatter(source: &Source) -> Result<Scattered> {
     scatter.finish().await
 }
 
-/// All rows of the input: as they come where they say their numbers, else in order.
-fn rows(source: &Source) -> Result<BoxStream<'static, Result<arrow::array::RecordBatch>>> {
+/// Rows of the input, of one in so many partitions from the first of them on: as they come where they
+/// say their numbers, else in order.
+fn rows(
+    source: &Source,
+    (first, step): (usize, usize),
+) -> Result<BoxStream<'static, Result<arrow::array::RecordBatch>>> {
     let partitions = source.input.output_partitioning().partition_count();
+    let partitions = (first..partitions).step_by(step);
     let (input, context) = (Arc::clone(&source.input), Arc::clone(&source.context));
     let open = move |partition| input.execute(partition, Arc::clone(&context));
     if source.spec.objects.is_empty() {
-        let streams = stream::iter(0..partitions).map(open).try_flatten();
+        let streams = stream::iter(partitions).map(open).try_flatten();
         return Ok(streams.map_err(Into::into).boxed());
     }
     let cores = source.context.session_config().target_partitions();
-    let streams = stream::iter(0..partitions).map(move |partition| match open(partition) {
+    let streams = stream::iter(partitions).map(move |partition| match open(partition) {
         Ok(rows) => rows,
         Err(error) => failed(error),
     });

@@ -95,6 +95,9 @@ pub struct ShuffleSpec {
     /// Whether the input is a scan that gives its rows in the order, which has windows and partitions
     /// of its own.
     pub in_scan: bool,
+    /// Whether the input has, object by object, a partition for each window.
+    #[serde(default)]
+    pub by_window: bool,
     /// Where the output's partitions after the first begin.
     pub partitions: Vec<OrderCut>,
     /// Where windows after the first begin.

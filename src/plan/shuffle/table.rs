@@ -122,7 +122,7 @@ impl ShuffleTable {
         let request = ShuffleRequest {
             shuffle: self.shuffle,
             groups: None,
-            gathers: objects.len() == 1,
+            scanned: objects.len(),
             objects,
             weight,
             // As many as may run: with fewer, nodes above would deal rows out in turn, and lose the order.
@@ -182,6 +182,7 @@ impl ShuffleTable {
                 None => "a query's rows are numbered as they come".to_owned(),
             },
             in_scan: false,
+            by_window: false,
             partitions: even_cuts(partitions),
             windows: match way {
                 ShuffleWay::Scatter => {

@@ -35,8 +35,15 @@ impl Collected {
         self.push_sized(batch, places, bytes)
     }
 
-    /// Takes a batch of so many bytes: columns that come from a file lie in one buffer, which each of
-    /// them would count as its own.
+    /// Counts bytes of batches that are to come.
+    ///
+    /// # Errors
+    /// What the memory pool says where it has no more.
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<()> {
+        Ok(self.reservation.try_grow(bytes)?)
+    }
+
+    /// Takes a batch that counts for so many bytes.
     pub(super) fn push_sized(
         &mut self,
         batch: RecordBatch,
