@@ -9,6 +9,7 @@ use arrow::array::ArrayRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::decode::largest;
 use super::references::Located;
 use super::scatter::Scattered;
 use crate::error::{Error, Result};
@@ -201,6 +202,21 @@ pub trait ArrayReader: fmt::Debug + Send + Sync {
     /// [`Error::InvalidElement`](crate::Error::InvalidElement) or
     /// [`Error::Store`](crate::Error::Store) where bytes are missing or do not decode.
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef>;
+
+    /// As [`read`](Self::read), of positions: with the largest of them, [`None`] where there are none
+    /// or they are no integers. What is below 0 counts as beyond all.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    async fn read_positions(
+        &self,
+        rows: &RowSelection,
+        metrics: &ReadMetrics,
+    ) -> Result<(ArrayRef, Option<u64>)> {
+        let positions = self.read(rows, metrics).await?;
+        let largest = largest(&positions);
+        Ok((positions, largest))
+    }
 
     /// What reads runs of rows straight to where they are wanted ([`gather_runs`](super::gather_runs));
     /// [`None`] where values have to be converted, or chunks hold parts of rows.

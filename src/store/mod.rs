@@ -35,6 +35,7 @@ pub use scatter::{Run, Scattered, gather_runs};
 pub(crate) use scatter::{gather_positions, warm};
 
 pub(crate) use claim::Claim;
+pub(crate) use decode::largest;
 pub(crate) use member::member;
 use output::bytes_of;
 pub(crate) use output::{

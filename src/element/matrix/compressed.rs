@@ -3,20 +3,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, new_empty_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
-};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
 
 use crate::element::node::Node;
 use crate::element::{EntryParts, MatrixShape};
 use crate::error::{Error, Result};
 use crate::kernel::sparse_rows;
 use crate::model::{ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
-use crate::store::{ArrayReader, ReadMetrics};
+use crate::store::{ArrayReader, ReadMetrics, largest};
 
 /// The three arrays of a sparse matrix, lengths checked against each other.
 #[derive(Debug, Clone)]
@@ -335,8 +332,9 @@ impl Compressed {
                 false => Ok(None),
                 true if entries.is_empty() => Ok(Some(new_empty_array(&index_type(self.n_minor)))),
                 true => {
-                    let indices = self.indices.read(entries, metrics).await?;
-                    self.checked_indices(&indices).map(Some)
+                    let read = self.indices.read_positions(entries, metrics).await;
+                    let (indices, largest) = read?;
+                    self.checked_indices(&indices, largest).map(Some)
                 }
             }
         };
@@ -350,8 +348,11 @@ impl Compressed {
     }
 
     fn check_indices(&self, indices: &ArrayRef) -> Result<()> {
-        let largest = largest_index(indices)
-            .ok_or_else(|| self.invalid(format!("indices are {}", indices.data_type())))?;
+        self.check_largest(indices, largest(indices))
+    }
+
+    /// Whether all are below the minor axis, by the largest of them.
+    fn check_largest(&self, indices: &ArrayRef, largest: Option<u64>) -> Result<()> {
         match largest.is_some_and(|largest| largest >= self.n_minor) {
             true => Err(self.out_of_range(worst_index(indices, self.n_minor), self.n_minor)),
             false => Ok(()),
@@ -359,8 +360,8 @@ impl Compressed {
     }
 
     /// Indices below the minor axis as Int32 (Int64 from 2^31 on); Int32 on disk is not copied.
-    fn checked_indices(&self, indices: &ArrayRef) -> Result<ArrayRef> {
-        self.check_indices(indices)?;
+    fn checked_indices(&self, indices: &ArrayRef, largest: Option<u64>) -> Result<ArrayRef> {
+        self.check_largest(indices, largest)?;
         let wanted = index_type(self.n_minor);
         if *indices.data_type() == wanted {
             return Ok(Arc::clone(indices));
@@ -430,39 +431,6 @@ pub(crate) fn list_of_rows(
     };
     let offsets = OffsetBuffer::new(offsets.into());
     Ok(Arc::new(sparse_rows(item, offsets, indices, data)?))
-}
-
-/// The largest index, negative ones counted as beyond all; [`None`] inside for no indices, outside
-/// where the array is not of integers. One pass that the compiler vectorises.
-fn largest_index(indices: &ArrayRef) -> Option<Option<u64>> {
-    fn largest<T: ArrowPrimitiveType, U: Copy + Ord + Default>(
-        array: &PrimitiveArray<T>,
-        unsigned: impl Fn(T::Native) -> U,
-    ) -> Option<U> {
-        let values = array.values().iter();
-        (!array.is_empty()).then(|| values.fold(U::default(), |max, v| max.max(unsigned(*v))))
-    }
-    Some(match indices.data_type() {
-        DataType::Int8 => largest(indices.as_primitive::<Int8Type>(), i8::cast_unsigned)
-            .map(|v| if v > 0x7f { u64::MAX } else { u64::from(v) }),
-        DataType::Int16 => largest(indices.as_primitive::<Int16Type>(), i16::cast_unsigned)
-            .map(|v| if v > 0x7fff { u64::MAX } else { u64::from(v) }),
-        DataType::Int32 => {
-            largest(indices.as_primitive::<Int32Type>(), i32::cast_unsigned).map(|v| {
-                if v > 0x7fff_ffff {
-                    u64::MAX
-                } else {
-                    u64::from(v)
-                }
-            })
-        }
-        DataType::Int64 => largest(indices.as_primitive::<Int64Type>(), i64::cast_unsigned),
-        DataType::UInt8 => largest(indices.as_primitive::<UInt8Type>(), |v| v).map(u64::from),
-        DataType::UInt16 => largest(indices.as_primitive::<UInt16Type>(), |v| v).map(u64::from),
-        DataType::UInt32 => largest(indices.as_primitive::<UInt32Type>(), |v| v).map(u64::from),
-        DataType::UInt64 => largest(indices.as_primitive::<UInt64Type>(), |v| v),
-        _ => return None,
-    })
 }
 
 /// The first index that is negative or not below `n`, for a message.

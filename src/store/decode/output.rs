@@ -139,6 +139,12 @@ impl Initialised {
         Self(written.len())
     }
 
+    /// A part of the output, where this is what was written to it and nowhere else.
+    pub(in crate::store) fn all_of(self, target: &[MaybeUninit<u8>]) -> Option<&[u8]> {
+        // SAFETY: disjoint initialised slices of the target add up to it.
+        (self.0 == target.len()).then(|| unsafe { target.assume_init_ref() })
+    }
+
     /// Of two disjoint parts.
     pub(in crate::store) fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)

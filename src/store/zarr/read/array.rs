@@ -4,6 +4,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::ArrayRef;
 use async_trait::async_trait;
@@ -23,8 +24,8 @@ use super::tree::prefix;
 use crate::error::{BoxedError, Result};
 use crate::model::RowSelection;
 use crate::store::decode::{
-    Bytes, Fault, Initialised, Nowhere, Recent, Room, TextBuilder, bands, guard, in_background,
-    to_arrow,
+    Bytes, Disk, Fault, Initialised, Nowhere, Recent, Room, TextBuilder, bands, guard,
+    in_background, largest_of, to_arrow,
 };
 use crate::store::remote;
 use crate::store::scatter::Target;
@@ -33,6 +34,9 @@ use crate::store::{ArrayInfo, ArrayReader, MissingChunks, ReadMetrics, Scattered
 
 /// Chunks side by side that are put together at most.
 pub(super) const MOST_ACROSS: u64 = 1 << 20;
+
+/// Bytes up to which rows of kept chunks are copied on the thread that asks.
+const FEW_BYTES: u64 = 1 << 16;
 
 /// A band, the rows of it that are wanted, and where they go.
 type Task<'a> = (u64, &'a [Range<u64>], &'a mut [MaybeUninit<u8>]);
@@ -80,7 +84,13 @@ impl fmt::Debug for ZarrArray {
 }
 
 impl Core {
-    fn read(&self, rows: &RowSelection) -> std::result::Result<(ArrayRef, u64), Fault> {
+    /// The rows, and how many bands they are of; `largest` is raised to the largest of positions where
+    /// somebody asks for it.
+    fn read(
+        &self,
+        rows: &RowSelection,
+        largest: Option<&AtomicU64>,
+    ) -> std::result::Result<(ArrayRef, u64), Fault> {
         let parts = bands(rows, self.height);
         let n_parts = parts.len() as u64;
         let array = match &self.layout {
@@ -92,7 +102,7 @@ impl Core {
                 self.check_fill(total, &parts)?;
                 let len = usize::try_from(total)
                     .map_err(|_| Fault::Corrupt(format!("{total} bytes in one array")))?;
-                let bytes = Bytes::try_fill(len, |out| self.fill(parts, out))?;
+                let bytes = Bytes::try_fill(len, |out| self.fill(parts, out, largest))?;
                 to_arrow(disk, bytes, &Nowhere)?
             }
             Layout::Text => {
@@ -118,10 +128,40 @@ impl Core {
         Ok((array, n_parts))
     }
 
+    /// A few rows that are all in chunks which are kept: a copy, for which no other thread has to wake up.
+    fn kept(&self, rows: &RowSelection) -> Option<std::result::Result<ArrayRef, Fault>> {
+        let Layout::Fixed { disk, .. } = &self.layout else {
+            return None;
+        };
+        let bytes = rows.len().checked_mul(self.row_bytes)?;
+        let len = usize::try_from(bytes).ok().filter(|_| bytes <= FEW_BYTES)?;
+        let parts = bands(rows, self.height);
+        let kept = parts.iter().map(|(band, _)| self.recent.recall(*band));
+        let kept: Vec<Arc<Band>> = kept.collect::<Option<_>>()?;
+        let filled = Bytes::try_fill(len, |mut out| {
+            let mut done = Initialised::default();
+            for ((band, ranges), kept) in parts.iter().zip(&kept) {
+                let Band::Fixed(bytes) = kept.as_ref() else {
+                    return Err(Fault::Corrupt("text where numbers were expected".into()));
+                };
+                let rows: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+                let target = usize::try_from(rows * self.row_bytes).ok();
+                let target = target.and_then(|len| out.split_off_mut(..len));
+                done = done.and(self.copy(bytes, 0, ranges, target.unwrap_or_default())?);
+                if self.is_to_the_end(*band, ranges) {
+                    self.recent.forget(*band);
+                }
+            }
+            Ok(done)
+        });
+        Some(filled.and_then(|bytes| to_arrow(disk, bytes, &Nowhere)))
+    }
+
     fn fill(
         &self,
         parts: Vec<(u64, Vec<Range<u64>>)>,
         out: &mut [MaybeUninit<u8>],
+        largest: Option<&AtomicU64>,
     ) -> std::result::Result<Initialised, Fault> {
         let overflow = || Fault::Corrupt("the selected rows overflow the result".into());
         let mut rest = out;
@@ -135,7 +175,8 @@ impl Core {
                 let target = rest.split_off_mut(..len).ok_or_else(overflow)?;
                 tasks.push((*band, ranges.as_slice(), target));
             }
-            done = done.and(self.decode(ahead.as_ref().unwrap_or(&self.array), tasks)?);
+            let array = ahead.as_ref().unwrap_or(&self.array);
+            done = done.and(self.decode(array, tasks, largest)?);
         }
         Ok(done)
     }
@@ -145,29 +186,45 @@ impl Core {
         &self,
         array: &Array<Counted>,
         tasks: Vec<Task<'_>>,
+        largest: Option<&AtomicU64>,
     ) -> std::result::Result<Initialised, Fault> {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
-            if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
-                // Nobody comes back for the rest, so nothing is kept.
-                if !self.cut.has_whole_rows() {
-                    let mut bytes = self.room();
-                    let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
-                    return self.copy(&bytes, held.start, ranges, target);
-                }
-                if codec.size() == Some(target.len())
-                    && let Some(done) = codec.read_into(array, &self.place(band), target)?
-                {
-                    return Ok(done);
-                }
-                return self.fill_chunk(array, codec, (band, self.targets(ranges, target)?));
+            let done = self.decode_band(array, band, ranges, target)?;
+            if let Some((largest, values)) = largest.zip(done.all_of(target)) {
+                let of_band = largest_of(&self.info.dtype, values).unwrap_or(0);
+                largest.fetch_max(of_band, Ordering::Relaxed);
             }
-            let (decoded, first) = self.band(array, band, ranges)?;
-            let Band::Fixed(bytes) = decoded.as_ref() else {
-                return Err(Fault::Corrupt("text where numbers were expected".into()));
-            };
-            self.copy(bytes, first, ranges, target)
+            Ok(done)
         });
         done.try_reduce(Initialised::default, |a, b| Ok(a.and(b)))
+    }
+
+    fn decode_band(
+        &self,
+        array: &Array<Counted>,
+        band: u64,
+        ranges: &[Range<u64>],
+        target: &mut [MaybeUninit<u8>],
+    ) -> std::result::Result<Initialised, Fault> {
+        if let Some(codec) = self.whole.as_ref().filter(|_| self.is_last(band, ranges)) {
+            // Nobody comes back for the rest, so nothing is kept.
+            if !self.cut.has_whole_rows() {
+                let mut bytes = self.room();
+                let held = self.numbers(array, codec, band, ranges, &mut bytes)?;
+                return self.copy(&bytes, held.start, ranges, target);
+            }
+            if codec.size() == Some(target.len())
+                && let Some(done) = codec.read_into(array, &self.place(band), target)?
+            {
+                return Ok(done);
+            }
+            return self.fill_chunk(array, codec, (band, self.targets(ranges, target)?));
+        }
+        let (decoded, first) = self.band(array, band, ranges)?;
+        let Band::Fixed(bytes) = decoded.as_ref() else {
+            return Err(Fault::Corrupt("text where numbers were expected".into()));
+        };
+        self.copy(bytes, first, ranges, target)
     }
 
     /// Where ranges of rows of a band go, one behind the other.
@@ -227,10 +284,13 @@ impl Core {
 
     /// Whether a band's rest is not wanted after these rows, and nothing of it is kept.
     fn is_last(&self, band: u64, ranges: &[Range<u64>]) -> bool {
-        let to_the_end = ranges
-            .last()
-            .is_some_and(|last| last.end >= self.rows_of(band));
-        to_the_end && self.recent.recall(band).is_none()
+        self.is_to_the_end(band, ranges) && self.recent.recall(band).is_none()
+    }
+
+    /// Whether the last of the rows is the band's.
+    fn is_to_the_end(&self, band: u64, ranges: &[Range<u64>]) -> bool {
+        let last = ranges.last();
+        last.is_some_and(|last| last.end >= self.rows_of(band))
     }
 
     /// Rows of a band; the last one may be short.
@@ -346,7 +406,7 @@ impl Core {
     ) -> std::result::Result<(Arc<Band>, u64), Fault> {
         let wanted = between(ranges);
         let rows = self.rows_of(band);
-        let to_the_end = wanted.end >= rows;
+        let to_the_end = self.is_to_the_end(band, ranges);
         if let Some(kept) = self.recent.recall(band) {
             if to_the_end {
                 self.recent.forget(band);
@@ -459,20 +519,57 @@ impl ArrayReader for ZarrArray {
     }
 
     async fn read(&self, rows: &RowSelection, metrics: &ReadMetrics) -> Result<ArrayRef> {
+        let (array, _) = self.read_with(rows, metrics, false).await?;
+        Ok(array)
+    }
+
+    async fn read_positions(
+        &self,
+        rows: &RowSelection,
+        metrics: &ReadMetrics,
+    ) -> Result<(ArrayRef, Option<u64>)> {
+        let native = Disk::Number {
+            dtype: self.0.info.dtype.clone(),
+            swap: false,
+        };
+        let is_native = matches!(&self.0.layout, Layout::Fixed { disk, .. } if *disk == native);
+        let (array, largest) = self.read_with(rows, metrics, is_native).await?;
+        let largest = largest.or_else(|| crate::store::largest(&array));
+        Ok((array, largest))
+    }
+}
+
+impl ZarrArray {
+    /// Reads rows, and finds the largest of positions in native order.
+    async fn read_with(
+        &self,
+        rows: &RowSelection,
+        metrics: &ReadMetrics,
+        positions: bool,
+    ) -> Result<(ArrayRef, Option<u64>)> {
         let core = &self.0;
         core.info.check(&core.url, rows)?;
+        if !positions && let Some(kept) = core.kept(rows) {
+            let array = kept.map_err(|fault| fault.at(&core.url, &core.info.key))?;
+            return Ok((array, None));
+        }
         let (job, rows) = (Arc::clone(core), rows.clone());
+        let read = move || {
+            let largest = positions.then(AtomicU64::default);
+            let (array, chunks) = job.read(&rows, largest.as_ref())?;
+            Ok((array, largest.map(AtomicU64::into_inner), chunks))
+        };
         let result = match core.files.is_remote() {
             true => {
-                let read = move || guard(|| job.read(&rows));
-                let waited = remote::in_background(read).await;
+                let waited = remote::in_background(move || guard(read)).await;
                 waited.map_err(Fault::Io).flatten()
             }
-            false => in_background(move || job.read(&rows)).await,
+            false => in_background(read).await,
         };
-        let (array, chunks) = result.map_err(|fault| fault.at(&core.url, &core.info.key))?;
+        let read = result.map_err(|fault| fault.at(&core.url, &core.info.key))?;
+        let (array, largest, chunks) = read;
         metrics.add_bytes(core.storage.take());
         metrics.add_chunks(chunks);
-        Ok(array)
+        Ok((array, largest))
     }
 }
