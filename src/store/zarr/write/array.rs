@@ -8,7 +8,7 @@ use arrow::compute::concat;
 use rayon::prelude::*;
 
 use super::document::{self, DataType};
-use super::encode::{Codecs, Elements};
+use super::encode::{Codecs, Elements, Encoded};
 use super::files::ChunkFiles;
 use super::grid::Grid;
 use super::store::Shared;
@@ -22,7 +22,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// Bytes from which on work leaves the thread that runs the caller's tasks.
 const HEAVY_BYTES: u64 = 1 << 18;
 /// Bytes of chunks encoded before they are written: bounds memory on large appends.
-const ROUND_BYTES: u64 = 16 << 20;
+const ROUND_BYTES: u64 = 4 << 20;
 /// What a text is taken to need before any was seen.
 const TEXT_BYTES: u64 = 32;
 /// Mean bytes of texts from which on they are cut by their size; zarr-python takes a text for the
@@ -299,7 +299,7 @@ impl Cutter {
             .saturating_mul(self.element_bytes)
             .max(1);
         let cores = rayon::current_num_threads();
-        Ok(usize::try_from(ROUND_BYTES / bytes)?.clamp(cores, 32 * cores))
+        Ok(usize::try_from(ROUND_BYTES / bytes)?.clamp(2 * cores, 32 * cores))
     }
 
     fn band_len(&self) -> u64 {
@@ -320,9 +320,8 @@ impl Cutter {
             }
             return Ok(());
         }
-        let bands = self.waiting_len / self.band_len();
-        let values = self.take(bands * self.band_len())?;
-        self.cut(&values, self.grid.cut().band_rows().saturating_mul(bands))?;
+        let parts = self.take_bands()?;
+        self.cut(&parts)?;
         if let Some(last) = self.waiting.back_mut() {
             *last = compact(last)?;
         }
@@ -338,9 +337,25 @@ impl Cutter {
                 0 => 0,
                 row_len => len / row_len,
             };
-            self.cut(&values, rows)?;
+            self.cut(&[(values, rows)])?;
         }
         Ok(())
+    }
+
+    /// All whole bands that wait, and the rows of each part of them. What a band is put together from is
+    /// copied, further ones of one array are not.
+    fn take_bands(&mut self) -> RawResult<Vec<(ArrayRef, u64)>> {
+        let band_len = self.band_len();
+        let mut bands = self.waiting_len / band_len;
+        let mut parts = Vec::new();
+        while bands > 0 {
+            let first = self.waiting.front().map_or(0, |first| first.len());
+            let n = (u64::try_from(first)? / band_len).clamp(1, bands);
+            let values = self.take(n * band_len)?;
+            parts.push((values, self.grid.cut().band_rows().saturating_mul(n)));
+            bands -= n;
+        }
+        Ok(parts)
     }
 
     /// The first `len` elements of what waits; its own buffer where one has them all.
@@ -370,25 +385,29 @@ impl Cutter {
         }
     }
 
-    /// Encodes the chunks of whole bands (or of one that is short) on all cores, and stores them.
-    fn cut(&mut self, values: &ArrayRef, rows: u64) -> RawResult<()> {
-        let elements = Elements::of(&self.dtype, values)?;
+    /// Encodes the chunks of whole bands (or of one that is short), which come in parts with so many rows,
+    /// on all cores, and stores them.
+    fn cut(&mut self, parts: &[(ArrayRef, u64)]) -> RawResult<()> {
         let (height, row_len) = (self.grid.cut().band_rows(), self.row_len);
         let chunk_len = usize::try_from(self.grid.cut().chunk_len())?;
+        let mut elements = Vec::with_capacity(parts.len());
         let mut chunks = Vec::new();
-        for i in 0..rows.div_ceil(height) {
-            let first = usize::try_from(i * height * row_len)?;
-            let rows = height.min(rows - i * height);
-            for place in self.grid.cut().places(self.band) {
-                chunks.push((place, first, rows));
+        for (part, (values, rows)) in parts.iter().enumerate() {
+            elements.push(Elements::of(&self.dtype, values)?);
+            for i in 0..rows.div_ceil(height) {
+                let first = usize::try_from(i * height * row_len)?;
+                let rows = height.min(rows - i * height);
+                for place in self.grid.cut().places(self.band) {
+                    chunks.push((place, part, first, rows));
+                }
+                self.band += 1;
             }
-            self.band += 1;
         }
         for round in chunks.chunks(self.round()?) {
-            let encode = |(place, first, rows): &(Vec<u64>, usize, u64)| {
+            let encode = |(place, part, first, rows): &(Vec<u64>, usize, usize, u64)| {
                 let mut runs = self.grid.cut().runs(place, *rows)?;
                 runs.iter_mut().for_each(|run| run.from += first);
-                let Some(chunk) = elements.chunk(&runs, chunk_len)? else {
+                let Some(chunk) = elements[*part].chunk(&runs, chunk_len)? else {
                     return Ok(None);
                 };
                 Ok(Some(self.codecs.encode(chunk)?))
@@ -398,7 +417,7 @@ impl Cutter {
                 many => many
                     .par_iter()
                     .map(encode)
-                    .collect::<RawResult<Vec<Option<std::borrow::Cow<'_, [u8]>>>>>()?,
+                    .collect::<RawResult<Vec<Option<Encoded<'_>>>>>()?,
             };
             for ((place, ..), chunk) in round.iter().zip(encoded) {
                 if let Some(chunk) = chunk {

@@ -10,6 +10,8 @@ use crate::store::zarr::shard::{Entry, MISSING, encode, locate};
 
 /// Bytes of a shard that are written at once.
 const BLOCK: usize = 1 << 20;
+/// Bytes of a chunk from which on it is written by itself: to copy it to others costs more than a call.
+const LARGE: usize = 1 << 16;
 
 /// The values of one array's chunks.
 #[derive(Debug)]
@@ -127,11 +129,12 @@ impl Shard {
             None => return Err(io::Error::other(format!("a shard has no chunk {inner}"))),
         }
         self.len += len;
-        if self.waiting.len() + chunk.len() > BLOCK {
+        let is_large = chunk.len() > LARGE;
+        if is_large || self.waiting.len() + chunk.len() > BLOCK {
             self.value.write(&self.waiting)?;
             self.waiting.clear();
         }
-        match chunk.len() > BLOCK {
+        match is_large {
             true => self.value.write(chunk),
             false => {
                 self.waiting.extend_from_slice(chunk);
