@@ -188,7 +188,11 @@ impl ColumnMap {
             let indices: ArrayRef = Arc::new(Int32Array::from(indices));
             return list(rows.offsets().clone(), indices, values);
         }
-        let mut moved = Moved::default();
+        let n_fills = match fill {
+            Some(_) => rows.len().saturating_mul(moves.n_empty),
+            None => 0,
+        };
+        let mut moved = Moved::with_capacity(rows.len(), n_entries(rows) + n_fills);
         for pair in rows.value_offsets().windows(2) {
             moved.row(moves, indices, pair, fill.is_some())?;
         }
@@ -304,18 +308,19 @@ struct Moved {
     keys: Vec<u64>,
 }
 
-impl Default for Moved {
-    fn default() -> Self {
+impl Moved {
+    /// Room for so many rows of so many entries: to grow into it would touch as much memory once more.
+    fn with_capacity(n_rows: usize, n_entries: usize) -> Self {
+        let mut ends = Vec::with_capacity(n_rows + 1);
+        ends.push(0);
         Self {
-            indices: Vec::new(),
-            order: Vec::new(),
-            ends: vec![0],
+            indices: Vec::with_capacity(n_entries),
+            order: Vec::with_capacity(n_entries),
+            ends,
             keys: Vec::new(),
         }
     }
-}
 
-impl Moved {
     fn row(&mut self, moves: &Moves, indices: &[i32], ends: &[i32], fill: bool) -> Result<()> {
         let end = |at: i32| usize::try_from(at).map_err(|_| off_axis());
         let row = &indices[end(ends[0])?..end(ends[1])?];
@@ -378,6 +383,14 @@ impl Moved {
         self.order.extend(self.keys.iter().map(|key| low(*key)));
         Ok(())
     }
+}
+
+/// Entries of rows, which may be a slice of others.
+fn n_entries(rows: &ListArray) -> usize {
+    let offsets = rows.value_offsets();
+    let ends = offsets.first().zip(offsets.last());
+    let n = ends.map_or(0, |(first, last)| last.saturating_sub(*first));
+    usize::try_from(n).unwrap_or_default()
 }
 
 /// The run of each old column, unless there are many.

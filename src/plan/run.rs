@@ -1,6 +1,7 @@
 //! What [`WriteExec`](super::WriteExec) does when it runs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::common::spawn_buffered;
 use datafusion::physical_plan::metrics::Count;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -194,17 +196,14 @@ impl Job {
 
     async fn partition(&self, partition: usize, output: &OutputSpec) -> Result<FinishedObject> {
         let mut sink = self.sink(output).await?;
-        let mut rows = self.rows(partition)?;
+        let mut rows = self.rows(partition..partition + 1);
         self.drain(&mut rows, &mut sink).await?;
         self.finish(sink).await
     }
 
     async fn single(&self, output: &OutputSpec) -> Result<FinishedObject> {
         let mut sink = self.sink(output).await?;
-        for partition in 0..self.partitions() {
-            let mut rows = self.rows(partition)?;
-            self.drain(&mut rows, &mut sink).await?;
-        }
+        self.drain(&mut self.all_rows(), &mut sink).await?;
         self.finish(sink).await
     }
 
@@ -257,19 +256,17 @@ impl Job {
         for routed in outputs {
             sinks.push(self.sink(&routed.output).await?);
         }
-        for partition in 0..self.partitions() {
-            let mut rows = self.rows(partition)?;
-            while let Some(batch) = rows.try_next().await? {
-                let positions = row_positions(&batch)?;
-                let appends = sinks.iter_mut().zip(outputs).map(async |(sink, routed)| {
-                    if let Some(part) = select_rows(&batch, &positions, &routed.rows)? {
-                        sink.append(&part).await?;
-                        self.counters.rows.add(part.num_rows());
-                    }
-                    Ok::<_, Error>(())
-                });
-                try_join_all(appends).await?;
-            }
+        let mut rows = self.all_rows();
+        while let Some(batch) = rows.try_next().await? {
+            let positions = row_positions(&batch)?;
+            let appends = sinks.iter_mut().zip(outputs).map(async |(sink, routed)| {
+                if let Some(part) = select_rows(&batch, &positions, &routed.rows)? {
+                    sink.append(&part).await?;
+                    self.counters.rows.add(part.num_rows());
+                }
+                Ok::<_, Error>(())
+            });
+            try_join_all(appends).await?;
         }
         self.finish_all(sinks).await
     }
@@ -284,52 +281,50 @@ impl Job {
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut names: HashMap<String, String> = HashMap::new();
         let mut without_value = 0;
-        for partition in 0..self.partitions() {
-            let mut rows = self.rows(partition)?;
-            while let Some(batch) = rows.try_next().await? {
-                let values = text_column(&batch, column)?;
-                let values = values.as_string::<i32>();
-                without_value += values.null_count();
-                let mut of_place: Vec<Option<usize>> = Vec::with_capacity(values.len());
-                for value in values {
-                    let Some(value) = value else {
-                        of_place.push(None);
-                        continue;
-                    };
-                    let place = match places.get(value) {
-                        Some(place) => *place,
-                        None if sinks.len() >= self.open_outputs() => {
-                            return Err(Error::option(
-                                "PARTITIONED BY",
-                                format!(
-                                    "{column} has more than {} values, and no more outputs of \
-                                     {} columns are written in one pass; slice --obs-column \
-                                     writes any number of the values of a categorical",
-                                    sinks.len(),
-                                    self.schema.fields().len()
-                                ),
-                            ));
-                        }
-                        None => {
-                            let path = self.path_of(value, column, prefix, &mut names)?;
-                            let sink = self.sink(&OutputSpec::unsized_at(path)).await?;
-                            sinks.push((value.to_owned(), sink));
-                            places.insert(value.to_owned(), sinks.len() - 1);
-                            sinks.len() - 1
-                        }
-                    };
-                    of_place.push(Some(place));
-                }
-                for (place, (_, sink)) in sinks.iter_mut().enumerate() {
-                    let mask: BooleanArray =
-                        of_place.iter().map(|at| Some(*at == Some(place))).collect();
-                    if mask.true_count() == 0 {
-                        continue;
+        let mut rows = self.all_rows();
+        while let Some(batch) = rows.try_next().await? {
+            let values = text_column(&batch, column)?;
+            let values = values.as_string::<i32>();
+            without_value += values.null_count();
+            let mut of_place: Vec<Option<usize>> = Vec::with_capacity(values.len());
+            for value in values {
+                let Some(value) = value else {
+                    of_place.push(None);
+                    continue;
+                };
+                let place = match places.get(value) {
+                    Some(place) => *place,
+                    None if sinks.len() >= self.open_outputs() => {
+                        return Err(Error::option(
+                            "PARTITIONED BY",
+                            format!(
+                                "{column} has more than {} values, and no more outputs of \
+                                 {} columns are written in one pass; slice --obs-column \
+                                 writes any number of the values of a categorical",
+                                sinks.len(),
+                                self.schema.fields().len()
+                            ),
+                        ));
                     }
-                    let part = filter_record_batch(&batch, &mask)?;
-                    sink.append(&part).await?;
-                    self.counters.rows.add(part.num_rows());
+                    None => {
+                        let path = self.path_of(value, column, prefix, &mut names)?;
+                        let sink = self.sink(&OutputSpec::unsized_at(path)).await?;
+                        sinks.push((value.to_owned(), sink));
+                        places.insert(value.to_owned(), sinks.len() - 1);
+                        sinks.len() - 1
+                    }
+                };
+                of_place.push(Some(place));
+            }
+            for (place, (_, sink)) in sinks.iter_mut().enumerate() {
+                let mask: BooleanArray =
+                    of_place.iter().map(|at| Some(*at == Some(place))).collect();
+                if mask.true_count() == 0 {
+                    continue;
                 }
+                let part = filter_record_batch(&batch, &mask)?;
+                sink.append(&part).await?;
+                self.counters.rows.add(part.num_rows());
             }
         }
         if without_value > 0 {
@@ -362,18 +357,26 @@ impl Job {
         Ok(object_path(prefix, &name, self.spec.storage.format))
     }
 
-    fn partitions(&self) -> usize {
-        self.input.properties().partitioning.partition_count()
+    /// The rows of all partitions.
+    fn all_rows(&self) -> SendableRecordBatchStream {
+        self.rows(0..self.input.properties().partitioning.partition_count())
     }
 
-    fn rows(&self, partition: usize) -> Result<SendableRecordBatchStream> {
-        let rows = self.input.execute(partition, Arc::clone(&self.context))?;
-        Ok(match &self.spec.outputs {
+    /// The rows of partitions, one after the other: the next is read while the last of the one before are
+    /// written.
+    fn rows(&self, partitions: Range<usize>) -> SendableRecordBatchStream {
+        let (input, context) = (Arc::clone(&self.input), Arc::clone(&self.context));
+        let rows = stream::iter(partitions)
+            .map(move |partition| input.execute(partition, Arc::clone(&context)))
+            .try_flatten();
+        let schema = Arc::clone(&self.schema);
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+        match &self.spec.outputs {
             // Where several are written, one is read while another is written.
             Outputs::PerPartition(outputs) if outputs.len() > 1 => rows,
             Outputs::Collection { .. } if self.spec.jobs > 1 => rows,
             _ => spawn_buffered(rows, READ_AHEAD),
-        })
+        }
     }
 
     async fn sink(&self, output: &OutputSpec) -> Result<ObjectSink> {
