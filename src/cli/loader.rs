@@ -105,6 +105,9 @@ pub(super) struct LoaderArgs {
     /// Write the minibatches as an Arrow IPC stream, a record batch each (- for standard output).
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace FILE where it exists.
+    #[arg(long, requires = "output")]
+    overwrite: bool,
     /// Bytes of cells that are read ahead (500MB).
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     read_ahead: Option<u64>,
@@ -132,13 +135,13 @@ struct Seen {
 /// Runs the command.
 pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Failure> {
     let (epochs, most) = (args.epochs, args.max_cells.unwrap_or(u64::MAX));
-    let output = args.output.clone();
+    let (output, overwrite) = (args.output.clone(), args.overwrite);
     let inputs = expand_all(&args.inputs).map_err(Failure::Usage)?;
     let options = options(args).map_err(Failure::Usage)?;
     let begun = Instant::now();
     let loader = Box::pin(Loader::open(&inputs, options)).await?;
     let mut stream = output
-        .map(|path| Stream::create(&path, &loader))
+        .map(|path| Stream::create(&path, overwrite, &loader))
         .transpose()?;
     let seen = watch(&loader, epochs, most, begun, stream.as_mut()).await?;
     let says = stream.as_ref().is_none_or(|stream| !stream.is_stdout());
@@ -203,16 +206,18 @@ struct Stream {
     writer: StreamWriter<Box<dyn Write + Send>>,
     /// The file beside its final name, and that name; [`None`] for standard output.
     file: Option<(NamedTempFile, PathBuf)>,
+    /// Whether a file of that name may be replaced.
+    overwrite: bool,
 }
 
 impl Stream {
-    fn create(path: &Path, loader: &Loader) -> Result<Self> {
+    fn create(path: &Path, overwrite: bool, loader: &Loader) -> Result<Self> {
         let (to, file): (Box<dyn Write + Send>, _) = match path.as_os_str() == "-" {
             true => (Box::new(Output::new()), None),
             false => {
                 let failed = |e| Error::store("file system", path.display().to_string(), e);
-                if path.exists() {
-                    return Err(refuse(path, "it exists; remove it first"));
+                if path.exists() && !overwrite {
+                    return Err(refuse(path, "it exists; --overwrite replaces it"));
                 }
                 let file = NamedTempFile::new_in(folder_of(path)).map_err(failed)?;
                 let to = file.reopen().map_err(failed)?;
@@ -223,6 +228,7 @@ impl Stream {
         Ok(Self {
             writer: StreamWriter::try_new(to, loader.schema())?,
             file,
+            overwrite,
         })
     }
 
@@ -236,7 +242,10 @@ impl Stream {
         let failed = |e| Error::store("file system", "-", e);
         self.writer.into_inner()?.flush().map_err(failed)?;
         if let Some((file, path)) = self.file {
-            let named = file.persist_noclobber(&path);
+            let named = match self.overwrite {
+                true => file.persist(&path),
+                false => file.persist_noclobber(&path),
+            };
             let name = path.display().to_string();
             named.map_err(|e| Error::store("file system", name, e.error))?;
         }

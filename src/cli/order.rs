@@ -50,6 +50,15 @@ impl SliceOrderArgs {
         }
     }
 
+    /// What to say of a seed that nothing asks for.
+    pub(super) fn idle_seed(&self) -> Option<&'static str> {
+        let is_idle = self.how.seed.is_some()
+            && !self.shuffle
+            && self.stratify.is_none()
+            && self.split.is_none();
+        is_idle.then_some("--seed changes nothing without --shuffle, --stratify or --split")
+    }
+
     /// What --shuffle asks for.
     ///
     /// # Errors

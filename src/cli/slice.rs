@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::args::{Global, SliceArgs};
+use super::print::print_error;
 use super::progress::Reporter;
 use super::run::{Failure, Outcome};
 use super::write::{Mode, csv, finish, genes, run_options};
@@ -17,6 +18,9 @@ pub(super) async fn run(
     global: Global,
     reporter: Arc<Reporter>,
 ) -> Result<Outcome, Failure> {
+    if let Some(said) = args.order.idle_seed() {
+        print_error(&format!("warning: {said}"));
+    }
     let mode = Mode::of(&args.write.run);
     let options = options(args).map_err(Failure::Usage)?;
     let prepared = Box::pin(ops::slice(&options)).await?;

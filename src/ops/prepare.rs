@@ -21,7 +21,9 @@ use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::AnnData;
 use crate::error::{Error, Result};
-use crate::model::{ElementKey, Location, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, RowSelection};
+use crate::model::{
+    ElementKey, Location, MatrixKind, OBJECT_COLUMN, ROW_COLUMN, RowSelection, share,
+};
 use crate::plan::{
     AttachColumnExec, MatrixFormExec, OutputSpec, Outputs, RoutedOutput, ShuffleMemory, WriteExec,
     WriteSpec,
@@ -91,12 +93,16 @@ fn needed(is_url: bool) -> (u64, u64) {
 }
 
 /// Outputs written at a time: what was asked for, or two more than there are cores, so that some
-/// read while others wait for the library's lock or for memory; as far as memory allows, of which a
-/// shuffle takes half.
+/// read while others wait for the library's lock or for memory. Compression keeps all cores busy, and then
+/// those two would take memory alone. All as far as memory allows, of which a shuffle takes half.
 fn jobs(options: &RunOptions, shuffles: bool, is_url: bool) -> usize {
     let (base, output) = needed(is_url);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = options.jobs.unwrap_or(cores + 2).max(1);
+    let more = match options.storage.compression {
+        Compression::None => 2,
+        _ => 0,
+    };
+    let wanted = options.jobs.unwrap_or(cores + more).max(1);
     let fit = options.memory_limit.map_or(u64::MAX, |limit| {
         let beside = limit.saturating_sub(base) / if shuffles { 2 } else { 1 };
         (beside / output).max(1)
@@ -304,13 +310,9 @@ impl Prepared {
 
 /// The input's bytes by the share of its cells and genes; compression is not foreseen.
 fn estimate_bytes(work: &Work, shard: &Shard, n_vars: u64) -> u64 {
-    let share = |part: u64, whole: u64, of: u64| {
-        let bytes = u128::from(of) * u128::from(part) / u128::from(whole.max(1));
-        u64::try_from(bytes).unwrap_or(u64::MAX)
-    };
     let (bytes, n_obs) = work.input_size();
-    let bytes = share(shard.rows.len(), n_obs, bytes);
-    share(n_vars, work.object.n_vars(), bytes)
+    let bytes = share(bytes, shard.rows.len(), n_obs);
+    share(bytes, n_vars, work.object.n_vars())
 }
 
 /// At the rates measured on two cores of 2.6 GHz, see the README.

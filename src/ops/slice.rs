@@ -82,6 +82,9 @@ pub async fn slice(options: &SliceOptions) -> Result<Prepared> {
                 None => split::cells(parts, &kept, order),
             };
             warnings.extend(split::empty(parts, &cells));
+            if groups.is_some() {
+                warnings.extend(split::missed(parts, &cells));
+            }
             outputs::named(&options.prefix, parts.names(), cells, format)?
         }
     };

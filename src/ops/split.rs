@@ -124,6 +124,30 @@ pub(super) fn groups(
     ranges.into_iter().map(RowSelection::from_ranges).collect()
 }
 
+/// How far a part of whole groups may be from its fraction before that is said.
+const NEAR: f64 = 0.01;
+
+/// What to say of parts that are not what was asked for, since groups stay whole.
+#[expect(clippy::cast_precision_loss, reason = "a fraction, for a message")]
+pub(super) fn missed(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
+    let all = cells.iter().map(RowSelection::len).sum::<u64>().max(1);
+    let shares = parts.0.iter().zip(cells).map(|((name, asked), cells)| {
+        let share = cells.len() as f64 / all as f64;
+        (name, *asked, share)
+    });
+    let missed = shares.filter(|(_, asked, share)| (share - asked).abs() > NEAR);
+    let missed = missed.map(|(name, asked, share)| {
+        let percent = |part: f64| (part * 1000.0).round() / 10.0;
+        format!(
+            "{name} has {} % of the cells instead of {} %",
+            percent(share),
+            percent(asked)
+        )
+    });
+    let missed: Vec<String> = missed.collect();
+    (!missed.is_empty()).then(|| format!("groups stay whole: {}", missed.join(", ")))
+}
+
 /// What to say of parts that got no cell.
 pub(super) fn empty(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
     let names = parts.names();
@@ -166,6 +190,10 @@ mod tests {
         }
         assert_eq!(split.iter().map(RowSelection::len).sum::<u64>(), 95);
         assert!(split.iter().all(|part| (36..60).contains(&part.len())));
+        let said = missed(&parts, &split).unwrap();
+        assert!(said.contains("instead of 50 %"), "{said}");
+        let halves = [RowSelection::all(50), RowSelection::all(51)];
+        assert_eq!(missed(&parts, &halves), None);
     }
 
     #[test]
