@@ -76,6 +76,9 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Error::store("runtime", "threads", e))?;
+    if passes_rows_on(&cli.command) {
+        without_huge_pages();
+    }
     let outcome = runtime.block_on(async {
         // It stops in its own way.
         let stops_itself = matches!(cli.command, Command::Serve(_));
@@ -147,3 +150,29 @@ fn start_tracing() {
         .with_writer(std::io::stderr)
         .init();
 }
+
+/// Whether a command hands rows on as they come, in buffers that live for a moment, and holds none for long.
+fn passes_rows_on(command: &Command) -> bool {
+    match command {
+        Command::Slice(args) => !args.order.shuffle,
+        Command::Filter(_) | Command::Merge(_) | Command::Convert(_) => true,
+        _ => false,
+    }
+}
+
+/// Has memory come in pages of 4 KiB: of one of 2 MiB, which Linux gives by itself, the first byte costs the
+/// clearing of all, and what is freed of it stays. A merge of 20 files to zarr peaked at 340 MB so, and at
+/// 185 MB without; a slice at 131 MB and at 101 MB. What holds rows for long, as shuffles do, is faster with
+/// large ones (0.41 s against 0.49 s).
+#[cfg(target_os = "linux")]
+fn without_huge_pages() {
+    const YES: libc::c_ulong = 1;
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: sets a flag of this process. Where the kernel does not know it, nothing changes.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, YES, NONE, NONE, NONE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_huge_pages() {}

@@ -180,8 +180,7 @@ fn frame(chunk: &[u8], level: i32) -> RawResult<Room> {
 pub(super) enum Encoded<'a> {
     /// As they are, or as `zarrs` encodes them.
     Chunk(Cow<'a, [u8]>),
-    /// In memory that is used again: what one thread reserves and another gives back, as it is with chunks of
-    /// a round, the allocator keeps for long.
+    /// In memory that is used again, rather than as much as a chunk may become for each of them.
     Room(Room),
 }
 
