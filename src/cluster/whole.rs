@@ -56,8 +56,7 @@ pub fn whole_inputs(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPla
         let input = Arc::clone(plan.children()[0]);
         return Ok(Arc::new(InOrderExec::new(input).with_whole_input()));
     }
-    let is_ours = plan.is::<ShuffleExec>() || plan.is::<MergeExec>();
-    if is_ours {
+    if plan.is::<ShuffleExec>() || plan.is::<MergeExec>() {
         // Of one partition, too: it may be put together from several below.
         return Ok(Arc::new(InOrderExec::new(plan).with_whole_input()));
     }

@@ -18,6 +18,7 @@ mod notices;
 mod names;
 mod write;
 mod run;
+mod select;
 mod unions;
 mod sources;
 mod node;

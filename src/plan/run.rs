@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::runtime::JoinSet;
 use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -21,12 +21,13 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::names::{file_name, make_folder, object_path};
 use super::notices::Notices;
+use super::select::{row_positions, select_rows, text_column};
 use super::sources::sources;
 use super::spec::{OutputSpec, Outputs, RoutedOutput, WriteSpec};
 use super::write::{Written, WrittenObject};
 use crate::element::{AnnData, Storage};
 use crate::error::{Error, Result};
-use crate::model::{Location, ROW_COLUMN, RowSelection};
+use crate::model::Location;
 use crate::sink::{CollectionSink, FinishedObject, ObjectSink, ObjectSize, SinkOptions, Sources};
 use crate::store::{Compression, Format, Inputs, UPLOAD_PART, settled};
 
@@ -454,48 +455,4 @@ fn lost(source: &AnnData) -> Option<String> {
             names.join(", ")
         )
     })
-}
-
-fn row_positions(batch: &RecordBatch) -> Result<ArrayRef> {
-    let column = batch.column_by_name(ROW_COLUMN).ok_or_else(|| {
-        Error::IncompatibleSchemas(format!("rows cannot be routed without {ROW_COLUMN}"))
-    })?;
-    Ok(Arc::clone(column))
-}
-
-/// The rows of the batch that a selection holds, [`None`] where there are none.
-fn select_rows(
-    batch: &RecordBatch,
-    positions: &ArrayRef,
-    rows: &RowSelection,
-) -> Result<Option<RecordBatch>> {
-    let positions = positions.as_primitive::<Int64Type>().values();
-    let (Some(first), Some(last)) = (positions.iter().min(), positions.iter().max()) else {
-        return Ok(None);
-    };
-    let bounds = u64::try_from(*first).and_then(|lo| Ok((lo, u64::try_from(*last)?)));
-    let (lo, hi) = bounds.map_err(|_| {
-        Error::IncompatibleSchemas(format!("{ROW_COLUMN} runs from {first} to {last}"))
-    })?;
-    let here = rows.clip(lo..hi.saturating_add(1));
-    if here.is_empty() {
-        return Ok(None);
-    }
-    let chosen = |row: &i64| u64::try_from(*row).is_ok_and(|row| here.contains(row));
-    let mask: BooleanArray = positions.iter().map(|row| Some(chosen(row))).collect();
-    match mask.true_count() {
-        0 => Ok(None),
-        n if n == batch.num_rows() => Ok(Some(batch.clone())),
-        _ => Ok(Some(filter_record_batch(batch, &mask)?)),
-    }
-}
-
-fn text_column(batch: &RecordBatch, column: &str) -> Result<ArrayRef> {
-    let values = batch.column_by_name(column).ok_or_else(|| {
-        Error::option(
-            "PARTITIONED BY",
-            format!("there is no column '{column}' in what is written"),
-        )
-    })?;
-    Ok(cast(values, &DataType::Utf8)?)
 }

@@ -374,6 +374,68 @@ proptest! {
     }
 }
 
+/// Some windows, of each of which both objects have rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_puts_rows_of_several_objects_in_one_order() {
+    let folder = made().await;
+    let names = ["in.h5ad", "again.h5ad"];
+    std::fs::copy(folder.path().join(names[0]), folder.path().join(names[1])).unwrap();
+    let mut objects = Vec::new();
+    for name in names {
+        objects.push(AnnData::open(&at(folder.path(), name)).await.unwrap());
+    }
+    let all = RowSelection::all(CELLS);
+    let shuffled =
+        |object: &Arc<AnnData>| ShuffledObject::at(object.location(), CELLS, all.clone());
+    for way in ShuffleWay::ALL {
+        let request = ShuffleRequest {
+            shuffle: Shuffle {
+                way: Some(way),
+                ..Shuffle::new(4)
+            },
+            groups: None,
+            objects: objects.iter().map(shuffled).collect(),
+            scanned: objects.len(),
+            weight: RowWeight {
+                bytes: 100,
+                arrays: 2,
+                random: true,
+                held: 16,
+                ..RowWeight::default()
+            },
+            partitions: vec![0..130, 130..131, 131..2 * CELLS],
+            memory: ShuffleMemory {
+                bytes: match way {
+                    ShuffleWay::InMemory => 1 << 30,
+                    _ => 40_000,
+                },
+                at_a_time: 1,
+                beside: 0,
+            },
+        };
+        let plan = request.plan(|scan| scan_of(&objects[scan.object], &all, scan, 1));
+        let plan = plan.unwrap();
+        let context = SessionContext::new();
+        let mut found = Vec::new();
+        for partition in 0..3 {
+            let stream = plan.execute(partition, context.task_ctx()).unwrap();
+            let batches: Vec<RecordBatch> =
+                futures::TryStreamExt::try_collect(stream).await.unwrap();
+            for batch in &batches {
+                let from = cast(batch.column_by_name("__object").unwrap(), &DataType::Utf8);
+                let from = from.unwrap();
+                let from = from.as_string::<i32>().iter().flatten();
+                let rows = integers(std::slice::from_ref(batch));
+                found.extend(from.zip(rows).map(|(from, row)| match from {
+                    from if from.ends_with(names[1]) => CELLS + row,
+                    _ => row,
+                }));
+            }
+        }
+        assert_eq!(found, in_order(4, 0..2 * CELLS), "{way:?}");
+    }
+}
+
 /// The group of a row, of some in turn.
 fn group_of(groups: &[u32], row: u64) -> u32 {
     groups[usize::try_from(row).unwrap() % groups.len()]

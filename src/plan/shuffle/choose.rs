@@ -414,6 +414,32 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_several_objects_are_gathered_unless_they_are_compressed() {
+        let way = |random| {
+            let input = ShuffleInput {
+                rows: 100_000,
+                weight: RowWeight {
+                    bytes: 11_000,
+                    arrays: 2,
+                    random,
+                    ..RowWeight::default()
+                },
+                scanned: 20,
+                partitions: 1,
+                table_rows: 100_000,
+            };
+            let memory = ShuffleMemory {
+                bytes: 200 << 20,
+                at_a_time: 1,
+                beside: 0,
+            };
+            choose(&input, memory, None).unwrap().way
+        };
+        assert_eq!(way(true), ShuffleWay::Gather);
+        assert_eq!(way(false), ShuffleWay::Scatter);
+    }
+
+    #[test]
     fn windows_of_all_partitions_that_are_read_fit_together() {
         let input = ShuffleInput {
             rows: 60_000,

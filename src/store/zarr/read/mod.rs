@@ -3,7 +3,7 @@
 //! [`tree::ZarrStore`] reads the metadata of a node when it is asked for, from its own [`documents`]:
 //! consolidated metadata may be older than they are, and is used for what is far away alone. [`dtype`] says how an element lies in a chunk,
 //! [`open`](mod@open) understands an array's document, [`array`] reads rows through the
-//! codecs of `zarrs`, [`chunk`] does the same for whole chunks with less around it, [`text`] is what `zarrs` is not
+//! codecs of `zarrs`, by bands ([`band`]), [`chunk`] does the same for whole chunks with less around it, [`text`] is what `zarrs` is not
 //! trusted with, and [`fill`] bounds what missing
 //! chunks cost. [`files`] is where keys lead to: folders, a [`zip`] archive, or [`objects`] of a store; [`storage`] shows
 //! one array of them to `zarrs`. [`missing`] counts chunks that are not
@@ -28,6 +28,7 @@ mod unshuffle;
 mod shards;
 mod chunk;
 mod array;
+mod band;
 mod ahead;
 mod scatter;
 mod missing;

@@ -1,5 +1,6 @@
 //! One array: bands of rows are cut into chunks as soon as they are there.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use arrow::compute::concat;
 use rayon::prelude::*;
 
 use super::document::{self, DataType};
-use super::encode::{Codecs, Elements, Encoded};
+use super::encode::{Codecs, Elements};
 use super::files::ChunkFiles;
 use super::grid::Grid;
 use super::store::Shared;
@@ -417,7 +418,7 @@ impl Cutter {
                 many => many
                     .par_iter()
                     .map(encode)
-                    .collect::<RawResult<Vec<Option<Encoded<'_>>>>>()?,
+                    .collect::<RawResult<Vec<Option<Cow<'_, [u8]>>>>>()?,
             };
             for ((place, ..), chunk) in round.iter().zip(encoded) {
                 if let Some(chunk) = chunk {

@@ -1,8 +1,6 @@
 //! The bytes of chunks.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
@@ -13,12 +11,9 @@ use serde_json::{Value, json};
 use zarrs::array::codec::api::BytesToBytesCodecTraits;
 use zarrs::array::{CodecChain, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::compress_bound;
 
 use crate::model::DType;
 use crate::store::Compression;
-use crate::store::decode::Room;
 use crate::store::encode::{RawResult, encode, mismatch};
 use crate::store::zarr::cut::Run;
 
@@ -143,56 +138,7 @@ pub(super) struct Codecs {
     pub(super) v3: Option<Value>,
     /// As v2 documents have it.
     pub(super) v2: Value,
-    step: Option<Step>,
-}
-
-/// A codec from bytes to bytes.
-#[derive(Debug, Clone)]
-enum Step {
-    /// Done here: what `zarrs` does makes a context of some megabytes for every chunk, which costs as much as
-    /// to compress it.
-    Zstd(i32),
-    Zarrs(Arc<dyn BytesToBytesCodecTraits>),
-}
-
-thread_local! {
-    static ZSTD: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-}
-
-/// A chunk as one frame of zstd that says its length.
-fn frame(chunk: &[u8], level: i32) -> RawResult<Room> {
-    ZSTD.with_borrow_mut(|kept| {
-        let compressor = match kept {
-            Some(compressor) => compressor,
-            none => none.insert(Compressor::new(level)?),
-        };
-        compressor.set_compression_level(level)?;
-        let bound = compress_bound(chunk.len());
-        let mut room = Room::with_capacity(bound);
-        room.reserve(bound);
-        compressor.compress_to_buffer(chunk, &mut *room)?;
-        Ok(room)
-    })
-}
-
-/// The bytes of a chunk as they are stored.
-#[derive(Debug)]
-pub(super) enum Encoded<'a> {
-    /// As they are, or as `zarrs` encodes them.
-    Chunk(Cow<'a, [u8]>),
-    /// In memory that is used again, rather than as much as a chunk may become for each of them.
-    Room(Room),
-}
-
-impl Deref for Encoded<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Chunk(bytes) => bytes,
-            Self::Room(bytes) => bytes,
-        }
-    }
+    chain: Vec<Arc<dyn BytesToBytesCodecTraits>>,
 }
 
 impl Codecs {
@@ -216,7 +162,7 @@ impl Codecs {
                 return Ok(Self {
                     v3: None,
                     v2: Value::Null,
-                    step: None,
+                    chain: Vec::new(),
                 });
             }
             Compression::Zstd(level) => (
@@ -233,20 +179,11 @@ impl Codecs {
         };
         let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
         let metadata: Vec<MetadataV3> = serde_json::from_value(json!([bytes, v3]))?;
-        let step = match compression {
-            Compression::Zstd(level) => Step::Zstd(level.into()),
-            _ => {
-                let chain = CodecChain::from_metadata(&metadata)?;
-                match chain.bytes_to_bytes_codecs() {
-                    [codec] => Step::Zarrs(Arc::clone(codec)),
-                    codecs => return Err(format!("{} codecs for one", codecs.len()).into()),
-                }
-            }
-        };
+        let chain = CodecChain::from_metadata(&metadata)?;
         Ok(Self {
             v3: Some(v3),
             v2,
-            step: Some(step),
+            chain: chain.bytes_to_bytes_codecs().to_vec(),
         })
     }
 
@@ -254,12 +191,12 @@ impl Codecs {
     ///
     /// # Errors
     /// Those of the codec.
-    pub(super) fn encode<'a>(&self, chunk: Cow<'a, [u8]>) -> RawResult<Encoded<'a>> {
+    pub(super) fn encode<'a>(&self, chunk: Cow<'a, [u8]>) -> RawResult<Cow<'a, [u8]>> {
         let options = CodecOptions::default().with_concurrent_target(1);
-        Ok(match &self.step {
-            None => Encoded::Chunk(chunk),
-            Some(Step::Zstd(level)) => Encoded::Room(frame(&chunk, *level)?),
-            Some(Step::Zarrs(codec)) => Encoded::Chunk(codec.encode(chunk, &options)?),
-        })
+        let mut bytes = chunk;
+        for codec in &self.chain {
+            bytes = codec.encode(bytes, &options)?;
+        }
+        Ok(bytes)
     }
 }
