@@ -36,7 +36,8 @@ pub enum Error {
     },
     /// The element's encoding is not one that AnnData writes.
     #[error(
-        "{url}: element {element} has encoding-type {encoding_type:?} version {encoding_version:?}, which this version cannot read"
+        "{url}: element {element} has {}, which this version cannot read",
+        encoding(encoding_type, encoding_version)
     )]
     UnsupportedEncoding {
         /// The object.
@@ -124,6 +125,14 @@ pub enum Error {
     /// DataFusion failed in planning or running.
     #[error("{0}")]
     DataFusion(DataFusionError),
+}
+
+/// An encoding as errors name it.
+fn encoding(encoding_type: &str, version: &str) -> String {
+    match encoding_type {
+        "" => "no encoding-type".to_owned(),
+        _ => format!("encoding-type {encoding_type:?} version {version:?}"),
+    }
 }
 
 impl Error {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{Global, InspectArgs};
-use super::print::{print, print_json};
+use super::print::{print, print_error, print_json};
 use super::run::Outcome;
 use super::size::{show_bytes, show_count};
 use crate::element::ElementInfo;
@@ -18,6 +18,9 @@ pub(super) async fn run(args: InspectArgs, global: Global) -> Result<Outcome> {
         print_json(&as_json(&found))?;
     } else {
         print(&as_text(&found))?;
+    }
+    for lost in &found.lost {
+        print_error(&format!("warning: {lost}"));
     }
     Ok(Outcome::Done)
 }
@@ -42,6 +45,7 @@ fn as_json(found: &Inspection) -> Value {
         "bytes": found.bytes,
         "n_obs": found.n_obs,
         "n_vars": found.n_vars,
+        "lost": found.lost,
         "elements": found.elements.iter().map(element).collect::<Vec<_>>(),
     })
 }
@@ -101,11 +105,20 @@ fn row(e: &ElementInfo) -> [String; 7] {
         format!("{}{}", "  ".repeat(depth), e.key.name()),
         e.encoding_type.clone(),
         shape,
-        e.dtype.clone(),
+        short(&e.dtype),
         e.chunk_shape.as_deref().map(join).unwrap_or_default(),
         e.compression.clone(),
         show_bytes(e.stored_bytes),
     ]
+}
+
+/// A type in so many letters that lines stay readable: records name every field.
+fn short(dtype: &str) -> String {
+    const MOST: usize = 40;
+    match dtype.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &dtype[..end]),
+        None => dtype.to_owned(),
+    }
 }
 
 fn join(lengths: &[u64]) -> String {

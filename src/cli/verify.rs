@@ -43,6 +43,11 @@ pub(super) async fn run(args: VerifyArgs, global: Global, reporter: &Reporter) -
 }
 
 fn print_text(found: &Verification, well: &str, quiet: bool) -> Result<()> {
+    if !quiet {
+        for note in &found.notes {
+            print(&format!("note: {note}"))?;
+        }
+    }
     for finding in &found.findings {
         let row = finding
             .row
@@ -52,13 +57,8 @@ fn print_text(found: &Verification, well: &str, quiet: bool) -> Result<()> {
     if found.stopped {
         print("... and more; --max-findings shows more of them")?;
     }
-    if !quiet {
-        for note in &found.notes {
-            print(&format!("note: {note}"))?;
-        }
-        if found.is_ok() {
-            print(&format!("{well}: {} elements read", found.elements))?;
-        }
+    if found.is_ok() && !quiet {
+        print(&format!("{well}: {} elements read", found.elements))?;
     }
     Ok(())
 }

@@ -49,6 +49,7 @@ pub use rows::{RowReader, Rows};
 pub use scratch::set_tmpdir;
 pub(crate) use scratch::{scratch_file, scratch_folder, scratch_space};
 pub use uns::{UnsLeaf, uns_leaves};
+pub(crate) use strays::lost_nodes;
 pub(crate) use uns_merge::{UnsNode, UnsSource, merge_uns, write_uns};
 pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};
 pub(crate) use write::{FrameWriter, Place, encoding, stored_name};

@@ -97,15 +97,27 @@ pub(super) async fn check_dropped(objects: &[Arc<AnnData>], drop: &[ElementKey])
         return Ok(());
     }
     let mut elements = Vec::with_capacity(objects.len());
+    let mut lost = Vec::with_capacity(objects.len());
     for object in objects {
-        elements.push(object.elements().await?);
+        let there = object.elements().await?;
+        let mut keys: Vec<_> = there.into_iter().map(|element| element.key).collect();
+        // What is lost cannot be written, so it has to be left out.
+        let gone: Vec<_> = object
+            .lost()
+            .await?
+            .iter()
+            .map(|lost| lost.key.clone())
+            .collect();
+        keys.extend(gone.iter().cloned());
+        elements.push(keys);
+        lost.push(gone);
     }
     for key in drop {
         let refuse = |reason: &str| Error::option("--drop", format!("{key} {reason}"));
-        let has = objects.iter().zip(&elements).filter(|(_, elements)| {
-            let mut elements = elements.iter();
-            elements.any(|element| element.key.is_in(key))
-        });
+        let has = objects
+            .iter()
+            .zip(&elements)
+            .filter(|(_, elements)| elements.iter().any(|element| element.is_in(key)));
         let mut has = has.map(|(object, _)| object).peekable();
         if has.peek().is_none() {
             let of = match objects {
@@ -114,7 +126,8 @@ pub(super) async fn check_dropped(objects: &[Arc<AnnData>], drop: &[ElementKey])
             };
             return Err(refuse(&format!("is no element of {of}")));
         }
-        if !has.any(|object| may_go(object, key)) {
+        let is_lost = lost.iter().any(|lost| lost.contains(key));
+        if !is_lost && !has.any(|object| may_go(object, key)) {
             return Err(refuse(
                 "cannot be left out: whole elements, columns of obs and var, and what is in uns can",
             ));

@@ -1,6 +1,6 @@
 //! What is in an object, without reading values.
 
-use crate::element::{AnnData, ElementInfo, inspect_elements};
+use crate::element::{AnnData, ElementInfo, inspect_elements, lost_nodes};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location};
 use crate::store;
@@ -20,6 +20,8 @@ pub struct Inspection {
     pub n_vars: Option<u64>,
     /// The elements, in path order.
     pub elements: Vec<ElementInfo>,
+    /// What the store says it has and does not have, of one on a disk and of no collection: a line each.
+    pub lost: Vec<String>,
 }
 
 /// Lists an object's elements, or those of a collection with the cells of all its members: reads
@@ -52,12 +54,16 @@ async fn inspect_store(location: &Location) -> Result<Inspection> {
     let store = store::open(location).await?;
     let root = ElementKey::new(location.group());
     let elements = inspect_elements(&store, &root).await?;
-    Ok(Inspection::new(
-        location,
-        store.format(),
-        store.bytes(),
-        elements,
-    ))
+    let mut found = Inspection::new(location, store.format(), store.bytes(), elements);
+    found.lost = match lost_nodes(&store, &root).await {
+        Ok(lost) => lost
+            .iter()
+            .map(|lost| format!("{}: {}", lost.key, lost.reason))
+            .collect(),
+        // What is broken is shown as far as it goes.
+        Err(error) => vec![error.to_string()],
+    };
+    Ok(found)
 }
 
 impl Inspection {
@@ -80,6 +86,7 @@ impl Inspection {
             n_obs: rows_of("obs"),
             n_vars: rows_of("var"),
             elements,
+            lost: Vec::new(),
         }
     }
 }

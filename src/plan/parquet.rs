@@ -187,8 +187,8 @@ impl FileFormat for CellsParquet {
     }
 }
 
-/// What of the sources is no row of cells and not the genes that a column is over, so that a table of
-/// their rows lacks it. Rows without a matrix are no cells, but where the cells have none.
+/// What the sources have lost, and what of them is no row of cells and not the genes that a column is
+/// over, so that a table of their rows lacks it. Rows without a matrix are no cells, but where the cells have none.
 async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result<Vec<String>> {
     let mut fields = schema.fields().iter();
     let over_genes = fields.any(|field| FieldMeta::of(field).axis.is_some());
@@ -196,12 +196,14 @@ async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result
         true => sources.merges.clone(),
         false => Vec::new(),
     };
-    if sources.merges.is_empty() {
-        for location in &sources.objects {
-            let object = AnnData::open(location).await?;
-            if over_genes || (object.x().is_none() && object.layers().is_empty()) {
-                origins.push(Arc::new(Origin::of_object(&object).await?));
-            }
+    let mut warnings = Vec::new();
+    for location in &sources.objects {
+        let object = AnnData::open(location).await?;
+        let lost = object.lost().await?.iter();
+        warnings.extend(lost.map(|lost| format!("{location}: {}: {}", lost.key, lost.reason)));
+        let is_described = over_genes || (object.x().is_none() && object.layers().is_empty());
+        if is_described && sources.merges.is_empty() {
+            origins.push(Arc::new(Origin::of_object(&object).await?));
         }
     }
     let has = |part: &dyn Fn(&Origin) -> bool| origins.iter().any(|origin| part(origin));
@@ -217,11 +219,11 @@ async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result
     ];
     let lost = parts.into_iter().filter(|(_, is_lost)| *is_lost);
     let lost: Vec<&str> = lost.map(|(name, _)| name).collect();
-    let warning = (!lost.is_empty()).then(|| {
-        format!(
+    if !lost.is_empty() {
+        warnings.push(format!(
             "{}: not written, because a Parquet file holds rows of cells and the genes of their matrices",
             lost.join(", ")
-        )
-    });
-    Ok(warning.into_iter().collect())
+        ));
+    }
+    Ok(warnings)
 }

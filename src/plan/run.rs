@@ -73,6 +73,7 @@ async fn write_all(
     let mut places = Vec::with_capacity(sources.objects.len());
     for object in &sources.objects {
         let object = AnnData::open(object).await?;
+        object.check_whole(&spec.drop).await?;
         places.extend(object.places().into_iter().cloned());
     }
     let mut job = Job {

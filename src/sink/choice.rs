@@ -64,6 +64,18 @@ impl StorageChoice {
                 "there are no shards without sharding",
             ));
         }
+        match (self.chunk_size, self.shard_size) {
+            (Some(Amount::Cells(chunk)), Some(Amount::Cells(shard)))
+            | (Some(Amount::Bytes(chunk)), Some(Amount::Bytes(shard)))
+                if shard < chunk =>
+            {
+                return Err(Error::option(
+                    "shard size",
+                    format!("a shard of {shard} holds no chunk of {chunk}"),
+                ));
+            }
+            _ => {}
+        }
         if let Some(chunk) = self.chunk_size {
             storage.cells.chunk = Some(chunk);
         }
@@ -193,6 +205,18 @@ mod tests {
             ..StorageChoice::default()
         };
         assert!(v2.in_format(Format::H5ad).is_err());
+        let cut = |chunk, shard| StorageChoice {
+            chunk_size: Some(Amount::Cells(chunk)),
+            shard_size: Some(Amount::Cells(shard)),
+            ..StorageChoice::default()
+        };
+        assert!(cut(64, 64).in_format(Format::ZARR).is_ok());
+        let refused = cut(64, 32).in_format(Format::ZARR).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("a shard of 32 holds no chunk of 64")
+        );
         let format = v2.in_format(Format::ZARR).unwrap().format;
         let version = ZarrVersion::V2;
         assert_eq!(

@@ -54,9 +54,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Attributes of the node at `key`.
     async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>>;
 
-    /// What the store says of its nodes in a second place and does not hold, by node; nothing where
-    /// it says everything once.
-    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
+    /// What the store tells twice of nodes below a group, and differently; nothing where it tells
+    /// everything once.
+    async fn contradictions(&self, _below: &ElementKey) -> Result<Vec<Contradiction>> {
         Ok(Vec::new())
     }
 
@@ -65,6 +65,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error::ElementNotFound`](crate::Error::ElementNotFound) where there is no array.
     async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>>;
+}
+
+/// A node that a store does not have, or not so, although something in it says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The node.
+    pub key: ElementKey,
+    /// What is said, and what there is.
+    pub reason: String,
+    /// Whether the node is not there, so that reading passes over it.
+    pub lost: bool,
 }
 
 /// What is known of an array without reading it.

@@ -27,8 +27,9 @@ pub mod h5;
 mod zarr;
 
 pub use api::{
-    ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Extent, Format,
-    MissingChunks, NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget, ZarrVersion,
+    ArrayInfo, ArrayReader, ArraySpec, ArrayWriter, Attributes, Compression, Contradiction, Extent,
+    Format, MissingChunks, NodeKind, Pieces, ReadMetrics, Store, StoreWriter, WriteTarget,
+    ZarrVersion,
 };
 pub use references::{ChunkBytes, ChunkFilter, ChunkReference, Located, References};
 pub use scatter::{Run, Scattered, gather_runs};

@@ -449,7 +449,10 @@ async fn what_is_no_file_is_said() {
     std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
     for (path, reason) in [
         (&missing, "no such file"),
-        (&text, "not an HDF5 file (starts with \"cell,gen\")"),
+        (
+            &text,
+            "neither an HDF5 file nor a zip archive (starts with \"cell,gen\")",
+        ),
         (&cut, "truncated"),
     ] {
         let error = open(path.to_str().unwrap()).await.unwrap_err();

@@ -199,7 +199,11 @@ fn damages(form: Form) -> Vec<Damage> {
         ),
         (
             "a chunk that is cut",
-            "X",
+            match form {
+                Form::Sharded => "shard c/0: the index at the end of its",
+                Form::V3 => "chunk c/0 has",
+                Form::V2 => "chunk 0 has",
+            },
             change(|bytes| bytes[..bytes.len() / 2].to_vec()),
         ),
         ("a chunk that is empty", "X", change(|_| Vec::new())),

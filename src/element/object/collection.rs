@@ -85,6 +85,7 @@ impl<'a> Members<'a> {
             uns: first.uns.clone(),
             uns_skip: first.uns_skip.clone(),
             strays: OnceCell::new(),
+            lost: OnceCell::new(),
             members: self.all.to_vec(),
         })
     }

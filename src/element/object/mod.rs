@@ -9,11 +9,11 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::element::frame::Frame;
-use crate::element::strays::strays;
+use crate::element::strays::{lost_nodes, strays};
 use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, VarAxis};
-use crate::store::{self, Store};
+use crate::store::{self, Contradiction, Store};
 
 /// An open object: readers and descriptions, no data but `var_names` and categories.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct AnnData {
     uns_skip: Vec<ElementKey>,
     /// Looked for once.
     strays: OnceCell<Vec<ElementKey>>,
+    /// The same.
+    lost: OnceCell<Vec<Contradiction>>,
     /// The objects whose cells these are, of a collection.
     members: Vec<Arc<Self>>,
 }
@@ -254,6 +256,52 @@ impl AnnData {
             }
         };
         Ok(self.strays.get_or_try_init(look).await?)
+    }
+
+    /// Nodes of elements that its store says it has and that are not there, by their paths below the
+    /// object's root; of a collection, those of all members. None of an h5ad, whose nodes are
+    /// described once, or behind a URL, whose metadata is believed. The first call reads the documents of
+    /// all nodes of a zarr store.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn lost(&self) -> Result<&[Contradiction]> {
+        let look = || async {
+            if self.members.is_empty() {
+                return lost_nodes(&self.store, &self.root).await;
+            }
+            let mut all = Vec::new();
+            for member in &self.members {
+                all.extend_from_slice(Box::pin(member.lost()).await?);
+            }
+            Ok(all)
+        };
+        Ok(self.lost.get_or_try_init(look).await?)
+    }
+
+    /// Whether all of it is there, but for elements that are not wanted.
+    ///
+    /// # Errors
+    /// [`Error::InvalidElement`] that names what is [`lost`](Self::lost); where the store fails.
+    pub(crate) async fn check_whole(&self, dropped: &[ElementKey]) -> Result<()> {
+        if !self.members.is_empty() {
+            for member in &self.members {
+                Box::pin(member.check_whole(dropped)).await?;
+            }
+            return Ok(());
+        }
+        let wanted = |key: &ElementKey| !dropped.iter().any(|dropped| key.is_in(dropped));
+        let mut lost = self.lost().await?.iter().filter(|lost| wanted(&lost.key));
+        let Some(Contradiction { key, reason, .. }) = lost.next() else {
+            return Ok(());
+        };
+        Err(Error::invalid(
+            self.store.url(),
+            key,
+            format!(
+                "{reason}; it is lost, or it was deleted and the root's metadata tells of it still"
+            ),
+        ))
     }
 
     /// The leaves of `uns` as JSON, without those of [`AnnData::uns_skip`].

@@ -65,6 +65,7 @@ impl AnnData {
             uns: uns_node.as_ref().map(|node| node.key.clone()),
             uns_skip: categories.consumed(),
             strays: OnceCell::new(),
+            lost: OnceCell::new(),
             members: Vec::new(),
             store,
         };

@@ -23,10 +23,10 @@ pub(super) async fn check_storage(
     root: &ElementKey,
     found: &mut Verification,
 ) {
-    match store.contradictions().await {
+    match store.contradictions(root).await {
         Ok(all) => {
-            for (key, reason) in all {
-                found.add(key.to_string(), None, reason);
+            for contradiction in all {
+                found.add(contradiction.key.to_string(), None, contradiction.reason);
             }
         }
         Err(error) => found.failed("/", &error),

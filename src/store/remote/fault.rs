@@ -87,7 +87,10 @@ pub(super) fn explain(error: &Error, service: Service, at: &str) -> io::Error {
         Error::Precondition { .. } => changed(at),
         Error::NotSupported { .. } => io::Error::new(
             ErrorKind::Unsupported,
-            format!("{at}the server answers no requests for parts of a file"),
+            format!(
+                "{at}the server answers no requests for parts of a file, which h5ad and shards of \
+                 zarr take; zarr without shards (--no-shards) is read file by file"
+            ),
         ),
         _ => {
             let hint = match service {

@@ -398,7 +398,7 @@ fn not_hdf5(url: &str, source: &dyn ByteSource, fault: Fault) -> Error {
         _ if start.is_empty() => "an empty file".to_owned(),
         Fault::Format(hdf5_pure::Error::Format(FormatError::SignatureNotFound)) if read.is_ok() => {
             format!(
-                "not an HDF5 file (starts with \"{}\")",
+                "neither an HDF5 file nor a zip archive (starts with \"{}\")",
                 start.escape_ascii()
             )
         }

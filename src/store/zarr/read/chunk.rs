@@ -130,12 +130,19 @@ impl ChunkCodec {
         place: &[u64],
     ) -> Result<Option<Encoded<'_>>, Fault> {
         let fetched = self.fetch(array, place)?;
-        Ok(fetched.map(|(bytes, limit)| Encoded {
-            bytes,
-            limit,
-            codec: self.around.first(),
-            size: self.size,
-        }))
+        Ok(fetched.map(
+            |Fetched {
+                 bytes,
+                 stored,
+                 limit,
+             }| Encoded {
+                bytes,
+                stored,
+                limit,
+                codec: self.around.first(),
+                size: self.size,
+            },
+        ))
     }
 
     /// Bytes of a chunk; [`None`] of text.
@@ -153,16 +160,18 @@ impl ChunkCodec {
         place: &[u64],
         target: &mut [MaybeUninit<u8>],
     ) -> Result<Option<Initialised>, Fault> {
-        let Some((encoded, _)) = self.fetch(array, place)? else {
+        let Some(Fetched { bytes, stored, .. }) = self.fetch(array, place)? else {
             return Ok(None);
         };
-        Ok(Some(match self.around.first() {
-            Some(codec) => codec.decode_into(&encoded, target)?,
-            None if encoded.len() == target.len() => {
-                Initialised::of(target.write_copy_of_slice(&encoded))
+        let done = match self.around.first() {
+            Some(codec) => codec.decode_into(&bytes, target),
+            None if bytes.len() == target.len() => {
+                Ok(Initialised::of(target.write_copy_of_slice(&bytes)))
             }
-            None => return Err(wrong_size(encoded.len(), target.len())),
-        }))
+            None => Err(wrong_size(bytes.len(), target.len())),
+        };
+        let done = done.map_err(|fault| self.named(array, place, stored, fault));
+        done.map(Some)
     }
 
     /// Bytes of the chunk at `place`, all of them, in `out`; whether there is one.
@@ -175,48 +184,68 @@ impl ChunkCodec {
         place: &[u64],
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
-        match self.open(array, place)? {
-            Some(chunk) => chunk.undo(out).map(|()| true),
-            None => Ok(false),
-        }
+        let Some(chunk) = self.open(array, place)? else {
+            return Ok(false);
+        };
+        let stored = chunk.stored();
+        let undone = chunk.undo(out);
+        let undone = undone.map_err(|fault| self.named(array, place, stored, fault));
+        undone.map(|()| true)
     }
 
-    /// What the first codec made of the chunk at `place`, and how much it may have made it of.
-    fn fetch(
+    /// A fault of the chunk at `place`, of which so many bytes are stored, with its name.
+    pub(super) fn named(
         &self,
         array: &Array<Counted>,
         place: &[u64],
-    ) -> Result<Option<(Bytes, usize)>, Fault> {
+        stored: usize,
+        fault: Fault,
+    ) -> Fault {
+        let Fault::Corrupt(reason) = fault else {
+            return fault;
+        };
+        let name = match &self.shards {
+            Some(shards) => shards.name(array, place),
+            None => format!("chunk {}", array.chunk_key(place)),
+        };
+        let size = match self.size {
+            Some(size) => format!(", which is to decode to {size}"),
+            None => String::new(),
+        };
+        Fault::Corrupt(format!("{name} has {stored} bytes{size}: {reason}"))
+    }
+
+    /// What the first codec made of the chunk at `place`.
+    fn fetch(&self, array: &Array<Counted>, place: &[u64]) -> Result<Option<Fetched>, Fault> {
         let encoded = match &self.shards {
             Some(shards) => shards.read(array, place)?,
             None => array
                 .storage()
                 .get(&array.chunk_key(place))
-                .map_err(|e| Fault::Corrupt(e.to_string()))?,
+                .map_err(|e| Fault::Corrupt(format!("chunk {}: {e}", array.chunk_key(place))))?,
         };
         let Some(mut encoded) = encoded else {
             return Ok(None);
         };
-        let limit = RATIO
-            .saturating_mul(encoded.len() as u64)
-            .min(LARGEST_CHUNK);
-        if self
-            .size
-            .is_some_and(|size| size as u64 > limit.saturating_add(FREE))
-        {
-            return Err(Fault::Corrupt(format!(
-                "a chunk of {} bytes is to decode to {}",
-                encoded.len(),
-                self.size.unwrap_or_default()
-            )));
+        let stored = encoded.len();
+        let limit = RATIO.saturating_mul(stored as u64).min(LARGEST_CHUNK);
+        let most = limit.saturating_add(FREE);
+        if self.size.is_some_and(|size| size as u64 > most) {
+            let reason = "no codec makes so little of so much".to_owned();
+            return Err(self.named(array, place, stored, Fault::Corrupt(reason)));
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         for codec in self.around.iter().skip(1).rev() {
             let mut decoded = Vec::new();
-            codec.decode(&encoded, None, limit, &mut decoded)?;
+            let undone = codec.decode(&encoded, None, limit, &mut decoded);
+            undone.map_err(|fault| self.named(array, place, stored, fault))?;
             encoded = decoded.into();
         }
-        Ok(Some((encoded, limit)))
+        Ok(Some(Fetched {
+            bytes: encoded,
+            stored,
+            limit,
+        }))
     }
 
     /// Texts of the chunk at `place`, `n` of them if it is not there.
@@ -229,18 +258,30 @@ impl ChunkCodec {
         place: &[u64],
         n: u64,
     ) -> Result<Texts, Fault> {
-        let mut bytes = Vec::new();
-        match self.read(array, place, &mut bytes)? {
-            true => parse(&bytes),
-            false => filled(array.fill_value().as_ne_bytes(), n),
-        }
+        let Some(chunk) = self.open(array, place)? else {
+            return filled(array.fill_value().as_ne_bytes(), n);
+        };
+        let (stored, mut bytes) = (chunk.stored(), Vec::new());
+        let texts = chunk.undo(&mut bytes).and_then(|()| parse(&bytes));
+        texts.map_err(|fault| self.named(array, place, stored, fault))
     }
+}
+
+/// A chunk, undone as far as its first codec.
+struct Fetched {
+    bytes: Bytes,
+    /// Bytes that are stored.
+    stored: usize,
+    /// Bytes that the first codec may have made it of, at most.
+    limit: usize,
 }
 
 /// What the first codec made of a chunk.
 #[derive(Debug)]
 pub(super) struct Encoded<'a> {
     bytes: Bytes,
+    /// Bytes that are stored.
+    stored: usize,
     /// Bytes that it may have made it of, at most.
     limit: usize,
     codec: Option<&'a Undo>,
@@ -248,6 +289,11 @@ pub(super) struct Encoded<'a> {
 }
 
 impl Encoded<'_> {
+    /// Bytes of the chunk as it is stored.
+    pub(super) fn stored(&self) -> usize {
+        self.stored
+    }
+
     /// Undoes the codec, into `out`.
     ///
     /// # Errors

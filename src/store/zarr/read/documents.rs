@@ -33,6 +33,27 @@ impl Documents {
         }
     }
 
+    /// Whether each says that it is of the version that its name is of, if it says anything.
+    ///
+    /// # Errors
+    /// A reason that names the document and both versions.
+    pub(super) fn check_version(&self) -> Result<(), String> {
+        let named = [
+            ("zarr.json", &self.v3, 3),
+            (".zarray", &self.array, 2),
+            (".zgroup", &self.group, 2),
+        ];
+        for (name, document, version) in named {
+            let said = document.as_ref().and_then(|d| d.get("zarr_format"));
+            if let Some(said) = said.filter(|said| said.as_u64() != Some(version)) {
+                return Err(format!(
+                    "{name} has zarr_format {said}, and is read as {version}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the document of a name.
     pub(super) fn set(&mut self, name: &str, document: Document) {
         let slot = match name {

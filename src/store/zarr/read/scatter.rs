@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::array::Core;
 use super::blosc::Pieces;
-use super::chunk::ChunkCodec;
+use super::chunk::{ChunkCodec, Encoded};
 use super::dtype::Layout;
 use super::storage::Counted;
 use crate::error::Error;
@@ -42,17 +42,27 @@ impl Core {
             let start = usize::try_from(target.start.saturating_mul(self.row_bytes));
             (start.unwrap_or(usize::MAX), target.bytes)
         });
-        let wanted: Pieces<'_> = wanted.collect();
-        if let Some(bytes) = chunk.plain() {
-            return copied(bytes, wanted);
-        }
-        match chunk.blosc()? {
-            Some(blosc) if blosc.can_be_cut(&wanted) => blosc.pieces(wanted),
-            _ => {
-                let mut bytes = Room::with_capacity(codec.size().unwrap_or(0));
-                chunk.undo(&mut bytes)?;
-                copied(&bytes, wanted)
-            }
+        let stored = chunk.stored();
+        let filled = fill_from(chunk, wanted.collect(), codec.size());
+        filled.map_err(|fault| codec.named(array, &place, stored, fault))
+    }
+}
+
+/// Fills pieces with parts of a chunk that decodes to so many bytes.
+fn fill_from(
+    chunk: Encoded<'_>,
+    wanted: Pieces<'_>,
+    size: Option<usize>,
+) -> Result<Initialised, Fault> {
+    if let Some(bytes) = chunk.plain() {
+        return copied(bytes, wanted);
+    }
+    match chunk.blosc()? {
+        Some(blosc) if blosc.can_be_cut(&wanted) => blosc.pieces(wanted),
+        _ => {
+            let mut bytes = Room::with_capacity(size.unwrap_or(0));
+            chunk.undo(&mut bytes)?;
+            copied(&bytes, wanted)
         }
     }
 }

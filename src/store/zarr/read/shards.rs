@@ -94,7 +94,13 @@ impl Shards {
         };
         let range = ByteRange::FromStart(offset, Some(len));
         let bytes = array.storage().get_partial(&key, range);
-        bytes.map_err(|e| Fault::Corrupt(e.to_string()))
+        bytes.map_err(|e| Fault::Corrupt(format!("{}: {e}", self.name(array, place))))
+    }
+
+    /// What messages call the inner chunk at a place.
+    pub(super) fn name(&self, array: &Array<Counted>, place: &[u64]) -> String {
+        let (shard, inner) = locate(place, &self.per_shard);
+        format!("chunk {inner} of shard {}", array.chunk_key(&shard))
     }
 
     fn index(
@@ -217,7 +223,9 @@ impl Shards {
             let (said, found) = (u32::from_le_bytes(checksum), crc32c::crc32c(entries));
             if said != found {
                 return Err(corrupt(format!(
-                    "its index has the checksum {found:08x}, and says {said:08x}"
+                    "the index at the {} of its {size} bytes has the checksum {found:08x} and says \
+                     {said:08x}, so it is garbled, or the shard is cut short",
+                    if self.at_end { "end" } else { "start" }
                 )));
             }
         }

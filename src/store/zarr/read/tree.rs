@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::ElementKey;
 use crate::store::remote::{self, Span};
 use crate::store::zarr::DOCUMENTS;
-use crate::store::{ArrayReader, Attributes, NodeKind, Store};
+use crate::store::{ArrayReader, Attributes, Contradiction, NodeKind, Store};
 
 /// What errors call this store.
 const STORE: &str = "zarr";
@@ -47,15 +47,15 @@ pub(super) struct Tree {
     pub(super) url: String,
     pub(super) files: Arc<dyn Files>,
     /// What its root says of a store that is far away.
-    root: Root,
+    pub(super) root: Root,
     nodes: Mutex<HashMap<ElementKey, Option<Arc<Node>>>>,
 }
 
 #[derive(Debug)]
-struct Node {
+pub(super) struct Node {
     attributes: Arc<Attributes>,
     /// An array's document.
-    array: Option<(Version, Map<String, Value>)>,
+    pub(super) array: Option<(Version, Map<String, Value>)>,
     opened: OnceLock<ZarrArray>,
 }
 
@@ -99,7 +99,7 @@ impl ZarrStore {
 }
 
 impl Tree {
-    fn find(&self, key: &ElementKey) -> Result<Option<Arc<Node>>> {
+    pub(super) fn find(&self, key: &ElementKey) -> Result<Option<Arc<Node>>> {
         let lock = || self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = lock().get(key) {
             return Ok(node.clone());
@@ -203,6 +203,7 @@ pub(super) fn parse(bytes: &[u8]) -> std::result::Result<Document, String> {
 impl Node {
     /// The node that documents describe, [`None`] where there are none.
     fn of(documents: Documents) -> std::result::Result<Option<Self>, String> {
+        documents.check_version()?;
         if let Some(mut document) = documents.v3 {
             let attributes = match document.remove("attributes") {
                 Some(Value::Object(attributes)) => attributes,
@@ -356,8 +357,7 @@ impl Store for ZarrStore {
         Ok(Arc::new(self.ask(key, Tree::array).await?))
     }
 
-    async fn contradictions(&self) -> Result<Vec<(ElementKey, String)>> {
-        self.ask(&ElementKey::root(), |tree, _| tree.check_consolidated())
-            .await
+    async fn contradictions(&self, below: &ElementKey) -> Result<Vec<Contradiction>> {
+        self.ask(below, Tree::check).await
     }
 }

@@ -1,0 +1,132 @@
+"""Zarr stores that have lost documents: nothing is written without what they describe."""
+
+import json
+import shutil
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+import objects
+
+NODES = [
+    "X", "X/data", "layers", "layers/b", "obs/kind", "obs/score", "obsm/frame", "obsm/frame/x", "obsm/pca", "obsp/d",
+    "raw", "raw/X", "raw/var", "uns/a", "uns/a/b", "uns/a/b/words", "uns/n", "varm/w",
+]  # fmt: skip
+
+
+def example():
+    rng = np.random.default_rng(0)
+    counts = sp.random(30, 8, 0.4, format="csr", dtype=np.float32, random_state=1)
+    a = anndata.AnnData(
+        counts,
+        obs=pd.DataFrame(
+            {"kind": pd.Categorical(rng.choice(["a", "b"], 30)), "score": rng.random(30)},
+            index=[f"c{i}" for i in range(30)],
+        ),
+        var=pd.DataFrame(index=[f"g{i}" for i in range(8)]),
+        layers={"b": rng.random((30, 8)), "c": counts * 2},
+        obsm={"pca": rng.random((30, 2)) + 1},
+        varm={"w": rng.random((8, 2)) + 1},
+        obsp={"d": sp.random(30, 30, 0.1, format="csr", random_state=2)},
+        uns={"a": {"b": {"words": np.array(["x", "y"])}}, "n": 7},
+    )
+    a.obsm["frame"] = pd.DataFrame({"x": rng.random(30) + 1}, index=a.obs_names)
+    a.raw = a
+    return a
+
+
+@pytest.fixture(scope="module", params=["v2", "v3", "v2-alone", "v3-alone"])
+def store(request, tmp_path_factory, annfusion):
+    """A store of either version, with consolidated metadata or without."""
+    folder = tmp_path_factory.mktemp("lost")
+    example().write_h5ad(folder / "x.h5ad")
+    path = folder / "x.zarr"
+    annfusion("convert", folder / "x.h5ad", path, "--zarr-version", request.param[1])
+    if request.param.endswith("alone"):
+        (path / ".zmetadata").unlink(missing_ok=True)
+        if (path / "zarr.json").exists():
+            root = json.loads((path / "zarr.json").read_text())
+            root.pop("consolidated_metadata")
+            (path / "zarr.json").write_text(json.dumps(root))
+    return path
+
+
+def documents(node):
+    return [node / name for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs") if (node / name).exists()]
+
+
+def test_sound_stores_are_whole(annfusion, store, tmp_path):
+    done = annfusion("inspect", store)
+    assert "warning" not in done.stderr
+    annfusion("verify", store)
+    annfusion("convert", store, tmp_path / "x.h5ad")
+    # What is nobody's is not taken for a node.
+    copy = tmp_path / "x.zarr"
+    shutil.copytree(store, copy)
+    (copy / "notes").mkdir()
+    (copy / "notes" / "readme.txt").write_text("mine")
+    (copy / "X" / ".DS_Store").write_text("")
+    annfusion("convert", copy, tmp_path / "y.h5ad")
+    annfusion("verify", copy)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_nothing_is_written_without_a_node_that_is_lost(annfusion, store, tmp_path, node):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    lost = documents(broken / node)
+    assert lost
+    for document in lost:
+        document.unlink()
+    for command in (
+        ["convert", broken, tmp_path / "y.h5ad"],
+        ["convert", broken, tmp_path / "y.zarr"],
+        ["merge", broken, store, "-o", tmp_path / "y.h5ad"],
+        ["shuffle", broken, "-o", tmp_path / "y.h5ad"],
+        ["collection", "create", tmp_path / "y.zarr", broken],
+        ["query", broken, f"COPY (SELECT * FROM cells) TO '{tmp_path}/y.h5ad' STORED AS H5AD"],
+    ):
+        done = annfusion(*command, check=False)
+        assert done.returncode != 0, (command, done.stderr)
+        assert node in done.stderr, (command, done.stderr)
+        assert not list(tmp_path.glob("y.*"))
+    assert annfusion("verify", broken, check=False).returncode != 0
+
+
+def test_a_document_that_is_a_folder_is_none(annfusion, store, tmp_path):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for document in documents(broken / "layers/b"):
+        document.unlink()
+        document.mkdir()
+    done = annfusion("convert", broken, tmp_path / "y.h5ad", check=False)
+    assert done.returncode != 0 and "layers/b" in done.stderr
+
+
+@pytest.mark.parametrize("node", ["X", "layers/b", "obsm/pca", "raw", "uns/a"])
+def test_what_is_lost_can_be_left_out(annfusion, store, tmp_path, node):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for document in documents(broken / node):
+        document.unlink()
+    assert f"warning: {node}" in annfusion("inspect", broken).stderr
+    annfusion("convert", broken, tmp_path / "broken.h5ad", "--drop", node)
+    annfusion("convert", store, tmp_path / "store.h5ad", "--drop", node)
+    annfusion("verify", tmp_path / "broken.h5ad", tmp_path / "store.h5ad")
+    assert objects.read(tmp_path / "broken.h5ad").n_obs == 30
+
+
+@pytest.mark.parametrize("node", ["", "X", "X/data", "obs"])
+def test_documents_of_another_version_are_refused(annfusion, store, tmp_path, node):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for document in documents(broken / node):
+        if document.name != ".zattrs":
+            text = json.loads(document.read_text())
+            text["zarr_format"] = 9
+            document.write_text(json.dumps(text))
+    done = annfusion("convert", broken, tmp_path / "y.h5ad", check=False)
+    assert done.returncode != 0 and "zarr_format 9" in done.stderr
