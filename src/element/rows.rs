@@ -209,7 +209,7 @@ impl RowReader {
             } => (lens, indices, data),
         };
         if let Kind::Sparse(sparse) = &self.kind
-            && let Some(part) = sparse.parts.first()
+            && let Some(part) = sparse.widest()
         {
             part.check_indices(&indices)?;
         }
@@ -268,6 +268,12 @@ impl Sparse {
         }))
     }
 
+    /// The part of most columns: of cells over different genes, who brings those together checks each
+    /// row against its own part.
+    fn widest(&self) -> Option<&CsrArrays> {
+        self.parts.iter().max_by_key(|part| part.n_cols())
+    }
+
     /// The column's field with the indices' own type.
     fn field(&self, column: &Field) -> Option<FieldRef> {
         let dtype = |arrays: &[Arc<dyn ArrayReader>]| arrays.first()?.info().dtype.arrow();
@@ -291,7 +297,7 @@ impl Sparse {
         }
         let runs = runs.into();
         let is_many = rows.len() >= MANY_ROWS;
-        let n_cols = self.parts.iter().map(CsrArrays::n_cols).min();
+        let n_cols = self.widest().map(CsrArrays::n_cols);
         let below = n_cols.filter(|_| is_many);
         let indices = gather_positions(&self.indices, &runs, below, metrics);
         let data = gather_runs(&self.data, &runs, metrics);

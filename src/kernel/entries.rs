@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
 
 use crate::error::{Error, Result};
+use crate::model::matrix_type;
 
 /// Rows of a sparse matrix around their entries, without a copy; `item` is the field of an entry.
 ///
@@ -57,4 +58,27 @@ pub(crate) fn with_indices(rows: ArrayRef, rows_type: &DataType) -> Result<Array
     let offsets = list.offsets().clone();
     let rows = sparse_rows(item, offsets, indices, Arc::clone(data))?;
     Ok(Arc::new(rows))
+}
+
+/// Sparse rows from their parts, whose types are theirs.
+///
+/// # Errors
+/// [`Error::Arrow`] where the parts are not as long as each other.
+pub(crate) fn list(
+    offsets: OffsetBuffer<i32>,
+    indices: ArrayRef,
+    values: ArrayRef,
+) -> Result<ListArray> {
+    match matrix_type(values.data_type().clone(), indices.data_type().clone()) {
+        DataType::List(item) => sparse_rows(&item, offsets, indices, values),
+        _ => Err(off_axis()),
+    }
+}
+
+pub(super) fn off_axis() -> Error {
+    Error::IncompatibleSchemas("an index of a matrix row lies off its axis".to_owned())
+}
+
+pub(super) fn too_large() -> Error {
+    Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned())
 }

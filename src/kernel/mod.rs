@@ -12,14 +12,17 @@ mod normalize;
 mod gather;
 pub(crate) mod pieces;
 mod ranks;
+pub(crate) mod split;
 mod blocks;
 pub(crate) mod numbers;
 pub(crate) mod reindex;
+mod moved;
 mod pairwise;
 
 pub use blocks::{BlockRanks, Blocks};
-pub(crate) use entries::{sparse_rows, with_indices};
+pub(crate) use entries::{list, sparse_rows, with_indices};
 pub use gather::{RowPlace, gather, owned_bytes};
 pub use normalize::Normalization;
 pub use pairwise::{AxisMap, Positions};
 pub use ranks::{OrderCut, Ranks, ranks_by_cuts};
+pub use split::SplitParts;

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Fields, Int64Type};
 
 use crate::error::{Error, Result};
 use crate::kernel::form::is_stored;
-use crate::kernel::reindex::list;
+use crate::kernel::list;
 
 /// The values as `to`, a type that holds them all. Costs nothing where it is theirs.
 ///

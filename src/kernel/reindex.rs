@@ -9,23 +9,15 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeListArray, Int32Array, ListArray,
-    PrimitiveArray, StructArray, UInt32Array, downcast_primitive_array,
+    PrimitiveArray, downcast_primitive_array,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::compute::{concat, interleave, take};
+use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field, Int32Type};
 
 use crate::error::{Error, Result};
+use crate::kernel::entries::{list, off_axis, too_large};
+use crate::kernel::moved::{Moves, NONE, RowMoves, place, rows_by, runs};
 use crate::kernel::numbers::promote;
-use crate::model::matrix_type;
-
-/// Marks an entry that is a fill.
-const FILL: u32 = u32::MAX;
-/// Where a column goes that is dropped, and where one comes from that is new.
-const NONE: i32 = -1;
-/// Runs of columns, at most, that rows are put together from; the last is of those that are dropped.
-const MOST_RUNS: usize = DROPPED as usize + 1;
-const DROPPED: u8 = 31;
 
 /// Where the columns of one axis stand on another.
 ///
@@ -35,23 +27,6 @@ pub(crate) struct ColumnMap {
     n_old: usize,
     n_new: usize,
     moves: Option<Moves>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Moves {
-    /// New place by old one.
-    places: Vec<i32>,
-    /// Old place by new one.
-    sources: Vec<i32>,
-    /// New places that no old column goes to.
-    n_empty: usize,
-    /// Whether every old column has a new place.
-    complete: bool,
-    /// Whether the order stays, so that sorted rows stay sorted.
-    ascending: bool,
-    /// The run of each old column, where runs are few: within a run the order stays, and new places of
-    /// one come before those of the next. A merge has one for each object that brought genes.
-    runs: Option<Vec<u8>>,
 }
 
 impl ColumnMap {
@@ -159,8 +134,9 @@ impl ColumnMap {
 
     /// Sparse rows with values of type `data`; new columns get `fill` (one value) where it is given.
     ///
-    /// Rows whose order changes come out sorted: 5 ns an entry where rows are sorted and columns keep
-    /// their order in a few runs, 25 ns otherwise. Where nothing changes, nothing is copied.
+    /// Rows that are sorted stay sorted: 5 ns an entry where columns keep their order in a few runs,
+    /// 25 ns otherwise. Rows that are not stay in their order, unless new columns are filled. Where
+    /// nothing changes, nothing is copied.
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where an index lies off the axis.
@@ -188,33 +164,31 @@ impl ColumnMap {
             let indices: ArrayRef = Arc::new(Int32Array::from(indices));
             return list(rows.offsets().clone(), indices, values);
         }
-        let n_fills = match fill {
-            Some(_) => rows.len().saturating_mul(moves.n_empty),
-            None => 0,
-        };
-        let mut moved = Moved::with_capacity(rows.len(), n_entries(rows) + n_fills);
-        for pair in rows.value_offsets().windows(2) {
-            moved.row(moves, indices, pair, fill.is_some())?;
+        moves.rows(rows, indices, &values, fill)
+    }
+
+    /// Sparse rows, each by the map of its own axis; where there is none, an error.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`] where an index lies off its axis, or a row has no map.
+    pub(crate) fn sparse_each<'a>(
+        rows: &ListArray,
+        map_of: impl Fn(usize) -> Option<&'a Self> + Copy,
+    ) -> Result<ListArray> {
+        if (0..rows.len()).any(|row| map_of(row).is_none()) {
+            return Err(off_axis());
         }
-        let values = match fill {
-            Some(fill) => {
-                let n = u32::try_from(values.len()).map_err(|_| too_large())?;
-                moved
-                    .order
-                    .iter_mut()
-                    .filter(|at| **at == FILL)
-                    .for_each(|at| *at = n);
-                concat(&[values.as_ref(), fill.as_ref()])?
-            }
-            None => values,
+        let entries = rows.values().as_struct();
+        let indices = entries.column(0).as_primitive_opt::<Int32Type>();
+        let indices = indices.ok_or_else(off_axis)?.values();
+        let moves_of = |row: usize| match map_of(row) {
+            Some(map) => match &map.moves {
+                Some(moves) => RowMoves::By(moves),
+                None => RowMoves::Not(map.n_new),
+            },
+            None => RowMoves::Not(0),
         };
-        let values = take(&values, &UInt32Array::from(moved.order), None)?;
-        let indices: ArrayRef = Arc::new(Int32Array::from(moved.indices));
-        list(
-            OffsetBuffer::new(ScalarBuffer::from(moved.ends)),
-            indices,
-            values,
-        )
+        rows_by(moves_of, rows, indices, entries.column(1))
     }
 
     /// Dense rows with values of type `data`; new columns get `fill` (one value of that type).
@@ -299,175 +273,10 @@ impl ColumnMap {
     }
 }
 
-/// Rows in the making: new indices, where their values stand, where rows end.
-struct Moved {
-    indices: Vec<i32>,
-    order: Vec<u32>,
-    ends: Vec<i32>,
-    /// Of one row: new index above, place of the value below.
-    keys: Vec<u64>,
-}
-
-impl Moved {
-    /// Room for so many rows of so many entries: to grow into it would touch as much memory once more.
-    fn with_capacity(n_rows: usize, n_entries: usize) -> Self {
-        let mut ends = Vec::with_capacity(n_rows + 1);
-        ends.push(0);
-        Self {
-            indices: Vec::with_capacity(n_entries),
-            order: Vec::with_capacity(n_entries),
-            ends,
-            keys: Vec::new(),
-        }
-    }
-
-    fn row(&mut self, moves: &Moves, indices: &[i32], ends: &[i32], fill: bool) -> Result<()> {
-        let end = |at: i32| usize::try_from(at).map_err(|_| off_axis());
-        let row = &indices[end(ends[0])?..end(ends[1])?];
-        match &moves.runs {
-            Some(runs) if !fill && row.is_sorted() => self.by_runs(moves, runs, row, ends[0])?,
-            _ => self.by_keys(moves, row, ends[0], fill)?,
-        }
-        let end = i32::try_from(self.indices.len()).map_err(|_| too_large())?;
-        self.ends.push(end);
-        Ok(())
-    }
-
-    /// A sorted row, whose entries of a run stay in their order. Dropped ones are put behind all others
-    /// and cut off, because a branch that nobody can foresee costs more.
-    fn by_runs(&mut self, moves: &Moves, runs: &[u8], row: &[i32], first: i32) -> Result<()> {
-        let run_of = |old: i32| {
-            let old = usize::try_from(old).ok();
-            let run = old.and_then(|old| runs.get(old).copied());
-            run.map(usize::from).ok_or_else(off_axis)
-        };
-        let mut next = [0; MOST_RUNS];
-        for old in row {
-            next[run_of(*old)?] += 1;
-        }
-        let mut end = self.indices.len();
-        for slot in &mut next {
-            end += std::mem::replace(slot, end);
-        }
-        self.indices.resize(end, 0);
-        self.order.resize(end, 0);
-        let kept = next[usize::from(DROPPED)];
-        for (at, old) in (first..).zip(row) {
-            let slot = &mut next[run_of(*old)?];
-            self.indices[*slot] = place(&moves.places, *old)?;
-            self.order[*slot] = low(key(0, at));
-            *slot += 1;
-        }
-        self.indices.truncate(kept);
-        self.order.truncate(kept);
-        Ok(())
-    }
-
-    /// Any row, sorted where its order may have changed, and filled.
-    fn by_keys(&mut self, moves: &Moves, row: &[i32], first: i32, fill: bool) -> Result<()> {
-        self.keys.clear();
-        for (at, old) in (first..).zip(row) {
-            let new = place(&moves.places, *old)?;
-            if new >= 0 {
-                self.keys.push(key(new, at));
-            }
-        }
-        if fill {
-            let empty = (0..).zip(&moves.sources).filter(|(_, source)| **source < 0);
-            self.keys.extend(empty.map(|(new, _)| key(new, NONE)));
-        }
-        if fill || !moves.ascending {
-            self.keys.sort_unstable();
-        }
-        self.indices.extend(self.keys.iter().map(|key| high(*key)));
-        self.order.extend(self.keys.iter().map(|key| low(*key)));
-        Ok(())
-    }
-}
-
-/// Entries of rows, which may be a slice of others.
-fn n_entries(rows: &ListArray) -> usize {
-    let offsets = rows.value_offsets();
-    let ends = offsets.first().zip(offsets.last());
-    let n = ends.map_or(0, |(first, last)| last.saturating_sub(*first));
-    usize::try_from(n).unwrap_or_default()
-}
-
-/// The run of each old column, unless there are many.
-fn runs(sources: &[i32], n_old: usize) -> Option<Vec<u8>> {
-    let mut runs = vec![DROPPED; n_old];
-    let (mut run, mut last) = (0, 0);
-    for source in sources.iter().filter(|source| **source >= 0) {
-        if *source < last {
-            run += 1;
-        }
-        if run >= DROPPED {
-            return None;
-        }
-        last = *source;
-        *runs.get_mut(usize::try_from(last).ok()?)? = run;
-    }
-    Some(runs)
-}
-
-#[expect(
-    clippy::cast_sign_loss,
-    reason = "a new index is not negative, and -1 below stands for FILL"
-)]
-fn key(new: i32, at: i32) -> u64 {
-    u64::from(new as u32) << 32 | u64::from(at as u32)
-}
-
-fn high(key: u64) -> i32 {
-    (key >> 32) as i32
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half of a key")]
-fn low(key: u64) -> u32 {
-    key as u32
-}
-
-fn place(places: &[i32], old: i32) -> Result<i32> {
-    let at = usize::try_from(old).ok().and_then(|old| places.get(old));
-    at.copied().ok_or_else(off_axis)
-}
-
-/// Sparse rows from their parts.
-pub(crate) fn list(
-    offsets: OffsetBuffer<i32>,
-    indices: ArrayRef,
-    values: ArrayRef,
-) -> Result<ListArray> {
-    let data_type = matrix_type(values.data_type().clone(), indices.data_type().clone());
-    let (DataType::List(item), Some(fields)) = (&data_type, entry_fields(&data_type)) else {
-        return Err(off_axis());
-    };
-    let entries = StructArray::try_new(fields.clone(), vec![indices, values], None)?;
-    let item = Arc::clone(item);
-    Ok(ListArray::try_new(item, offsets, Arc::new(entries), None)?)
-}
-
-fn entry_fields(data_type: &DataType) -> Option<&arrow::datatypes::Fields> {
-    match data_type {
-        DataType::List(item) => match item.data_type() {
-            DataType::Struct(fields) => Some(fields),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn off_axis() -> Error {
-    Error::IncompatibleSchemas("an index of a matrix row lies off its axis".to_owned())
-}
-
-fn too_large() -> Error {
-    Error::IncompatibleSchemas("a batch of matrix rows is too large".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float32Array, Float64Array};
+    use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Float32Type;
     use proptest::prelude::*;
 
@@ -518,7 +327,7 @@ mod tests {
     proptest! {
         /// However columns move: in runs, at random, and over rows that are sorted or not.
         #[test]
-        fn moved_rows_are_those_that_sorting_gives(
+        fn sorted_rows_stay_sorted_and_others_in_their_order(
             n_runs in 1usize..40,
             mut olds in proptest::collection::vec(0i32..60, 0..80),
             is_sorted in any::<bool>(),
@@ -557,12 +366,34 @@ mod tests {
                     Some((i32::try_from(new).unwrap(), value))
                 });
                 let mut expected: Vec<_> = expected.collect();
-                if map.moves.as_ref().is_some_and(|moves| !moves.ascending) {
+                let ends = rows.value_offsets();
+                let ends = ends[row].unsigned_abs() as usize..ends[row + 1].unsigned_abs() as usize;
+                // What was not sorted stays as it was.
+                if olds[ends].is_sorted() {
                     expected.sort_by_key(|(new, _)| *new);
                 }
                 prop_assert_eq!(of(&moved), expected);
             }
         }
+    }
+
+    #[test]
+    fn rows_go_by_the_map_of_their_own_axis() {
+        let maps = [
+            ColumnMap::identity(4),
+            ColumnMap::try_new(&[Some(3), None, Some(1)], 4).unwrap(),
+        ];
+        let of = |maps: &[ColumnMap; 2]| {
+            ColumnMap::sparse_each(&rows(), |row| maps.get(row % 2)).map(|rows| parts(&rows))
+        };
+        // Rows 0 and 2 stay, row 1 is empty.
+        assert_eq!(of(&maps).unwrap(), parts(&rows()));
+        let [same, other] = maps;
+        let swapped = of(&[other, same]).unwrap();
+        assert_eq!(swapped, (vec![0, 2, 2, 2], vec![1, 3], vec![3., 1.]));
+        let narrow = [ColumnMap::identity(2), ColumnMap::identity(4)];
+        assert!(of(&narrow).is_err(), "index 2 lies off an axis of 2");
+        assert!(ColumnMap::sparse_each(&rows(), |_| None).is_err());
     }
 
     #[test]

@@ -14,7 +14,6 @@ mod csv;
 mod order;
 mod categories;
 mod stratify;
-mod split;
 mod slice;
 mod shuffle;
 mod filter;
@@ -26,6 +25,7 @@ mod inspect;
 mod synth;
 mod verify;
 
+pub use crate::kernel::SplitParts;
 pub use collection::{
     CollectionInfo, CollectionOptions, CollectionOrder, DatasetInfo, add as add_to_collection,
     create as create_collection, info as collection_info,
@@ -44,6 +44,5 @@ pub use references::{ReferenceOptions, references};
 pub use report::{OutputReport, Report};
 pub use shuffle::shuffle;
 pub use slice::slice;
-pub use split::SplitParts;
 pub use synth::{SynthOptions, synth};
 pub use verify::{Finding, Verification, VerifyOptions, compare, verify};

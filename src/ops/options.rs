@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::split::SplitParts;
 use crate::element::Storage;
+use crate::kernel::SplitParts;
 use crate::model::{ElementKey, Location};
 use crate::plan::Shuffle;
 

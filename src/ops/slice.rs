@@ -7,8 +7,9 @@ use super::options::{Cut, SliceOptions};
 use super::order::Order;
 use super::outputs::{self, Shard};
 use super::prepare::{Prepared, Work};
-use super::{csv, genes, prepare, rows, split, stratify};
+use super::{csv, genes, prepare, rows, stratify};
 use crate::error::{Error, Result};
+use crate::kernel::split;
 use crate::model::{RowOrder, RowSelection};
 use crate::plan::object_paths;
 

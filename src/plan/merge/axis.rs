@@ -16,10 +16,11 @@ use crate::kernel::reindex::ColumnMap;
 /// - Equal axes keep their order, and every map is the identity; names may then repeat.
 /// - Else an inner join has the order of the first object, an outer one is sorted by code point.
 #[derive(Debug)]
-pub(super) struct JoinedAxis {
-    pub(super) names: StringArray,
+pub(crate) struct JoinedAxis {
+    /// The joined names.
+    pub(crate) names: StringArray,
     /// From each object's axis to this one.
-    pub(super) maps: Vec<Arc<ColumnMap>>,
+    pub(crate) maps: Vec<Arc<ColumnMap>>,
 }
 
 impl JoinedAxis {
@@ -27,7 +28,7 @@ impl JoinedAxis {
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where axes differ and a name stands twice on one.
-    pub(super) fn try_new(
+    pub(crate) fn try_new(
         axes: &[StringArray],
         join: Join,
         label: impl Fn(usize) -> String,

@@ -12,8 +12,8 @@ use super::promote::result_type;
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
 use crate::kernel::form::sparsify;
+use crate::kernel::list;
 use crate::kernel::numbers::promote;
-use crate::kernel::reindex::list;
 use crate::model::{DType, ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
 use crate::store::ReadMetrics;
 

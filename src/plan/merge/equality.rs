@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Fields};
 use super::promote::result_type;
 use super::spread::is_frame;
 use crate::error::Result;
+use crate::kernel::list;
 use crate::kernel::numbers::{canonical, promote};
-use crate::kernel::reindex::list;
 use crate::model::{CategoryRegistry, FieldMeta, MatrixKind};
 
 /// Whether values of two fields can be equal at all: types, encodings and widths; sparse matrices are

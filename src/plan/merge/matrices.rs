@@ -15,7 +15,8 @@ use super::spec::{FillValue, Join};
 use crate::element::MatrixShape;
 use crate::error::{Error, Result};
 use crate::kernel::form::sparsify;
-use crate::kernel::reindex::{ColumnMap, list};
+use crate::kernel::list;
+use crate::kernel::reindex::ColumnMap;
 use crate::model::{FieldMeta, MatrixKind, matrix_type, value_bytes};
 
 /// A matrix of one object, as far as planning needs it.

@@ -35,6 +35,7 @@ mod lane;
 mod exec;
 mod table;
 
+pub(crate) use axis::JoinedAxis;
 pub use exec::{MergeExec, MergeOutput};
 pub use outline::MergeOutline;
 pub use spec::{FillValue, Join, MergeAxis, MergeSpec};

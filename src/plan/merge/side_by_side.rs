@@ -13,8 +13,8 @@ use super::matrices::MergedMatrix;
 use crate::element::{ColumnReader, EntryParts, MatrixReader, MatrixShape, entries, offsets};
 use crate::error::{Error, Result};
 use crate::kernel::form::sparsify;
+use crate::kernel::list;
 use crate::kernel::numbers::promote;
-use crate::kernel::reindex::list;
 use crate::model::{DType, ElementKey, FieldMeta, MatrixKind, RowSelection, VarAxis, matrix_type};
 use crate::store::ReadMetrics;
 

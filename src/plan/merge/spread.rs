@@ -10,8 +10,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use super::promote::result_type;
 use crate::error::{Error, Result};
 use crate::kernel::RowPlace;
+use crate::kernel::list;
 use crate::kernel::numbers::promote;
-use crate::kernel::reindex::{ColumnMap, list};
+use crate::kernel::reindex::ColumnMap;
 use crate::model::{FieldMeta, MatrixKind};
 
 /// What a field becomes where rows may be missing.

@@ -2,12 +2,15 @@
 
 use std::str::FromStr;
 
+use super::Ranks;
 use crate::error::{Error, Result};
-use crate::kernel::Ranks;
 use crate::model::{RowOrder, RowSelection};
 
 /// How far the sum of fractions may be from one: they are typed with a few digits.
 const SLACK: f64 = 1e-6;
+
+/// Parts at most.
+const MOST_PARTS: usize = 1000;
 
 /// Named parts and their fractions, which add up to one.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +23,10 @@ impl SplitParts {
     /// [`Error::InvalidOption`] where fractions are not above 0 or do not add up to one, or two parts
     /// have one name.
     pub fn try_new(parts: Vec<(String, f64)>) -> Result<Self> {
-        let bad = |reason: String| Err(Error::option("--split", reason));
+        let bad = |reason: String| Err(Error::option("split", reason));
+        if parts.len() > MOST_PARTS {
+            return bad(format!("{} parts are more than {MOST_PARTS}", parts.len()));
+        }
         for (at, (name, fraction)) in parts.iter().enumerate() {
             if name.is_empty() || parts[..at].iter().any(|(other, _)| other == name) {
                 return bad(format!("'{name}' is no name for a part, or that of two"));
@@ -39,6 +45,11 @@ impl SplitParts {
     /// The names, in order.
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names and fractions, in order.
+    pub fn parts(&self) -> &[(String, f64)] {
+        &self.0
     }
 
     /// Where the parts of `n` cells end.
@@ -72,7 +83,7 @@ impl FromStr for SplitParts {
                 Some((name.trim().to_owned(), fraction.trim().parse().ok()?))
             });
             fraction.ok_or_else(|| {
-                Error::option("--split", format!("'{part}' is not of the form name=0.8"))
+                Error::option("split", format!("'{part}' is not of the form name=0.8"))
             })
         });
         Self::try_new(parts.collect::<Result<_>>()?)
@@ -80,7 +91,7 @@ impl FromStr for SplitParts {
 }
 
 /// Parts of the kept cells, chosen at random, with sizes exact to a cell.
-pub(super) fn cells(parts: &SplitParts, kept: &RowSelection, order: RowOrder) -> Vec<RowSelection> {
+pub(crate) fn cells(parts: &SplitParts, kept: &RowSelection, order: RowOrder) -> Vec<RowSelection> {
     let ranks = Ranks::new(order, kept.clone());
     let mut start = 0;
     let parts = parts.ends(kept.len()).into_iter().map(|end| {
@@ -92,9 +103,28 @@ pub(super) fn cells(parts: &SplitParts, kept: &RowSelection, order: RowOrder) ->
     parts.collect()
 }
 
+/// Parts that have their fraction of every group, to a cell. Cells of no group are one.
+pub(crate) fn stratified(
+    parts: &SplitParts,
+    groups: &[RowSelection],
+    kept: &RowSelection,
+    order: &RowOrder,
+) -> Vec<RowSelection> {
+    let all = RowSelection::from_ranges(groups.iter().flat_map(|g| g.ranges().iter().cloned()));
+    let without = kept.without(&all);
+    let mut ranges = vec![Vec::new(); parts.0.len()];
+    for group in groups.iter().chain(std::iter::once(&without)) {
+        let of_group = cells(parts, &group.intersect(kept), order.clone());
+        for (ranges, rows) in ranges.iter_mut().zip(of_group) {
+            ranges.extend(rows.ranges().iter().cloned());
+        }
+    }
+    ranges.into_iter().map(RowSelection::from_ranges).collect()
+}
+
 /// Parts of whole groups: groups come in a random order, and each goes to the part that lacks the most
 /// cells. Cells of no group are one.
-pub(super) fn groups(
+pub(crate) fn groups(
     parts: &SplitParts,
     groups: &[RowSelection],
     kept: &RowSelection,
@@ -129,7 +159,7 @@ const NEAR: f64 = 0.01;
 
 /// What to say of parts that are not what was asked for, since groups stay whole.
 #[expect(clippy::cast_precision_loss, reason = "a fraction, for a message")]
-pub(super) fn missed(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
+pub(crate) fn missed(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
     let all = cells.iter().map(RowSelection::len).sum::<u64>().max(1);
     let shares = parts.0.iter().zip(cells).map(|((name, asked), cells)| {
         let share = cells.len() as f64 / all as f64;
@@ -149,7 +179,7 @@ pub(super) fn missed(parts: &SplitParts, cells: &[RowSelection]) -> Option<Strin
 }
 
 /// What to say of parts that got no cell.
-pub(super) fn empty(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
+pub(crate) fn empty(parts: &SplitParts, cells: &[RowSelection]) -> Option<String> {
     let names = parts.names();
     let empty = names
         .iter()
@@ -172,6 +202,22 @@ mod tests {
         assert_eq!(sizes, [790, 98, 99]);
         let all = cells.iter().flat_map(|part| part.ranges().iter().cloned());
         assert_eq!(RowSelection::from_ranges(all), kept);
+    }
+
+    #[test]
+    fn parts_have_their_share_of_every_group() {
+        let parts: SplitParts = "a=0.75,b=0.25".parse().unwrap();
+        let groups = [
+            RowSelection::range(0..40),
+            RowSelection::from_ranges([50..52, 60..70]),
+        ];
+        let kept = RowSelection::from_ranges([0..36, 44..100]);
+        let split = stratified(&parts, &groups, &kept, &RowOrder::new(5));
+        let of = |part: usize, group: &RowSelection| split[part].intersect(group).len();
+        assert_eq!([of(0, &groups[0]), of(1, &groups[0])], [27, 9]);
+        assert_eq!([of(0, &groups[1]), of(1, &groups[1])], [9, 3]);
+        assert_eq!(split[0].len() + split[1].len(), kept.len());
+        assert!(split[0].intersect(&split[1]).is_empty());
     }
 
     #[test]
