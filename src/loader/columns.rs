@@ -1,5 +1,6 @@
 //! What is read of cells, and what becomes of it.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,17 +8,24 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use futures::future::try_join_all;
 
+use super::genes::Joined;
 use super::options::LoaderOptions;
-use crate::element::{AnnData, ColumnReader, HeldColumn, MatrixReader, RowReader, Rows};
+use crate::element::{
+    Cells as CellElements, ColumnReader, HeldColumn, MatrixReader, RowReader, Rows,
+};
 use crate::error::{Error, Result};
 use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
 use crate::kernel::{Normalization, with_indices};
-use crate::model::{ElementKey, FieldMeta, matrix_type};
+use crate::model::{ElementKey, FieldMeta, VarAxis, matrix_type};
 use crate::store::ReadMetrics;
 
 /// Bytes of columns of `obs` that are kept in memory, all together.
 const HELD: u64 = 256 << 20;
+/// The key of a schema's metadata under which the names of joined genes are.
+const GENES: &str = "genes";
+/// Bytes of those names at most: a schema is one message, and clients take 4 MB.
+const MOST_NAMES: usize = 3_000_000;
 /// The column of positions.
 const POSITION: &str = "obs_idx";
 
@@ -41,6 +49,8 @@ struct Column {
 /// What happens to rows of a matrix.
 #[derive(Debug, Default)]
 struct Change {
+    /// How rows over the genes of their own objects become rows over those of all, and of which type.
+    joined: Option<(Arc<Joined>, DataType)>,
     normalization: Normalization,
     /// Genes, and the field of what has only those.
     genes: Option<(Arc<GeneSelection>, FieldRef)>,
@@ -53,51 +63,62 @@ impl Columns {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for a name that the object does not have.
-    pub(super) async fn open(object: &AnnData, options: &LoaderOptions) -> Result<Self> {
+    pub(super) async fn open(
+        cells: &CellElements,
+        joined: Option<Arc<Joined>>,
+        options: &LoaderOptions,
+    ) -> Result<Self> {
         let metrics = ReadMetrics::default();
-        let genes = chosen(object, options).await?;
+        let axis = match (&joined, cells.objects()) {
+            (Some(joined), _) => Arc::clone(joined.axis()),
+            (None, [first, ..]) => first.var_axis().await?,
+            (None, []) => return Err(Error::option("loader", "there is nothing to load")),
+        };
+        let genes = chosen(&axis, options)?;
+        let over = Over {
+            joined: joined.as_ref(),
+            genes: genes.as_ref(),
+        };
         let mut columns = Vec::new();
         let mut held = 0;
         for name in &options.obs {
-            let known = object.obs().columns();
-            let column = known.iter().find(|column| column.field().name() == name);
-            let column = column.ok_or_else(|| {
-                let names = known.iter().map(|c| c.field().name().as_str());
-                lacks("obs", name, names)
-            })?;
+            let column = cells.obs(name)?;
+            let column = column.ok_or_else(|| lacks("obs", name, &cells.obs_names()))?;
             held += column.row_bytes().saturating_mul(column.len());
             let column: Arc<dyn ColumnReader> = match held <= HELD {
-                true => Arc::new(HeldColumn::new(Arc::clone(column))),
-                false => Arc::clone(column),
+                true => Arc::new(HeldColumn::new(column)),
+                false => column,
             };
             columns.push(Column::plain(&column, name, &metrics).await?);
         }
         if options.x {
-            let x = object.x().ok_or_else(|| absent(object, "X"))?;
+            let x = cells.x()?.ok_or_else(|| absent(cells, "X"))?;
             let normalization = Normalization {
                 total: options.normalize_total,
                 log1p: options.log1p,
                 data: options.dtype.map(|dtype| dtype.data_type()),
             };
-            columns.push(Column::matrix(x, "X", normalization, genes.as_ref(), options).await?);
+            columns.push(Column::matrix(&x, "X", normalization, over, options).await?);
         }
         let typed = || Normalization {
             data: options.dtype.map(|dtype| dtype.data_type()),
             ..Normalization::default()
         };
         for name in &options.layers {
-            let layer = find("layers", object.layers(), name)?;
+            let layer = cells.layer(name)?;
+            let layer = layer.ok_or_else(|| lacks("layers", name, &cells.layer_names()))?;
             let column = format!("layers_{name}");
-            columns.push(Column::matrix(layer, &column, typed(), genes.as_ref(), options).await?);
+            columns.push(Column::matrix(&layer, &column, typed(), over, options).await?);
         }
         for name in &options.obsm {
-            let element = find("obsm", object.obsm(), name)?;
-            columns.push(Column::plain(element, &format!("obsm_{name}"), &metrics).await?);
+            let element = cells.obsm(name)?;
+            let element = element.ok_or_else(|| lacks("obsm", name, &cells.obsm_names()))?;
+            columns.push(Column::plain(&element, &format!("obsm_{name}"), &metrics).await?);
         }
         if options.raw {
-            let raw = object.raw().and_then(|raw| raw.x());
-            let raw = raw.ok_or_else(|| absent(object, "raw/X"))?;
-            columns.push(Column::matrix(raw, "raw_X", typed(), None, options).await?);
+            same_raw_genes(cells)?;
+            let raw = cells.raw()?.ok_or_else(|| absent(cells, "raw/X"))?;
+            columns.push(Column::matrix(&raw, "raw_X", typed(), Over::default(), options).await?);
         }
         let mut fields: Vec<FieldRef> = columns.iter().map(|c| Arc::clone(&c.field)).collect();
         if options.return_index {
@@ -106,10 +127,14 @@ impl Columns {
         if fields.is_empty() {
             return Err(Error::option("loader", "nothing of the cells is asked for"));
         }
+        let genes = options.join.map(|_| names(&axis, options));
+        let genes = genes.filter(|names| names.len() <= MOST_NAMES);
+        let metadata = genes.map(|names| (GENES.to_owned(), names)).into_iter();
+        let metadata: HashMap<String, String> = metadata.collect();
         let row_bytes = columns.iter().map(|column| column.reader.row_bytes());
         Ok(Self {
             row_bytes: row_bytes.fold(8, u64::saturating_add),
-            schema: Arc::new(Schema::new(fields)),
+            schema: Arc::new(Schema::new_with_metadata(fields, metadata)),
             columns,
             has_index: options.return_index,
         })
@@ -136,7 +161,10 @@ impl Columns {
     pub(super) fn change(&self) -> bool {
         let mut changes = self.columns.iter().map(|column| &column.change);
         changes.any(|change| {
-            !change.normalization.is_none() || change.genes.is_some() || change.dense.is_some()
+            change.joined.is_some()
+                || !change.normalization.is_none()
+                || change.genes.is_some()
+                || change.dense.is_some()
         })
     }
 
@@ -176,7 +204,8 @@ impl Columns {
             arrays.push(Arc::new(Int64Array::from_iter_values(places)));
         }
         for (column, rows) in self.columns.iter().zip(cells.columns) {
-            arrays.push(column.change.apply(column.reader.array(rows)?)?);
+            let rows = column.reader.array(rows)?;
+            arrays.push(column.change.apply(rows, &cells.rows)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
     }
@@ -208,19 +237,25 @@ impl Column {
         matrix: &Arc<dyn MatrixReader>,
         name: &str,
         normalization: Normalization,
-        genes: Option<&Arc<GeneSelection>>,
+        over: Over<'_>,
         options: &LoaderOptions,
     ) -> Result<Self> {
         let column = Arc::clone(matrix) as Arc<dyn ColumnReader>;
         let reader = RowReader::open(&column, &ReadMetrics::default()).await?;
         let mut meta = FieldMeta::of(reader.field());
         let mut width = matrix.shape().n_cols;
-        let mut data_type = normalization.matrix_type(reader.field().data_type());
-        let mut change = Change {
-            normalization,
-            ..Change::default()
-        };
-        if let Some(genes) = genes {
+        let mut data_type = reader.field().data_type().clone();
+        let mut change = Change::default();
+        if let Some(joined) = over.joined {
+            width = joined.axis().len() as u64;
+            meta.axis = None;
+            meta.width = Some(width);
+            data_type = joined.data_type(matrix.as_ref(), &data_type)?;
+            change.joined = Some((Arc::clone(joined), data_type.clone()));
+        }
+        data_type = normalization.matrix_type(&data_type);
+        change.normalization = normalization;
+        if let Some(genes) = over.genes {
             width = genes.len() as u64;
             // Registered axes stay, and anybody may ask for any genes.
             meta.axis = None;
@@ -250,7 +285,11 @@ impl Column {
 }
 
 impl Change {
-    fn apply(&self, rows: ArrayRef) -> Result<ArrayRef> {
+    fn apply(&self, rows: ArrayRef, cells: &[u64]) -> Result<ArrayRef> {
+        let rows = match &self.joined {
+            Some((joined, data_type)) => joined.apply(rows, cells, data_type)?,
+            None => rows,
+        };
         let mut rows = self.normalization.apply(&rows)?;
         if let Some((genes, field)) = &self.genes {
             rows = genes.select(&with_indices(rows, field.data_type())?, field)?;
@@ -284,11 +323,39 @@ fn narrowed(data_type: &DataType, width: u64) -> Result<DataType> {
     })
 }
 
-async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Arc<GeneSelection>>> {
+/// Over which genes the rows of a matrix come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Over<'a> {
+    joined: Option<&'a Arc<Joined>>,
+    genes: Option<&'a Arc<GeneSelection>>,
+}
+
+/// `raw` is not joined.
+fn same_raw_genes(cells: &CellElements) -> Result<()> {
+    let raws = cells.objects().iter();
+    let ids = raws.map(|object| object.raw().map(|raw| raw.var_axis().id()));
+    let ids: Vec<_> = ids.collect();
+    match ids.iter().all(|id| Some(id) == ids.first()) {
+        true => Ok(()),
+        false => Err(Error::IncompatibleSchemas(
+            "raw/var of the objects are not the same, and raw is not joined".to_owned(),
+        )),
+    }
+}
+
+/// Names of the genes that rows are over, as JSON.
+fn names(axis: &VarAxis, options: &LoaderOptions) -> String {
+    let names: Vec<&str> = match &options.genes {
+        Some(genes) => genes.iter().map(String::as_str).collect(),
+        None => axis.names().iter().flatten().collect(),
+    };
+    serde_json::json!(names).to_string()
+}
+
+fn chosen(axis: &VarAxis, options: &LoaderOptions) -> Result<Option<Arc<GeneSelection>>> {
     let Some(names) = &options.genes else {
         return Ok(None);
     };
-    let axis = object.var_axis().await?;
     let positions = names.iter().map(|name| {
         let position = axis.position(name);
         let position = position.map_err(|reason| Error::option("genes", reason))?;
@@ -299,28 +366,19 @@ async fn chosen(object: &AnnData, options: &LoaderOptions) -> Result<Option<Arc<
     Ok(Some(Arc::new(selection)))
 }
 
-fn find<'a, R: ?Sized>(
-    group: &str,
-    elements: &'a [(String, Arc<R>)],
-    name: &str,
-) -> Result<&'a Arc<R>> {
-    let found = elements.iter().find(|(other, _)| other == name);
-    let names = elements.iter().map(|(name, _)| name.as_str());
-    found
-        .map(|(_, element)| element)
-        .ok_or_else(|| lacks(group, name, names))
-}
-
-fn absent(object: &AnnData, element: &str) -> Error {
+fn absent(cells: &CellElements, element: &str) -> Error {
+    let locations = cells
+        .objects()
+        .iter()
+        .map(|object| object.location().to_string());
     Error::ElementNotFound {
-        url: object.location().to_string(),
+        url: locations.collect::<Vec<_>>().join(" or "),
         element: ElementKey::new(element),
         hint: String::new(),
     }
 }
 
-fn lacks<'a>(group: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
-    let known: Vec<&str> = known.collect();
+fn lacks(group: &str, name: &str, known: &[&str]) -> Error {
     let reason = match known.is_empty() {
         true => format!("there is no {name}"),
         false => format!("there is no '{name}'; there are {}", known.join(", ")),

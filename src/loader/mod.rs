@@ -6,8 +6,8 @@
 //!  minibatches                 0  1    2  3      `batch_size` cells each
 //! ```
 //! A [`Loader`] opens objects once; [`Loader::epoch`] gives an epoch's [`Minibatches`], which are read
-//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`share`] which of
-//! them are a rank's minibatches, [`columns`] what is read of them, [`load`] reads a window's,
+//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`split`] which cells there are, [`share`] which of
+//! them are a rank's minibatches, [`columns`] what is read of them, [`genes`] over which genes, [`load`] reads a window's,
 //! [`minibatches`] keeps the next ones coming.
 //!
 //! # Invariants
@@ -22,6 +22,8 @@ mod options;
 mod position;
 mod sequence;
 mod share;
+mod split;
+mod genes;
 mod columns;
 mod load;
 mod minibatches;
@@ -31,3 +33,4 @@ pub use minibatches::{Minibatch, Minibatches};
 pub use open::Loader;
 pub use options::{ClassWeights, LoaderOptions, Sampling, ValueType};
 pub use position::Position;
+pub use split::Split;

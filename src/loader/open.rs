@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, Int32Type, SchemaRef};
+use arrow::datatypes::SchemaRef;
 
 use super::columns::Columns;
+use super::genes::Joined;
 use super::load::Source;
 use super::minibatches::Minibatches;
 use super::options::{ClassWeights, LoaderOptions, Sampling};
 use super::position::Position;
 use super::sequence::{Pool, Sequence, order_of};
 use super::share::Share;
-use crate::element::AnnData;
+use super::split::categories;
+use crate::element::{AnnData, Cells};
 use crate::error::{Error, Result};
 use crate::kernel::Blocks;
 use crate::model::{Location, RowSelection};
@@ -21,8 +22,6 @@ use crate::store::ReadMetrics;
 
 /// Windows that are read at a time, at most: one is decoded while another is fetched and cut.
 const MOST_AHEAD: u64 = 2;
-/// Rows of a column of classes that are read at a time.
-const STEP: u64 = 1 << 20;
 
 /// Minibatches of the cells of one or several objects. Opening reads descriptions, the pointers of
 /// sparse matrices and what a predicate or classes need; no entries.
@@ -38,7 +37,7 @@ pub struct Loader {
 
 impl Loader {
     /// Opens the objects at locations: collections, `.zarr` and `.h5ad` of any kind, whose cells have
-    /// the same genes and columns and are numbered one object after another.
+    /// the same genes and columns, unless these are to be joined, and are numbered one object after another.
     ///
     /// # Errors
     /// [`Error::InvalidOption`] for options that contradict each other or name what is not there;
@@ -49,19 +48,26 @@ impl Loader {
         for location in locations {
             objects.push(AnnData::open(location).await?);
         }
-        let object = match objects.as_slice() {
-            [one] => Arc::clone(one),
-            several => AnnData::stack(several)?,
+        let joined = match options.join {
+            Some(join) => Joined::of(&objects, join).await?,
+            None => None,
         };
-        let rows = rows(&objects, options.predicate.as_deref()).await?;
+        let cells = Cells::new(match (objects.as_slice(), options.join) {
+            ([_], _) | (_, Some(_)) => objects.clone(),
+            (several, None) => vec![AnnData::stack(several)?],
+        });
+        let mut rows = rows(&objects, options.predicate.as_deref()).await?;
+        if let Some(split) = &options.split {
+            rows = split.rows(&cells, &rows).await?;
+        }
         let classes = match &options.sampling {
             Sampling::Classes {
                 column, weights, ..
-            } => Some(classes(&object, column, weights, &rows).await?),
+            } => Some(classes(&cells, column, weights, &rows).await?),
             _ => None,
         };
         Ok(Self {
-            columns: Arc::new(Columns::open(&object, &options).await?),
+            columns: Arc::new(Columns::open(&cells, joined, &options).await?),
             rows,
             classes,
             options,
@@ -74,12 +80,13 @@ impl Loader {
         &self.options
     }
 
-    /// The schema of minibatches. Columns have the names that they have in `cells`.
+    /// The schema of minibatches. Columns have the names that they have in `cells`. Where objects are
+    /// joined, the names of genes are a JSON list in its metadata, as `genes`, up to 3 MB of it.
     pub fn schema(&self) -> &SchemaRef {
         self.columns.schema()
     }
 
-    /// Cells that are loaded: those that fulfil the predicate.
+    /// Cells that are loaded: those that fulfil the predicate, and are in the part of the split.
     pub fn n_obs(&self) -> u64 {
         self.rows.len()
     }
@@ -229,44 +236,13 @@ async fn rows(objects: &[Arc<AnnData>], predicate: Option<&str>) -> Result<RowSe
 
 /// The cells of each class that is drawn, and the sums of weights.
 async fn classes(
-    object: &AnnData,
+    cells: &Cells,
     name: &str,
     weights: &ClassWeights,
     rows: &RowSelection,
 ) -> Result<(Vec<Vec<u64>>, Vec<f64>)> {
     let bad = |reason: String| Error::option("classes", reason);
-    let columns = object.obs().columns().iter();
-    let column = columns
-        .into_iter()
-        .find(|column| column.field().name() == name);
-    let column = column.ok_or_else(|| bad(format!("obs has no column '{name}'")))?;
-    if !matches!(column.field().data_type(), DataType::Dictionary(_, _)) {
-        let of = column.field().data_type();
-        return Err(bad(format!("{name} is {of}, not a categorical")));
-    }
-    let mut names: Vec<String> = Vec::new();
-    let mut members: Vec<Vec<u64>> = Vec::new();
-    let mut start = 0;
-    while start < rows.len() {
-        let part = rows.slice(start..start + STEP);
-        let values = column.read(&part, &ReadMetrics::default()).await?;
-        let values = values.as_dictionary::<Int32Type>();
-        if names.is_empty() {
-            let texts = arrow::compute::cast(values.values(), &DataType::Utf8)?;
-            let texts = texts.as_string::<i32>().iter();
-            names = texts
-                .map(|text| text.unwrap_or_default().to_owned())
-                .collect();
-            members = vec![Vec::new(); names.len()];
-        }
-        for (row, code) in part.iter().zip(values.keys()) {
-            let class = code.and_then(|code| usize::try_from(code).ok());
-            if let Some(class) = class.and_then(|class| members.get_mut(class)) {
-                class.push(row);
-            }
-        }
-        start += STEP;
-    }
+    let (names, members) = categories(cells, "classes", name, rows).await?;
     let of_class = |class: &str| match weights {
         ClassWeights::Balanced => 1.0,
         ClassWeights::By(weights) => {

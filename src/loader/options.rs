@@ -3,7 +3,9 @@
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
+use super::split::Split;
 use crate::error::{Error, Result};
+use crate::plan::merge::Join;
 
 /// The largest number that is taken.
 const MOST: u64 = 1 << 40;
@@ -82,6 +84,10 @@ pub struct LoaderOptions {
     pub drop_last: bool,
     /// Whether it is filled up with cells from the beginning instead; no by default.
     pub pad: bool,
+    /// Over which genes the cells of objects with different ones come: those that any has, or that all
+    /// have. By default objects must have the same genes, columns and elements; with it, those that are
+    /// asked for.
+    pub join: Option<Join>,
     /// Which cells come; [`Sampling::Random`] by default.
     pub sampling: Sampling,
     /// Chooses the order; 0 by default.
@@ -89,6 +95,8 @@ pub struct LoaderOptions {
     /// A SQL condition over `cells` that loaded cells fulfil; `where` in JSON.
     #[serde(rename = "where")]
     pub predicate: Option<String>,
+    /// The part of those cells that is loaded; all by default.
+    pub split: Option<Split>,
     /// Columns of `obs`, by name; none by default.
     pub obs: Vec<String>,
     /// Whether `X` is loaded; it is by default.
@@ -135,9 +143,11 @@ impl Default for LoaderOptions {
             preload_nchunks: 32,
             drop_last: false,
             pad: false,
+            join: None,
             sampling: Sampling::Random,
             seed: 0,
             predicate: None,
+            split: None,
             obs: Vec::new(),
             x: true,
             layers: Vec::new(),

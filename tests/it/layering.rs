@@ -51,6 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic_health", &["flight"]),
     ("tonic_prost", &["flight"]),
     ("clap", &["cli"]),
+    ("plotters", &["cli"]),
     ("indicatif", &["cli"]),
     ("tracing_subscriber", &["cli"]),
     ("mimalloc", &["main"]),

@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+import xml.etree.ElementTree
 
 import anndata
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import scanpy
 import scipy.sparse as sp
 
-from test_collection import whole
+from test_collection import whole, write
 
 OPTIONS = ["--batch-size", 16, "--chunk-size", 4, "--preload-nchunks", 8, "--index"]
 
@@ -159,3 +160,99 @@ def test_what_cannot_be_loaded_is_refused(annfusion, stored, tmp_path):
     a.write_h5ad(tmp_path / "other.h5ad")
     done = annfusion("loader", stored[0], tmp_path / "other.h5ad", *OPTIONS, check=False)
     assert done.returncode == 1 and "other.h5ad (9 genes)" in done.stderr
+
+
+def test_sizes_are_tried_and_drawn(annfusion, stored, tmp_path):
+    chart = tmp_path / "sizes.svg"
+    options = ["--batch-size", 16, "--chunk-size", 4, "--preload-nchunks", 16, "--obs", "kind", "--chart", chart]
+    settings = json.loads(annfusion("loader", stored[-1], *options, "--json").stdout)
+    windows = {s["chunk_size"] * s["preload_nchunks"] for s in settings}
+    assert windows == {16, 64, 256} and {s["chunk_size"] for s in settings} == {1, 4, 8, 32, 128}
+    assert all(s["cells"] > 0 and s["cells_s"] > 0 and 0 < s["diversity"]["kind"] <= 1 for s in settings)
+    assert chart.stat().st_mode & 0o044, "readable as other new files are"
+    root = xml.etree.ElementTree.parse(chart).getroot()
+    texts = {text.text.strip() for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"cells per second", "window of 64 cells", "kind: entropy in minibatches, of that in all cells"} <= texts
+    done = annfusion("loader", stored[-1], *options, check=False)
+    assert done.returncode == 1 and "exists" in done.stderr
+    done = annfusion("loader", stored[-1], *options, "--overwrite")
+    assert len(done.stdout.splitlines()) == len(settings) + 2
+    done = annfusion("loader", stored[-1], *options[:-1], tmp_path / "sizes.png", check=False)
+    assert done.returncode == 1 and ".svg" in done.stderr
+
+
+@pytest.mark.parametrize("join", ["outer", "inner"])
+@pytest.mark.parametrize("options", [[], ["--dense"], ["--normalize-total", 100, "--log1p"]], ids=str)
+def test_objects_with_different_genes_are_joined_as_concat_does(annfusion, tmp_path, join, options):
+    a, b, c = (whole(seed, n, 15) for seed, n in enumerate((30, 40, 23)))
+    b = b[:, [3, 1, 0, 14, 7, 8, 9, 12]].copy()
+    b.var_names = [*b.var_names[:6], "other", "another"]
+    c = c[:, [9, 3, 8, 2, 0]].copy()
+    del b.obs["maybe"], c.obsm["frame"], a.layers["dense"], a.raw, b.raw, c.raw
+    paths = [tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "c.zarr"]
+    for part, path in zip([a, b, c], paths):
+        write(part, path)
+    expected = anndata.concat([a, b, c], join=join)
+    united = anndata.AnnData(dense(expected.X).astype("f4"))
+    if options[:1] == ["--normalize-total"]:
+        scanpy.pp.normalize_total(united, target_sum=100)
+        scanpy.pp.log1p(united)
+    genes = list(expected.var_names[[2, 0]])
+    for more, places in [([], range(expected.n_vars)), (["--genes", ",".join(genes)], [2, 0])]:
+        asked = ["--join", join, "--obs", "text", "--layer", "counts", "--obsm", "pca", *options, *more]
+        seen = []
+        for batch in minibatches(annfusion, *paths, *asked):
+            rows = batch["obs_idx"].to_numpy()
+            seen.extend(rows)
+            assert json.loads(batch.schema.metadata[b"genes"]) == list(expected.var_names[places])
+            np.testing.assert_allclose(matrix(batch["X"], len(places)), united.X[rows][:, places], rtol=1e-5, atol=1e-6)
+            found = matrix(batch["layers_counts"], len(places))
+            assert np.array_equal(found, dense(expected.layers["counts"])[rows][:, places])
+            assert batch["text"].to_pylist() == list(expected.obs["text"].iloc[rows])
+            pca = batch["obsm_pca"].flatten().to_numpy().reshape(len(rows), -1)
+            assert np.array_equal(pca, expected.obsm["pca"][rows])
+        assert sorted(seen) == list(range(93))
+    for more, reason in [
+        (["--join", join, "--layer", "dense"], "no 'dense'"),
+        (["--join", join, "--obs", "maybe"], "no 'maybe'"),
+        ([], "not the same"),
+    ]:
+        done = annfusion("loader", *paths, *OPTIONS, *more, check=False)
+        assert done.returncode == 1 and reason in done.stderr, done.stderr
+    b.X = b.X.toarray()
+    b.write_h5ad(paths[1])
+    c.X = c.X.toarray()
+    c.write_h5ad(tmp_path / "c.h5ad")
+    done = annfusion("loader", paths[1], tmp_path / "c.h5ad", *OPTIONS, "--join", join, check=False)
+    assert done.returncode == 1 and "one column" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("how", [[], ["--by", "kind"], ["--stratify", "kind"], ["--where", "score > 0.3"]], ids=str)
+def test_splits_partition_the_cells(annfusion, stored, how):
+    parts = {"train": 0.6, "val": 0.4} if "--by" in how else {"train": 0.7, "val": 0.2, "test": 0.1}
+    split = ["--split", ",".join(f"{name}={part}" for name, part in parts.items()), *how]
+    a = cells(stored[-1])
+
+    def of(name, *more):
+        batches = minibatches(annfusion, stored[-1], *split, "--take", name, *more)
+        return [i for batch in batches for i in batch["obs_idx"].to_pylist()]
+
+    rows = {name: of(name) for name in parts}
+    expected = np.flatnonzero(a.obs["score"] > 0.3) if "--where" in how else np.arange(130)
+    assert sorted(i for part in rows.values() for i in part) == list(expected)
+    # Another order, of the same cells; another split.
+    assert set(of("val", "--seed", 7)) == set(rows["val"]) and of("val", "--seed", 7) != rows["val"]
+    assert set(of("val", "--split-seed", 7)) != set(rows["val"])
+    kinds = a.obs["kind"].astype(object).fillna("none")
+    if "--by" in how:
+        found = [set(kinds.iloc[part]) for part in rows.values()]
+        assert sum(map(len, found)) == len(set(kinds))
+    else:
+        for name, part in parts.items():
+            assert abs(len(rows[name]) - part * len(expected)) <= (len(set(kinds)) if "--stratify" in how else 1)
+    if "--stratify" in how:
+        for kind in set(kinds):
+            for name, part in parts.items():
+                assert abs((kinds.iloc[rows[name]] == kind).sum() - part * (kinds == kind).sum()) <= 1
+    done = annfusion("loader", stored[-1], *OPTIONS, *split, "--take", "nothing", check=False)
+    assert done.returncode == 1 and "there are train, val" in done.stderr

@@ -2,7 +2,10 @@
 
 mod open;
 mod members;
+mod cells;
 mod collection;
+
+pub(crate) use cells::Cells;
 
 use std::sync::Arc;
 

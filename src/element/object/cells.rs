@@ -1,0 +1,148 @@
+//! The cells of several objects one after another, as far as the objects have the same elements.
+
+use std::sync::Arc;
+
+use super::AnnData;
+use crate::element::stacked::{StackedMatrix, stacked};
+use crate::element::{ColumnReader, MatrixReader};
+use crate::error::Result;
+use crate::model::Location;
+
+/// Elements of cells that all of some objects have. The genes of their matrices are each object's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells {
+    objects: Vec<Arc<AnnData>>,
+}
+
+impl Cells {
+    /// Those of these objects, one at least.
+    pub(crate) fn new(objects: Vec<Arc<AnnData>>) -> Self {
+        Self { objects }
+    }
+
+    /// The objects.
+    pub(crate) fn objects(&self) -> &[Arc<AnnData>] {
+        &self.objects
+    }
+
+    /// Names of the columns of `obs` that all have.
+    pub(crate) fn obs_names(&self) -> Vec<&str> {
+        self.names(|object| {
+            let columns = object.obs().columns().iter();
+            columns
+                .map(|column| column.field().name().as_str())
+                .collect()
+        })
+    }
+
+    /// Names of the layers that all have.
+    pub(crate) fn layer_names(&self) -> Vec<&str> {
+        self.names(|object| {
+            object
+                .layers()
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect()
+        })
+    }
+
+    /// Names of what all have in `obsm`.
+    pub(crate) fn obsm_names(&self) -> Vec<&str> {
+        self.names(|object| {
+            object
+                .obsm()
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect()
+        })
+    }
+
+    /// A column of `obs`, [`None`] where not all have it.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleSchemas`](crate::Error::IncompatibleSchemas) where it is not of the same
+    /// type in all; so for the other elements.
+    pub(crate) fn obs(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
+        self.column(|object| {
+            let mut columns = object.obs().columns().iter();
+            columns.find(|column| column.field().name() == name)
+        })
+    }
+
+    /// An element of `obsm`.
+    pub(crate) fn obsm(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
+        self.column(|object| named(object.obsm(), name))
+    }
+
+    /// `X`.
+    pub(crate) fn x(&self) -> Result<Option<Arc<dyn MatrixReader>>> {
+        self.matrix(AnnData::x)
+    }
+
+    /// A layer.
+    pub(crate) fn layer(&self, name: &str) -> Result<Option<Arc<dyn MatrixReader>>> {
+        self.matrix(|object| named(object.layers(), name))
+    }
+
+    /// `raw/X`.
+    pub(crate) fn raw(&self) -> Result<Option<Arc<dyn MatrixReader>>> {
+        self.matrix(|object| object.raw().and_then(|raw| raw.x()))
+    }
+
+    fn names<'a>(&'a self, of: impl Fn(&'a AnnData) -> Vec<&'a str>) -> Vec<&'a str> {
+        let mut objects = self.objects.iter();
+        let mut names = objects.next().map(|first| of(first)).unwrap_or_default();
+        for object in objects {
+            let others = of(object);
+            names.retain(|name| others.contains(name));
+        }
+        names
+    }
+
+    fn parts<'a, R: ?Sized + 'a>(
+        &'a self,
+        of: impl Fn(&'a AnnData) -> Option<&'a Arc<R>>,
+    ) -> Option<Vec<Arc<R>>> {
+        let parts = self.objects.iter().map(|object| of(object).map(Arc::clone));
+        parts.collect()
+    }
+
+    fn locations(&self) -> Vec<&Location> {
+        self.objects
+            .iter()
+            .map(|object| object.location())
+            .collect()
+    }
+
+    fn column<'a>(
+        &'a self,
+        of: impl Fn(&'a AnnData) -> Option<&'a Arc<dyn ColumnReader>>,
+    ) -> Result<Option<Arc<dyn ColumnReader>>> {
+        match self.parts(of) {
+            None => Ok(None),
+            Some(parts) if parts.len() == 1 => Ok(parts.into_iter().next()),
+            Some(parts) => stacked(&self.locations(), parts).map(Some),
+        }
+    }
+
+    fn matrix<'a>(
+        &'a self,
+        of: impl Fn(&'a AnnData) -> Option<&'a Arc<dyn MatrixReader>>,
+    ) -> Result<Option<Arc<dyn MatrixReader>>> {
+        match self.parts(of) {
+            None => Ok(None),
+            Some(parts) if parts.len() == 1 => Ok(parts.into_iter().next()),
+            Some(parts) => {
+                let matrix = StackedMatrix::try_new(&self.locations(), &parts)?;
+                Ok(Some(Arc::new(matrix)))
+            }
+        }
+    }
+}
+
+fn named<'a, R: ?Sized>(elements: &'a [(String, Arc<R>)], name: &str) -> Option<&'a Arc<R>> {
+    let mut elements = elements.iter();
+    elements
+        .find(|(other, _)| other == name)
+        .map(|(_, element)| element)
+}
