@@ -16,8 +16,12 @@ use crate::model::parse_size;
 pub(super) struct ServeArgs {
     /// Collections, .zarr and .h5ad of any kind, or URLs of some, each called by its stem or by the
     /// name before =: atlas=s3://bucket/x.zarr.
-    #[arg(required_unless_present = "ticket_schema")]
+    #[arg(required_unless_present_any = ["ticket_schema", "folder"])]
     objects: Vec<String>,
+    /// Serve every .h5ad, .zarr and .zarr.zip of a folder, each called by its stem, and those that appear
+    /// there later. May be given more than once.
+    #[arg(long, value_name = "DIR")]
+    folder: Vec<PathBuf>,
     /// Where to listen: an address, or a host name for the first of its addresses; port 0 is any that is
     /// free.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50051", value_parser = parse_place)]
@@ -49,7 +53,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_place)]
     metrics: Option<String>,
     /// Print the JSON schema of the tickets that clients ask with, and serve nothing.
-    #[arg(long, conflicts_with = "objects")]
+    #[arg(long, conflicts_with_all = ["objects", "folder"])]
     ticket_schema: bool,
 }
 
@@ -62,6 +66,7 @@ pub(super) async fn run(args: ServeArgs, global: Global) -> Result<Outcome, Fail
     }
     let options = ServeOptions {
         objects: args.objects,
+        folders: args.folder,
         listen: args.listen,
         streams: args.streams.into(),
         streams_per_client: args.streams_per_client.map(usize::from),

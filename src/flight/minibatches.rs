@@ -124,7 +124,7 @@ impl MinibatchService {
     pub(super) async fn list(&self) -> Vec<FlightInfo> {
         let mut all = Vec::new();
         for name in self.objects.names() {
-            let descriptor = FlightDescriptor::new_path(vec![name.to_owned()]);
+            let descriptor = FlightDescriptor::new_path(vec![name]);
             // What cannot be loaded as it is (an object without X) is served by SQL alone.
             if let Ok(info) = self.info(descriptor).await {
                 all.push(info);

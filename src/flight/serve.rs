@@ -32,6 +32,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct ServeOptions {
     /// Paths and URLs of objects, each with a name before `=` or called by its stem.
     pub objects: Vec<String>,
+    /// Folders whose objects are served, each called by its stem, those that appear later as well.
+    pub folders: Vec<PathBuf>,
     /// Where to listen, by address or host name and port; port 0 is any that is free.
     pub listen: String,
     /// Streams of minibatches and of rows that may run at a time.
@@ -59,6 +61,7 @@ pub struct Served {
     listener: TcpListener,
     address: SocketAddr,
     service: Service,
+    objects: Arc<Objects>,
     access: Access,
     tls: Option<ServerTlsConfig>,
     metrics: Option<(TcpListener, SocketAddr, Metrics)>,
@@ -94,7 +97,7 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
         }
         None => None,
     };
-    let objects = Objects::open(&options.objects, session).await?;
+    let objects = Objects::open(&options.objects, &options.folders, session).await?;
     let memory = options.memory - options.memory / 4;
     let room = Room::new(options.streams, of_one, memory);
     Ok(Served {
@@ -102,8 +105,9 @@ pub async fn serve(options: &ServeOptions) -> Result<Served> {
         address,
         service: Service {
             sql: SqlService::try_new(Arc::clone(&objects), room.clone(), metrics.clone())?,
-            minibatches: MinibatchService::new(objects, room, metrics),
+            minibatches: MinibatchService::new(Arc::clone(&objects), room, metrics),
         },
+        objects,
         access,
         tls,
         metrics: page,
@@ -127,7 +131,7 @@ async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
 impl Served {
     /// What the user should know, such as that the name of an object was taken.
     pub fn notices(&self) -> &[String] {
-        self.service.sql.notices()
+        self.objects.notices()
     }
 
     /// Where it listens.
@@ -142,7 +146,7 @@ impl Served {
 
     /// What is served, by name.
     pub fn names(&self) -> Vec<String> {
-        self.service.sql.names()
+        self.objects.names()
     }
 
     /// Whether calls are encrypted.
@@ -172,6 +176,7 @@ impl Served {
         let flight = Wire::new(flight, minibatches);
         let flight = tonic::service::interceptor::InterceptedService::new(flight, self.access);
         // Until the server ends.
+        let _watch = self.objects.watch();
         let page = self.metrics;
         let _page = page.map(|(listener, _, metrics)| SpawnedTask::spawn(metrics.serve(listener)));
         reporter

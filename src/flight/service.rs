@@ -103,10 +103,10 @@ impl FlightService for Service {
         self.sql.do_get(request).await
     }
 
-    async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        Err(Status::unimplemented(
-            "statements take no parameters here, and nothing is written",
-        ))
+    /// The parameters of prepared statements; nothing is written.
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let answer = self.sql.do_put(request).await?;
+        Ok(Response::new(answer.into_inner().boxed()))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {

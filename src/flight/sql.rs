@@ -8,12 +8,13 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
-use arrow_flight::sql::server::FlightSqlService;
+use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
     ActionCreatePreparedStatementResult, Any, CommandGetCatalogs, CommandGetDbSchemas,
     CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandPreparedStatementQuery,
-    CommandStatementQuery, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo,
+    TicketStatementQuery,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use bytes::Bytes;
@@ -27,6 +28,7 @@ use super::access::Caller;
 use super::encode::{Encoder, schema_bytes};
 use super::metrics::Metrics;
 use super::objects::Objects;
+use super::prepared::{Prepared, placeholders};
 use super::room::Room;
 use super::status::status;
 use super::ticket::MESSAGE;
@@ -73,15 +75,6 @@ impl SqlService {
         })
     }
 
-    /// Names of what is served.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.objects.names().map(str::to_owned).collect()
-    }
-
-    pub(super) fn notices(&self) -> &[String] {
-        self.objects.notices()
-    }
-
     fn context(&self) -> &SessionContext {
         self.objects.session.context()
     }
@@ -94,10 +87,10 @@ impl SqlService {
         self.objects.session.read_only(sql).await.map_err(status)
     }
 
-    async fn run(&self, sql: &str, caller: Caller) -> Answer<Rows> {
+    async fn run(&self, prepared: &Prepared, caller: Caller) -> Answer<Rows> {
         let place = self.room.place(caller)?;
         self.metrics.statement();
-        let frame = self.plan(sql).await?;
+        let frame = prepared.bind(self.plan(prepared.sql()).await?)?;
         let batches = self.objects.session.stream(frame).await.map_err(status)?;
         let schema = batches.schema();
         let batches = batches.map_err(|e| status(e.into()));
@@ -148,10 +141,6 @@ fn info(
     Ok(Response::new(info))
 }
 
-fn text(handle: &Bytes) -> std::result::Result<&str, Status> {
-    std::str::from_utf8(handle).map_err(|_| Status::invalid_argument("a statement is text"))
-}
-
 #[tonic::async_trait]
 impl FlightSqlService for SqlService {
     type FlightService = Self;
@@ -178,21 +167,38 @@ impl FlightSqlService for SqlService {
         request: Request<Ticket>,
     ) -> Answer<Rows> {
         let caller = Caller::of(request.extensions());
-        self.run(text(&ticket.statement_handle)?, caller).await
+        let statement = Prepared::of_handle(&ticket.statement_handle)?;
+        self.run(&statement, caller).await
     }
 
-    /// A statement is its own handle, so that no state is held for it.
     async fn do_action_create_prepared_statement(
         &self,
         query: ActionCreatePreparedStatementRequest,
         _: Request<Action>,
     ) -> std::result::Result<ActionCreatePreparedStatementResult, Status> {
-        let frame = self.plan(&query.query).await?;
+        let prepared = Prepared::new(&query.query)?;
+        let frame = self.plan(prepared.sql()).await?;
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+        let parameters: SchemaRef = Arc::new(Schema::new(placeholders(&frame)?));
         Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: query.query.into(),
+            prepared_statement_handle: prepared.handle()?,
             dataset_schema: schema_bytes(&schema).map_err(status)?,
-            parameter_schema: Bytes::new(),
+            parameter_schema: schema_bytes(&parameters).map_err(status)?,
+        })
+    }
+
+    /// The handle that it gives back has the values in it.
+    async fn do_put_prepared_statement_query(
+        &self,
+        query: CommandPreparedStatementQuery,
+        request: Request<PeekableFlightDataStream>,
+    ) -> std::result::Result<DoPutPreparedStatementResult, Status> {
+        let prepared = Prepared::of_handle(&query.prepared_statement_handle)?;
+        let prepared = prepared.with_parameters(request.into_inner()).await?;
+        // Said now, and not when rows are asked for.
+        prepared.bind(self.plan(prepared.sql()).await?)?;
+        Ok(DoPutPreparedStatementResult {
+            prepared_statement_handle: Some(prepared.handle()?),
         })
     }
 
@@ -209,7 +215,8 @@ impl FlightSqlService for SqlService {
         query: CommandPreparedStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Answer<FlightInfo> {
-        let frame = self.plan(text(&query.prepared_statement_handle)?).await?;
+        let prepared = Prepared::of_handle(&query.prepared_statement_handle)?;
+        let frame = prepared.bind(self.plan(prepared.sql()).await?)?;
         info(
             frame.schema().as_arrow(),
             query.as_any().encode_to_vec(),
@@ -223,8 +230,8 @@ impl FlightSqlService for SqlService {
         request: Request<Ticket>,
     ) -> Answer<Rows> {
         let caller = Caller::of(request.extensions());
-        self.run(text(&query.prepared_statement_handle)?, caller)
-            .await
+        let prepared = Prepared::of_handle(&query.prepared_statement_handle)?;
+        self.run(&prepared, caller).await
     }
 
     async fn get_flight_info_catalogs(

@@ -25,6 +25,7 @@ async fn served(folder: &Path, token: Option<&str>) -> (String, Running) {
         file
     });
     let options = ServeOptions {
+        folders: Vec::new(),
         objects: vec![format!("cells={}", path(folder, "in.h5ad"))],
         listen: "127.0.0.1:0".to_owned(),
         streams: 4,

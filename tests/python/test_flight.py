@@ -194,6 +194,79 @@ def test_sql_reads_what_is_served_and_nothing_else(served, stored):  # noqa: F81
     assert not (stored[0].parent / "out.csv").exists()
 
 
+def test_prepared_statements_take_parameters(served, stored):  # noqa: F811
+    dbapi = pytest.importorskip("adbc_driver_flightsql.dbapi")
+    obs = cells(stored[0]).obs
+    kind, least = obs["kind"].dropna().iloc[0], float(obs["score"].median())
+    expected = int(((obs["kind"] == kind) & (obs["score"] > least)).sum())
+    assert expected
+    with dbapi.connect(served) as connection, connection.cursor() as cursor:
+        for marks in ("?", "?"), ("$1", "$2"):
+            query = f"SELECT count(*) AS n FROM csr.obs WHERE kind = {marks[0]} AND score > {marks[1]} AND '?' <> ''"
+            cursor.execute(query, (kind, least))
+            assert cursor.fetchall() == [(expected,)]
+            cursor.execute(query, ("no such kind", least))
+            assert cursor.fetchall() == [(0,)]
+        schema = cursor.adbc_prepare("SELECT kind FROM csr.obs WHERE kind = ? AND obs_idx < ?")
+        assert schema.names == ["$1", "$2"] and schema.field("$2").type == pa.int64()
+        for values in [(kind,), (kind, least, 1)]:
+            with pytest.raises(dbapi.Error, match="placeholders"):
+                cursor.execute("SELECT count(*) FROM csr.obs WHERE kind = ? AND score > ?", values)
+                cursor.fetchall()
+        with pytest.raises(dbapi.Error):
+            cursor.execute("SELECT count(*) FROM csr.obs WHERE kind = ?")
+            cursor.fetchall()
+        with pytest.raises(dbapi.Error, match="1048576 bytes"):
+            cursor.execute("SELECT count(*) FROM csr.obs WHERE kind = ?", ("x" * (2 << 20),))
+            cursor.fetchall()
+        cursor.execute("SELECT count(*) FROM csr.obs")
+        assert cursor.fetchall() == [(len(obs),)]
+
+
+def test_what_appears_in_a_folder_is_served(annfusion, stored, tmp_path):  # noqa: F811
+    shutil.copy(stored[0], tmp_path / "one.h5ad")
+    (tmp_path / "broken.h5ad").write_bytes(b"no HDF5")
+    (tmp_path / "notes.txt").write_text("mine")
+    with server(annfusion, "--folder", tmp_path) as (address, process):
+        assert process.said["objects"] == ["one"]
+        client = flight.connect(address)
+        assert [list(info.descriptor.path) for info in client.list_flights()] == [[b"one"]]
+        with pytest.raises((flight.FlightError, pa.ArrowException), match="not served"):
+            client.do_get(flight.Ticket(ticket(["two"]))).read_all()
+        # A store that is still being copied is served once it is whole.
+        store = pathlib.Path(stored[-2])
+        shutil.copytree(store, tmp_path / "two.zarr", ignore=shutil.ignore_patterns("layers"))
+        shutil.copy(stored[0], tmp_path / "three.h5ad")
+        shutil.copy(stored[0], tmp_path / "broken.h5ad")
+
+        def wait_for(*names):
+            for _ in range(100):
+                found = {info.descriptor.path[0].decode() for info in client.list_flights()}
+                if found == set(names):
+                    return
+                time.sleep(0.1)
+            pytest.fail(f"served are {found}, not {names}")
+
+        wait_for("one", "three", "broken")
+        time.sleep(2.5)
+        wait_for("one", "three", "broken")
+        shutil.copytree(store / "layers", tmp_path / "two.zarr" / "layers")
+        wait_for("one", "three", "broken", "two")
+        # Nor one all of whose documents are there, and whose chunks still come.
+        for part in sorted(store.rglob("*"), key=lambda part: (part.name != "zarr.json", part)):
+            if part.is_file():
+                target = tmp_path / "four.zarr" / part.relative_to(store)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(part, target)
+                time.sleep(0.05)
+        assert "four" not in {info.descriptor.path[0].decode() for info in client.list_flights()}
+        wait_for("one", "three", "broken", "two", "four")
+        assert len(whole(client.do_get(flight.Ticket(ticket(["three"]))))) == 9
+        two, four = (whole(client.do_get(flight.Ticket(ticket([name])))) for name in ("two", "four"))
+        assert len(two) == len(four) == 9
+        assert [table for _, table in two] == [table for _, table in four]
+
+
 def test_tokens_are_asked_for(annfusion, stored, tmp_path):  # noqa: F811
     (tmp_path / "tokens").write_text("one\ntwo\n")
     with server(annfusion, f"coll={stored[-1]}", "--tokens", tmp_path / "tokens") as (address, _):
