@@ -180,7 +180,8 @@ impl Objects {
         let location = Location::parse(&path.to_string_lossy());
         let object = AnnData::open(&location).await?;
         object.check_whole(&[]).await?;
-        let opened = self.session.add(None, object)?;
+        drop(object);
+        let opened = self.session.open(&path.to_string_lossy()).await?;
         tracing::info!(name = opened.schema, %location, "an object is served");
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
         named.push((opened.schema, opened.object.location().clone()));

@@ -135,16 +135,17 @@ impl Prepared {
     /// # Errors
     /// `INVALID_ARGUMENT` where there are more or fewer values than placeholders.
     pub(super) fn bind(&self, frame: DataFrame) -> Answer<DataFrame> {
-        let Some(values) = &self.values else {
-            return Ok(frame);
-        };
         let names = placeholders(&frame)?;
+        let values = self.values.as_deref().unwrap_or_default();
         if names.len() != values.len() {
             return Err(Status::invalid_argument(format!(
                 "{} values for {} placeholders",
                 values.len(),
                 names.len()
             )));
+        }
+        if values.is_empty() {
+            return Ok(frame);
         }
         let values = values.iter().map(Value::scalar);
         let values = values.collect::<Answer<Vec<_>>>()?;

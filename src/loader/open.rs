@@ -54,7 +54,7 @@ impl Loader {
         };
         let cells = Cells::new(match (objects.as_slice(), options.join) {
             ([_], _) | (_, Some(_)) => objects.clone(),
-            (several, None) => vec![AnnData::stack(several)?],
+            (several, None) => vec![AnnData::stack(several).map_err(joinable)?],
         });
         let mut rows = rows(&objects, options.predicate.as_deref()).await?;
         if let Some(split) = &options.split {
@@ -206,6 +206,16 @@ impl Loader {
             },
         };
         Sequence::drawn(order, self.n_samples(), window, pool)
+    }
+}
+
+/// Objects that differ can be joined, of which who puts them together knows nothing.
+fn joinable(error: Error) -> Error {
+    match error {
+        Error::IncompatibleSchemas(reason) => Error::IncompatibleSchemas(format!(
+            "{reason}; a loader's join (outer or inner) loads objects with different genes and columns"
+        )),
+        other => other,
     }
 }
 

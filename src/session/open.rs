@@ -22,14 +22,15 @@ pub struct Opened {
 
 impl Session {
     /// Opens `path`, `path#group` or `name=path#group`. The schema is named after the file's stem
-    /// unless a name is given; the first object's is the default schema.
+    /// unless a name is given; the first object's is the default schema. A file that was replaced is opened
+    /// anew by the next statement.
     ///
     /// # Errors
     /// Those of [`AnnData::open`]; [`Error::InvalidOption`] for a name that is given and taken.
     pub async fn open(&self, text: &str) -> Result<Opened> {
         let (name, location) = split(text);
         let object = AnnData::open(&location).await?;
-        self.add(name, object)
+        self.register(name, object, AnnDataSchema::following)
     }
 
     /// Adds an open object under a name, or under its stem.
@@ -37,6 +38,15 @@ impl Session {
     /// # Errors
     /// [`Error::InvalidOption`] for a name that is given and taken.
     pub fn add(&self, name: Option<&str>, object: Arc<AnnData>) -> Result<Opened> {
+        self.register(name, object, |schema| schema)
+    }
+
+    fn register(
+        &self,
+        name: Option<&str>,
+        object: Arc<AnnData>,
+        change: impl FnOnce(AnnDataSchema) -> AnnDataSchema,
+    ) -> Result<Opened> {
         let state = self.context.state_ref();
         let catalog_name = state
             .read()
@@ -65,7 +75,7 @@ impl Session {
                 object.location()
             )
         });
-        let tables = AnnDataSchema::new(Arc::clone(&object), self.batch_bytes);
+        let tables = change(AnnDataSchema::new(Arc::clone(&object), self.batch_bytes));
         catalog.register_schema(&schema, Arc::new(tables))?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.is_empty() {

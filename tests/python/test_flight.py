@@ -213,7 +213,7 @@ def test_prepared_statements_take_parameters(served, stored):  # noqa: F811
             with pytest.raises(dbapi.Error, match="placeholders"):
                 cursor.execute("SELECT count(*) FROM csr.obs WHERE kind = ? AND score > ?", values)
                 cursor.fetchall()
-        with pytest.raises(dbapi.Error):
+        with pytest.raises(dbapi.Error, match="0 values for 1 placeholders"):
             cursor.execute("SELECT count(*) FROM csr.obs WHERE kind = ?")
             cursor.fetchall()
         with pytest.raises(dbapi.Error, match="1048576 bytes"):
@@ -265,6 +265,35 @@ def test_what_appears_in_a_folder_is_served(annfusion, stored, tmp_path):  # noq
         two, four = (whole(client.do_get(flight.Ticket(ticket([name])))) for name in ("two", "four"))
         assert len(two) == len(four) == 9
         assert [table for _, table in two] == [table for _, table in four]
+
+
+def test_what_is_replaced_is_one_object_to_all(annfusion, stored, tmp_path):  # noqa: F811
+    dbapi = pytest.importorskip("adbc_driver_flightsql.dbapi")
+    for name, first in [("x.h5ad", stored[0]), ("x.zarr", stored[-2])]:
+        path = tmp_path / name
+        second = tmp_path / f"second_{name}"
+        annfusion("filter", first, second, "--where", "score > 0.5")
+        shutil.copytree(first, path) if path.suffix == ".zarr" else shutil.copy(first, path)
+        with server(annfusion, f"x={path}") as (address, _), dbapi.connect(address) as connection:
+
+            def answers():
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT count(*), sum(score) FROM x.obs")
+                    [of_sql] = cursor.fetchall()
+                found = whole(flight.connect(address).do_get(flight.Ticket(ticket(["x"]))))
+                return *of_sql, sum(len(table) for _, table in found)
+
+            before = answers()
+            assert before[0] == before[2] == 130
+            path.rename(tmp_path / f"old_{name}")
+            second.rename(path)
+            after = answers()
+            kept = cells(stored[0]).obs["score"]
+            kept = kept[kept > 0.5]
+            assert after[0] == after[2] == len(kept) and abs(after[1] - kept.sum()) < 1e-9
+            path.rename(second)
+            with pytest.raises(dbapi.Error):
+                answers()
 
 
 def test_tokens_are_asked_for(annfusion, stored, tmp_path):  # noqa: F811

@@ -96,6 +96,20 @@ def test_nothing_is_written_without_a_node_that_is_lost(annfusion, store, tmp_pa
     assert annfusion("verify", broken, check=False).returncode != 0
 
 
+@pytest.mark.parametrize("node", ["X", "layers/c", "obsp/d"])
+def test_lost_pointers_are_no_empty_rows(annfusion, store, tmp_path, node):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    chunks = [path for path in (broken / node / "indptr").rglob("*") if path.is_file() and path.name.isdigit()]
+    assert chunks
+    for chunk in chunks:
+        chunk.unlink()
+    for command in (["convert", broken, tmp_path / "y.h5ad"], ["verify", broken]):
+        done = annfusion(*command, check=False)
+        assert done.returncode == 1 and "chunks of indptr are not stored" in done.stdout + done.stderr
+    assert not (tmp_path / "y.h5ad").exists()
+
+
 def test_a_document_that_is_a_folder_is_none(annfusion, store, tmp_path):
     broken = tmp_path / "x.zarr"
     shutil.copytree(store, broken)

@@ -91,7 +91,8 @@ impl Compressed {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] where `indptr` and `shape` disagree, [`Error::InvalidElement`]
-    /// where the last pointer leads beyond `indices` or `data`.
+    /// where the last pointer leads beyond `indices` or `data`, or nowhere because chunks of `indptr`
+    /// are lost.
     pub(crate) async fn open(node: &Node, csc: bool) -> Result<Self> {
         let [n_rows, n_cols] = node.sparse_shape()?;
         let (n_major, n_minor) = if csc {
@@ -138,6 +139,19 @@ impl Compressed {
                     "indptr at {n_major} is {nnz}, but {name} hold {len} entries"
                 )));
             }
+        }
+        if nnz < indices.info().len()
+            && let Some(chunks) = indptr.missing_chunks().await?
+            && chunks.missing > 0
+        {
+            // The fill value of pointers would make rows empty.
+            return Err(node.invalid(format!(
+                "indptr at {n_major} is {nnz}, but indices hold {} entries, and {} of {} chunks of \
+                 indptr are not stored",
+                indices.info().len(),
+                chunks.missing,
+                chunks.of
+            )));
         }
         Ok(Self {
             url: node.store.url().to_owned(),
