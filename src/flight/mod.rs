@@ -5,8 +5,10 @@
 //!  statement     ──► Session ──► batches ───────────────► encode ──► messages
 //! ```
 //! [`ticket`] is what a client asks with, [`objects`] what is served, [`encode`] how batches become
-//! messages, [`minibatches`] and [`sql`] answer, [`prepared`] is statements that wait for values, [`service`] sends each call to one of them, [`wire`]
-//! writes streams of minibatches as they are, [`access`] says who may call, [`room`] what streams may take, [`metrics`] counts, [`serve()`] runs it all, and
+//! messages, [`minibatches`] and [`sql`] answer, [`prepared`] is statements that wait for values,
+//! [`service`] sends each call to one of them, [`wire`] writes streams of minibatches as they are,
+//! [`access`] says who may call, [`room`] what streams may take, [`metrics`] counts, [`serve()`] runs it
+//! all, and
 //! [`client`] is the other side, in Rust.
 //!
 //! # Invariants

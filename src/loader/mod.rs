@@ -6,8 +6,9 @@
 //!  minibatches                 0  1    2  3      `batch_size` cells each
 //! ```
 //! A [`Loader`] opens objects once; [`Loader::epoch`] gives an epoch's [`Minibatches`], which are read
-//! ahead, window by window, on all cores. [`sequence`] says which cells come when, [`split`] which cells there are, [`share`] which of
-//! them are a rank's minibatches, [`columns`] what is read of them, [`genes`] over which genes, [`load`] reads a window's,
+//! ahead, window by window, on all cores. [`split`] says which cells there are, [`sequence`] which come
+//! when, [`share`] which of them are a rank's minibatches, [`columns`] what is read of them, [`genes`]
+//! over which genes, [`load`] reads a window's,
 //! [`minibatches`] keeps the next ones coming.
 //!
 //! # Invariants

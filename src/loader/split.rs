@@ -56,11 +56,11 @@ impl Split {
                 return Err(Error::option("split", reason));
             }
             (Some(column), None) => {
-                let groups = selections(cells, "split", column, kept).await?;
+                let groups = selections(cells, column, kept).await?;
                 split::groups(&parts, &groups, kept, order)
             }
             (None, Some(column)) => {
-                let groups = selections(cells, "split", column, kept).await?;
+                let groups = selections(cells, column, kept).await?;
                 split::stratified(&parts, &groups, kept, &order)
             }
             (None, None) => split::cells(&parts, kept, order),
@@ -76,13 +76,9 @@ impl Split {
     }
 }
 
-async fn selections(
-    cells: &Cells,
-    option: &str,
-    column: &str,
-    kept: &RowSelection,
-) -> Result<Vec<RowSelection>> {
-    let (_, members) = categories(cells, option, column, kept).await?;
+/// The cells of each category.
+async fn selections(cells: &Cells, column: &str, kept: &RowSelection) -> Result<Vec<RowSelection>> {
+    let (_, members) = categories(cells, "split", column, kept).await?;
     let members = members.into_iter();
     Ok(members
         .map(|rows| RowSelection::from_sorted(rows).unwrap_or_default())

@@ -127,15 +127,15 @@ pub(super) struct LoaderArgs {
     /// Which part of each epoch's minibatches, of --world-size.
     #[arg(long, value_name = "N", default_value_t = 0)]
     rank: u64,
-    /// How many equal parts there are; what does not divide is left out.
+    /// How many equal parts there are; the last round is divided evenly among them.
     #[arg(long, value_name = "N", default_value_t = 1)]
     world_size: u64,
     /// Write the minibatches as an Arrow IPC stream, a record batch each (- for standard output).
     #[arg(long, short, value_name = "FILE", group = "file")]
     output: Option<PathBuf>,
     /// Load with blocks of 1 to 2048 cells and windows of a quarter to four times the one asked for,
-    /// 200,000 cells or a window each at most, and draw how fast minibatches came and how well they mix the columns of
-    /// --obs.
+    /// 200,000 cells or a window each at most, and draw how fast minibatches came and how well they
+    /// mix the columns of --obs.
     #[arg(
         long,
         value_name = "FILE.svg",
@@ -156,10 +156,9 @@ pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Fai
     let (epochs, most) = (args.epochs, args.max_cells.unwrap_or(u64::MAX));
     let (output, overwrite) = (args.output.clone(), args.overwrite);
     let inputs = expand_all(&args.inputs).map_err(Failure::Usage)?;
-    let chart = args.chart.clone();
-    let cells = args.max_cells;
-    let options = options(args).map_err(Failure::Usage)?;
-    if let Some(chart) = chart {
+    if let Some(chart) = args.chart.clone() {
+        let cells = args.max_cells;
+        let options = options(args).map_err(Failure::Usage)?;
         chart::check(&chart, overwrite)?;
         let settings = grid::measure(&inputs, &options, cells).await?;
         chart::write(&settings, &chart, overwrite)?;
@@ -169,6 +168,7 @@ pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Fai
         })?;
         return Ok(Outcome::Done);
     }
+    let options = options(args).map_err(Failure::Usage)?;
     let begun = Instant::now();
     let loader = Box::pin(Loader::open(&inputs, options)).await?;
     let mut stream = output

@@ -37,24 +37,12 @@ impl Cells {
 
     /// Names of the layers that all have.
     pub(crate) fn layer_names(&self) -> Vec<&str> {
-        self.names(|object| {
-            object
-                .layers()
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect()
-        })
+        self.names(|object| keys(object.layers()))
     }
 
     /// Names of what all have in `obsm`.
     pub(crate) fn obsm_names(&self) -> Vec<&str> {
-        self.names(|object| {
-            object
-                .obsm()
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect()
-        })
+        self.names(|object| keys(object.obsm()))
     }
 
     /// A column of `obs`, [`None`] where not all have it.
@@ -138,6 +126,10 @@ impl Cells {
             }
         }
     }
+}
+
+fn keys<R: ?Sized>(elements: &[(String, Arc<R>)]) -> Vec<&str> {
+    elements.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 fn named<'a, R: ?Sized>(elements: &'a [(String, Arc<R>)], name: &str) -> Option<&'a Arc<R>> {
