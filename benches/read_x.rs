@@ -18,6 +18,7 @@
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::path::Path;
+use std::time::Instant;
 
 use annfusion::element::{AnnData, MatrixReader};
 use annfusion::model::{Location, RowSelection};
@@ -31,6 +32,8 @@ use tokio::runtime::Runtime;
 
 /// Cells of a batch: some megabytes, so that most chunks are wanted whole.
 const BATCH: u64 = 1000;
+/// Turns of both.
+const PAIRS: usize = 200;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,17 +56,16 @@ fn read_x(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("all of X, zarr, blosc-lz4");
     group.throughput(Throughput::Bytes(bytes)).sample_size(20);
     let mut decoded = vec![1; chunks.iter().map(|chunk| len_of(chunk)).sum()];
-    group.bench_function("blosc alone", |bencher| {
-        bencher.iter(|| {
-            let mut rest = decoded.as_mut_slice();
-            let mut places = Vec::with_capacity(chunks.len());
-            for chunk in &chunks {
-                places.push(rest.split_off_mut(..len_of(chunk)).expect("room"));
-            }
-            let pairs = chunks.par_iter().zip(places);
-            pairs.for_each(|(chunk, place)| decode(chunk, place));
-        });
-    });
+    let mut alone = || {
+        let mut rest = decoded.as_mut_slice();
+        let mut places = Vec::with_capacity(chunks.len());
+        for chunk in &chunks {
+            places.push(rest.split_off_mut(..len_of(chunk)).expect("room"));
+        }
+        let pairs = chunks.par_iter().zip(places);
+        pairs.for_each(|(chunk, place)| decode(chunk, place));
+    };
+    group.bench_function("blosc alone", |bencher| bencher.iter(&mut alone));
     group.bench_function("blosc in the cache", |bencher| {
         bencher.iter(|| {
             chunks.par_iter().for_each(|chunk| {
@@ -74,10 +76,32 @@ fn read_x(criterion: &mut Criterion) {
             });
         });
     });
-    group.bench_function("reader", |bencher| {
-        bencher.iter(|| runtime.block_on(read(x)));
-    });
+    let reader = || runtime.block_on(read(x));
+    group.bench_function("reader", |bencher| bencher.iter(reader));
     group.finish();
+
+    let mut shares: Vec<f64> = (0..if is_measured() { PAIRS } else { 1 })
+        .map(|_| seconds(&mut alone) / seconds(|| drop(black_box(reader()))))
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    println!(
+        "reader: {:.0} % of what blosc alone does, in turns (median of {}; quartiles {:.0} %, {:.0} %)",
+        100.0 * shares[shares.len() / 2],
+        shares.len(),
+        100.0 * shares[shares.len() / 4],
+        100.0 * shares[3 * shares.len() / 4],
+    );
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let began = Instant::now();
+    work();
+    began.elapsed().as_secs_f64()
+}
+
+/// Whether it is run to measure, and not as a test.
+fn is_measured() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
 }
 
 async fn make(path: &Path) {
@@ -85,9 +109,8 @@ async fn make(path: &Path) {
         compression: Some("blosc-lz4".to_owned()),
         ..StorageChoice::default()
     };
-    let is_measured = std::env::args().any(|arg| arg == "--bench");
     let options = SynthOptions {
-        n_obs: if is_measured { 40_000 } else { 400 },
+        n_obs: if is_measured() { 40_000 } else { 400 },
         n_vars: 20_000,
         mean_genes: Some(800.0),
         storage: choice.in_format(Format::ZARR).expect("a choice"),
