@@ -3,15 +3,18 @@
 import io
 import json
 import subprocess
+import warnings
 import xml.etree.ElementTree
 
 import anndata
+import annbatch
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 import scanpy
 import scipy.sparse as sp
+from annbatch.samplers import SequentialSampler
 
 from test_collection import whole, write
 
@@ -20,7 +23,9 @@ OPTIONS = ["--batch-size", 16, "--chunk-size", 4, "--preload-nchunks", 8, "--ind
 
 def minibatches(annfusion, *args):
     """The minibatches of a run, as pyarrow reads them from a pipe."""
-    command = [annfusion.path, "loader", *map(str, args), *map(str, OPTIONS), "--output", "-"]
+    given = set(map(str, args))
+    options = OPTIONS if "--batch-size" not in given else ["--index"]
+    command = [annfusion.path, "loader", *map(str, args), *map(str, options), "--output", "-"]
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()
     with pa.ipc.open_stream(io.BytesIO(done.stdout)) as stream:
@@ -96,6 +101,29 @@ def test_minibatches_are_rows_of_the_object(annfusion, stored, form):
         kinds = [None if pd.isna(kind) else kind for kind in of.obs["kind"]]
         assert batch["kind"].to_pylist() == kinds
         assert np.array_equal(batch["score"].to_numpy(zero_copy_only=False), of.obs["score"], equal_nan=True)
+
+
+@pytest.mark.parametrize("sizes", [(16, 4, 8), (7, 1, 21), (50, 10, 20), (64, 1, 64)], ids=str)
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_sequential_minibatches_are_annbatchs(annfusion, stored, sizes, drop_last):
+    """The same batches in the same order, over the borders of datasets."""
+    batch_size, chunk_size, preload = sizes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = SequentialSampler(chunk_size, preload, batch_size, drop_last=drop_last)
+        theirs = annbatch.Loader(batch_sampler=sampler, return_index=True, preload_to_gpu=False)
+        collection = annbatch.DatasetCollection(stored[10], mode="r")
+        theirs.use_collection(collection, load_adata=lambda g: anndata.AnnData(
+            X=anndata.io.sparse_dataset(g["X"]), obs=anndata.io.read_elem(g["obs"])[["score"]]))
+        theirs = list(theirs)
+    ours = minibatches(annfusion, stored[10], "--no-shuffle", "--obs", "score", "--batch-size", batch_size,
+                       "--chunk-size", chunk_size, "--preload-nchunks", preload, *["--drop-last"] * drop_last)
+    assert len(ours) == len(theirs) > 1
+    for mine, batch in zip(ours, theirs, strict=True):
+        assert np.array_equal(mine["obs_idx"].to_numpy(), batch["index"])
+        assert np.array_equal(matrix(mine["X"], batch["X"].shape[1]), batch["X"].toarray())
+        scores = mine["score"].to_numpy(zero_copy_only=False)
+        assert np.array_equal(scores, batch["obs"]["score"], equal_nan=True)
 
 
 @pytest.mark.parametrize("form", [0, 1, 2, 3, 10])
