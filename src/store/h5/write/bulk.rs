@@ -1,7 +1,7 @@
 //! Bytes that go to the device past the page cache.
 //!
-//! Once a run writes more than the kernel keeps for later, writers wait for the device in any
-//! case, and meanwhile pay for pages that nobody reads again and that push out what is being read.
+//! Once more is written than the kernel keeps for later, writers wait for the device in any case, and
+//! meanwhile pay for pages that nobody reads again and that push out what is being read.
 
 use std::fs::File;
 use std::io;
@@ -59,6 +59,15 @@ fn open_direct(path: &Path) -> Option<File> {
 #[cfg(not(target_os = "linux"))]
 fn open_direct(_path: &Path) -> Option<File> {
     None
+}
+
+/// Whether the kernel has as much to write out as it keeps for later. Until then a run goes through the
+/// page cache, for the device writes that while others are made.
+pub(super) fn is_cache_full() -> bool {
+    match memory::unwritten().zip(kept_for_later()) {
+        Some((unwritten, kept)) => unwritten > kept,
+        None => true,
+    }
 }
 
 /// Bytes of changed pages from which on the kernel writes them out: a share of the memory that is

@@ -30,6 +30,8 @@ struct Run {
 pub(super) struct Direct {
     file: Arc<Descriptor>,
     runs: VecDeque<Run>,
+    /// Whether bytes of the first run were written, and so how all of them are.
+    is_begun: bool,
     /// Where the run that is being filled is bulk.
     bulk: Option<Bulk>,
 }
@@ -57,6 +59,7 @@ impl Direct {
         Ok(Self {
             file,
             runs,
+            is_begun: false,
             bulk: None,
         })
     }
@@ -112,6 +115,7 @@ impl Direct {
         Ok(Self {
             file,
             runs,
+            is_begun: false,
             bulk: None,
         })
     }
@@ -150,9 +154,10 @@ impl Direct {
                 .len()
                 .min(usize::try_from(run.bytes).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(len);
-            if self.bulk.is_none() && run.bytes >= bulk::LEAST && self.file.is_direct() {
-                self.bulk = Bulk::try_new();
+            if !self.is_begun && run.bytes >= bulk::LEAST && self.file.is_direct() {
+                self.bulk = bulk::is_cache_full().then(Bulk::try_new).flatten();
             }
+            self.is_begun = true;
             match &mut self.bulk {
                 Some(bulk) => bulk.write(&self.file, now, run.at)?,
                 None => self.file.write_all_at(now, run.at)?,
@@ -162,6 +167,7 @@ impl Direct {
             run.at += written;
             run.bytes -= written;
             if run.bytes == 0 {
+                self.is_begun = false;
                 if let Some(mut bulk) = self.bulk.take() {
                     bulk.flush(&self.file)?;
                 }
