@@ -1,5 +1,6 @@
 //! `annfusion query`.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -33,10 +34,15 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
     let session = builder.build()?;
     let mut opened = Vec::with_capacity(files.len());
     let mut places = Vec::with_capacity(files.len());
+    let mut said = HashSet::new();
     for file in &files {
         let object = session.open(file).await?;
         if let Some(notice) = object.notice {
             print_error(&format!("note: {notice}"));
+        }
+        for loss in object.object.losses().await? {
+            print_error(&format!("warning: {loss}"));
+            said.insert(loss);
         }
         opened.push(object.object.location().clone());
         places.extend(object.object.places().into_iter().cloned());
@@ -69,7 +75,9 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
             output.write(rows, &sources).await?;
         }
         for notice in session.take_notices() {
-            print_error(&format!("warning: {notice}"));
+            if !said.contains(&notice) {
+                print_error(&format!("warning: {notice}"));
+            }
         }
     }
     output.finish()?;

@@ -3,12 +3,15 @@
 //! Before 0.8 the codes were a dataset with an attribute that leads to `__categories/<name>`;
 //! before 0.7 they were a member of a record, with the categories in `uns`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
+use arrow::row::{RowConverter, SortField};
+use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -150,6 +153,31 @@ pub(crate) async fn read_categories(node: &Node) -> Result<ArrayRef> {
     }
     let rows = RowSelection::all(column.len());
     column.read(&rows, &ReadMetrics::default()).await
+}
+
+/// What pandas refuses of categories, the first of it: a null, or a value that stands twice.
+///
+/// # Errors
+/// Where Arrow cannot compare values of their type.
+pub(crate) fn fault_of_categories(categories: &ArrayRef) -> Result<Option<String>> {
+    if let Some(at) = categories
+        .nulls()
+        .and_then(|n| n.iter().position(|valid| !valid))
+    {
+        return Ok(Some(format!("category {at} is null")));
+    }
+    let converter = RowConverter::new(vec![SortField::new(categories.data_type().clone())])?;
+    let rows = converter.convert_columns(&[Arc::clone(categories)])?;
+    let mut seen = HashMap::with_capacity(rows.num_rows());
+    for (at, row) in rows.iter().enumerate() {
+        if let Some(before) = seen.insert(row, at) {
+            let shown = array_value_to_string(categories, at)?;
+            return Ok(Some(format!(
+                "category '{shown}' stands at {before} and at {at}"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// The categories that the attribute `categories` of a dataset of codes leads to: an object

@@ -38,6 +38,7 @@ mod rows;
 mod write;
 
 pub use api::{ColumnReader, ElementInfo, EntryParts, MatrixReader, MatrixShape};
+pub(crate) use categorical::fault_of_categories;
 pub use frame::Frame;
 pub(crate) use held::HeldColumn;
 pub(crate) use index::as_text;
@@ -49,7 +50,7 @@ pub use object::{AnnData, Raw};
 pub use rows::{RowReader, Rows};
 pub use scratch::set_tmpdir;
 pub(crate) use scratch::{scratch_file, scratch_folder, scratch_space};
-pub(crate) use strays::lost_nodes;
+pub(crate) use strays::{lost_nodes, not_written};
 pub use uns::{UnsLeaf, uns_leaves};
 pub(crate) use uns_merge::{UnsNode, UnsSource, merge_uns, write_uns};
 pub use write::{Amount, CellCut, ColumnSize, ColumnWriter, CopyOptions, Storage, copy_tree};

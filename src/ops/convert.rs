@@ -124,7 +124,11 @@ pub(super) async fn check_dropped(objects: &[Arc<AnnData>], drop: &[ElementKey])
                 [object] => object.location().to_string(),
                 _ => "any input".to_owned(),
             };
-            return Err(refuse(&format!("is no element of {of}")));
+            let hint = match key.as_str().contains(',') {
+                true => "; each element has a --drop of its own",
+                false => "",
+            };
+            return Err(refuse(&format!("is no element of {of}{hint}")));
         }
         let is_lost = lost.iter().any(|lost| lost.contains(key));
         if !is_lost && !has.any(|object| may_go(object, key)) {

@@ -8,7 +8,7 @@ use super::convert::check_dropped;
 use super::progress::Progress;
 use super::report::{OutputReport, Report};
 use crate::element::{
-    AnnData, ColumnReader, CopyOptions, Frame, Place, Storage, copy_tree, encoding,
+    AnnData, ColumnReader, CopyOptions, Frame, Place, Storage, copy_tree, encoding, not_written,
 };
 use crate::error::{Error, Result};
 use crate::kernel::Positions;
@@ -90,7 +90,7 @@ pub async fn references(options: &ReferenceOptions, progress: Arc<dyn Progress>)
     progress.update(object.n_obs());
     progress.finish();
     let strays = object.strays().await?.iter();
-    let warnings = strays.map(|key| format!("{key}: left out, because it is no part of AnnData"));
+    let warnings = strays.map(not_written);
     Ok(Report {
         outputs: vec![OutputReport {
             path: options.output.clone(),

@@ -199,8 +199,7 @@ async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result
     let mut warnings = Vec::new();
     for location in &sources.objects {
         let object = AnnData::open(location).await?;
-        let lost = object.lost().await?.iter();
-        warnings.extend(lost.map(|lost| format!("{location}: {}: {}", lost.key, lost.reason)));
+        warnings.extend(object.losses().await?);
         let is_described = over_genes || (object.x().is_none() && object.layers().is_empty());
         if is_described && sources.merges.is_empty() {
             origins.push(Arc::new(Origin::of_object(&object).await?));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field};
 
-use crate::element::{AnnData, FrameWriter, Place, UnsNode, encoding, write_uns};
+use crate::element::{AnnData, FrameWriter, Place, UnsNode, encoding, not_written, write_uns};
 use crate::error::Result;
 use crate::kernel::{AxisMap, Positions};
 use crate::model::{ElementKey, Location, RowSelection, VarAxis};
@@ -78,11 +78,7 @@ pub(super) async fn write_rest(
         Some((origin, positions)) => {
             write_obsp(root, parts, origin, positions).await?;
             write_unstructured(root, parts, origin.uns.as_ref()).await?;
-            for key in &origin.strays {
-                warnings.push(format!(
-                    "{key}: not written, because it is no part of AnnData"
-                ));
-            }
+            warnings.extend(origin.strays.iter().map(not_written));
         }
         None => write_unstructured(root, parts, None).await?,
     }

@@ -185,6 +185,16 @@ pub struct MissingChunks {
     pub of: u64,
 }
 
+impl fmt::Display for MissingChunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { missing, of } = self;
+        write!(
+            f,
+            "{missing} of {of} chunks are not stored, so their values are the fill value"
+        )
+    }
+}
+
 /// An array, open for reading. Holds descriptions and a shared file handle, no data.
 #[async_trait]
 pub trait ArrayReader: fmt::Debug + Send + Sync {

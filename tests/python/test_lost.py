@@ -4,6 +4,7 @@ import json
 import shutil
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,3 +145,88 @@ def test_documents_of_another_version_are_refused(annfusion, store, tmp_path, no
             document.write_text(json.dumps(text))
     done = annfusion("convert", broken, tmp_path / "y.h5ad", check=False)
     assert done.returncode != 0 and "zarr_format 9" in done.stderr
+
+
+def chunks_of(array):
+    return [path for path in array.rglob("*") if path.is_file() and path.name.rsplit(".", 1)[-1].isdigit()]
+
+
+def test_lost_categories_are_refused(annfusion, store, tmp_path):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for chunk in chunks_of(broken / "obs/kind/categories"):
+        chunk.unlink()
+    with pytest.raises(Exception, match="unique"):
+        anndata.read_zarr(broken)
+    done = annfusion("convert", broken, tmp_path / "y.h5ad", check=False)
+    assert done.returncode == 1 and "obs/kind: category '' stands at 0 and at 1" in done.stderr
+    assert not (tmp_path / "y.h5ad").exists()
+    done = annfusion("verify", broken, check=False)
+    assert done.returncode == 1 and "category '' stands at 0 and at 1" in done.stdout
+    annfusion("convert", broken, tmp_path / "y.h5ad", "--drop", "obs/kind")
+    assert "kind" not in anndata.read_h5ad(tmp_path / "y.h5ad").obs
+
+
+@pytest.mark.parametrize("array", ["X/data", "X/indices", "layers/c/data", "obsp/d/indices", "var/_index", "obs/_index"])
+def test_lost_chunks_are_told(annfusion, store, tmp_path, array):
+    """Zarr has fill values for them, as anndata reads them."""
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    lost = chunks_of(broken / array)
+    assert lost
+    for chunk in lost:
+        chunk.unlink()
+    said = f"{array}{'/values' if (broken / array / 'values').exists() else ''}: 1 of 1 chunks are not stored"
+    for command in (
+        ["convert", broken, tmp_path / "y.h5ad"],
+        ["slice", broken, tmp_path / "part", "--size", "10"],
+        ["query", broken, "SELECT count(*) FROM obs", "-o", tmp_path / "y.csv"],
+        ["query", broken, f"COPY (SELECT * FROM cells) TO '{tmp_path}/y.parquet' STORED AS PARQUET"],
+    ):
+        done = annfusion(*command)
+        assert done.stderr.count(said) == 1, (command, done.stderr)
+    assert said in annfusion("verify", broken, check=False).stdout
+
+
+def test_a_table_without_a_lost_matrix_is_told(annfusion, store, tmp_path):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for document in documents(broken / "X"):
+        document.unlink()
+    done = annfusion("query", broken, "SELECT * FROM cells", "-o", tmp_path / "y.parquet")
+    assert "warning" in done.stderr and "X: " in done.stderr
+
+
+def test_members_that_column_order_leaves_out_are_told(annfusion, tmp_path):
+    a = example()
+    a.write_h5ad(tmp_path / "x.h5ad")
+    with h5py.File(tmp_path / "x.h5ad", "r+") as f:
+        f["obs"].attrs["column-order"] = np.array(["kind"], dtype=object)
+    done = annfusion("convert", tmp_path / "x.h5ad", tmp_path / "y.h5ad")
+    assert "obs/score: not written, because the attribute column-order does not name it" in done.stderr
+
+
+@pytest.mark.parametrize("place", ["obs/word", "var/_index", "obs/kind/categories", "uns/words"])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_text_that_is_not_utf8_is_refused(annfusion, tmp_path, place, fixed):
+    a = example()
+    a.obs["word"] = [f"w{i}" for i in range(30)]
+    a.uns["words"] = np.array(["x", "y"], dtype=object)
+    path = tmp_path / "x.h5ad"
+    a.write_h5ad(path)
+    with h5py.File(path, "r+") as f:
+        where = f"{place}/values" if isinstance(f[place], h5py.Group) else place
+        old = f[where]
+        values = [value.encode() for value in old.asstr()[()]]
+        values[1] = b"caf\xe9"
+        attributes = dict(old.attrs)
+        del f[where]
+        dtype = "S8" if fixed else h5py.string_dtype()
+        new = f.create_dataset(where, data=np.array(values, dtype=None if fixed else object), dtype=dtype)
+        new.attrs.update(attributes)
+    with pytest.raises(Exception, match="utf-8|ascii"):
+        anndata.read_h5ad(path)
+    done = annfusion("convert", path, tmp_path / "y.zarr", check=False)
+    assert done.returncode == 1 and r'"caf\xe9" is not UTF-8' in done.stderr, done.stderr
+    assert place.removesuffix("/categories") in done.stderr
+    assert not (tmp_path / "y.zarr").exists()

@@ -240,7 +240,7 @@ impl Content {
     /// Appends an item as JSON to the text of its row.
     ///
     /// # Errors
-    /// Where a row would take more than 64 MiB.
+    /// Where a row would take more than 64 MiB, or text is not UTF-8.
     pub(super) fn write(&self, at: usize, out: &mut String) -> Result<(), String> {
         check_row(out)?;
         match self {
@@ -298,7 +298,11 @@ impl Items {
 
     fn write(&self, range: Range<usize>, out: &mut String) -> Result<(), String> {
         match self {
-            Self::Text(bytes) => write_text(&String::from_utf8_lossy(&bytes[range]), out),
+            Self::Text(bytes) => {
+                let text = std::str::from_utf8(&bytes[range.clone()]);
+                let text = text.map_err(|e| format!("text at {}: {e}", range.start))?;
+                write_text(text, out);
+            }
             Self::Values(content) => {
                 out.push('[');
                 for at in range.clone() {

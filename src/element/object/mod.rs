@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::element::frame::Frame;
-use crate::element::strays::{lost_nodes, strays};
+use crate::element::strays::{lost_chunks, lost_nodes, strays};
 use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, VarAxis};
@@ -305,6 +305,41 @@ impl AnnData {
                 "{reason}; it is lost, or it was deleted and the root's metadata tells of it still"
             ),
         ))
+    }
+
+    /// Warnings of chunks that are not stored where nobody can have meant the fill values that stand
+    /// for them: entries of sparse matrices, categories, names of rows. Not of elements that are not
+    /// wanted.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn lost_chunks(&self, dropped: &[ElementKey]) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for member in &self.members {
+            warnings.extend(Box::pin(member.lost_chunks(dropped)).await?);
+        }
+        if self.members.is_empty() {
+            let wanted = |key: &ElementKey| !dropped.iter().any(|dropped| key.is_in(dropped));
+            let lost = lost_chunks(self).await?.into_iter();
+            let lost = lost.filter(|(key, _)| wanted(key));
+            let location = self.location();
+            warnings.extend(lost.map(|(key, chunks)| format!("{location}: {key}: {chunks}")));
+        }
+        Ok(warnings)
+    }
+
+    /// Warnings of all that is [`lost`](Self::lost), and of [chunks](Self::lost_chunks).
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn losses(&self) -> Result<Vec<String>> {
+        let lost = self.lost().await?.iter();
+        let location = self.location();
+        let mut warnings: Vec<_> = lost
+            .map(|lost| format!("{location}: {}: {}", lost.key, lost.reason))
+            .collect();
+        warnings.extend(self.lost_chunks(&[]).await?);
+        Ok(warnings)
     }
 
     /// The leaves of `uns` as JSON, without those of [`AnnData::uns_skip`].

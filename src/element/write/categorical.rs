@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use async_trait::async_trait;
 
+use crate::element::categorical::fault_of_categories;
 use crate::element::node::Encoding;
 use crate::element::write::column::{ColumnWriter, Encoder, is_text};
 use crate::element::write::place::{Place, encoding, with};
@@ -45,12 +46,23 @@ enum Codes {
 }
 
 impl Categorical {
+    /// # Errors
+    /// [`Error::InvalidElement`](crate::Error::InvalidElement) for known categories that repeat.
     pub(super) fn create(place: Place, values: &DataType, meta: &FieldMeta) -> Result<Self> {
         let known = meta
             .categories
             .as_deref()
             .and_then(|id| CategoryRegistry::global().get(id))
             .filter(|set| compatible(set.data_type(), values));
+        if let Some(fault) = known
+            .as_ref()
+            .map(fault_of_categories)
+            .transpose()?
+            .flatten()
+        {
+            // pandas refuses them, so that nobody could open what is written.
+            return Err(place.invalid(fault));
+        }
         let codes = match known {
             Some(_) => Codes::Known,
             None => Codes::Waiting(Vec::new()),

@@ -9,7 +9,9 @@ use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use super::blocks::blocks;
 use super::storage::check_storage;
 use super::{Verification, VerifyOptions};
-use crate::element::{AnnData, ColumnReader, Frame, MatrixReader, inspect_elements};
+use crate::element::{
+    AnnData, ColumnReader, Frame, MatrixReader, fault_of_categories, inspect_elements,
+};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, MatrixKind, RowSelection};
 use crate::ops::Progress;
@@ -172,23 +174,11 @@ fn check_categories(name: &str, values: &ArrayRef, found: &mut Verification) {
     let Some(dictionary) = values.as_dictionary_opt::<Int32Type>() else {
         return;
     };
-    let categories = dictionary.values();
-    if categories.null_count() > 0 {
-        found.add(name, None, "a category is null");
-    }
-    let Ok(text) = arrow::compute::cast(categories, &DataType::Utf8) else {
-        return;
-    };
-    let mut seen = HashMap::new();
-    for (at, category) in text.as_string::<i32>().iter().enumerate() {
-        if let Some(before) = seen.insert(category, at) {
-            let shown = category.unwrap_or("null");
-            found.add(
-                name,
-                None,
-                format!("category '{shown}' stands at {before} and at {at}"),
-            );
-        }
+    match fault_of_categories(dictionary.values()) {
+        Ok(fault) => fault
+            .into_iter()
+            .for_each(|fault| found.add(name, None, fault)),
+        Err(error) => found.failed(name, &error),
     }
 }
 

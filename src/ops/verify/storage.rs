@@ -69,12 +69,10 @@ async fn check_chunks(
         return Ok(());
     }
     let chunks = array.missing_chunks().await?;
-    if let Some(chunks) = chunks.filter(|chunks| chunks.missing > 0) {
-        found.notes.push(format!(
-            "{key}: {} of {} chunks are not stored, so their values are the fill value",
-            chunks.missing, chunks.of
-        ));
-    }
+    let missing = chunks.filter(|chunks| chunks.missing > 0);
+    found
+        .notes
+        .extend(missing.map(|chunks| format!("{key}: {chunks}")));
     Ok(())
 }
 

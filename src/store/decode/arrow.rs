@@ -187,7 +187,7 @@ fn fixed_text(bytes: &[u8], size: usize, padding: Padding) -> Result<StringArray
     text.finish()
 }
 
-/// UTF-32; what is no character becomes the replacement character.
+/// UTF-32.
 fn wide_text(bytes: &[u8], size: usize, swap: bool) -> Result<StringArray, Fault> {
     let mut texts = TextBuilder::with_capacity(bytes.len() / size.max(1), bytes.len() / 4);
     let mut text = String::new();
@@ -196,7 +196,7 @@ fn wide_text(bytes: &[u8], size: usize, swap: bool) -> Result<StringArray, Fault
         for unit in element.as_chunks::<4>().0 {
             let unit = u32::from_ne_bytes(*unit);
             let unit = if swap { unit.swap_bytes() } else { unit };
-            text.push(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER));
+            text.push(char::from_u32(unit).ok_or_else(|| not_text(element))?);
         }
         texts.push(text.trim_end_matches('\0').as_bytes())?;
     }
@@ -251,7 +251,11 @@ impl TextBuilder {
         Ok(all)
     }
 
-    /// The array; bytes that are not UTF-8 become replacement characters.
+    /// The array.
+    ///
+    /// # Errors
+    /// [`Fault::Corrupt`] that shows the first value whose bytes are no UTF-8: to put anything in
+    /// their place would lose them.
     pub(in crate::store) fn finish(self) -> Result<StringArray, Fault> {
         let Self { offsets, values } = self;
         let starts_character = |text: &str| {
@@ -263,12 +267,31 @@ impl TextBuilder {
             let offsets = OffsetBuffer::new(offsets.into());
             return Ok(StringArray::try_new(offsets, values.into(), None)?);
         }
-        let ends = offsets
-            .windows(2)
-            .filter_map(|w| Some(usize::try_from(w[0]).ok()?..usize::try_from(w[1]).ok()?));
-        let lossy: Vec<_> = ends.map(|r| String::from_utf8_lossy(&values[r])).collect();
-        Ok(StringArray::from_iter_values(lossy))
+        let value = |ends: &[i32]| match ends {
+            [from, to] => usize::try_from(*from)
+                .ok()
+                .zip(usize::try_from(*to).ok())
+                .and_then(|(from, to)| values.get(from..to)),
+            _ => None,
+        };
+        let mut all = offsets.windows(2).filter_map(value);
+        let bad = all.find(|value| std::str::from_utf8(value).is_err());
+        Err(not_text(bad.unwrap_or_default()))
     }
+}
+
+/// The error for bytes that are to be text and are not.
+fn not_text(value: &[u8]) -> Fault {
+    /// Bytes shown at most.
+    const SHOWN: usize = 60;
+    let (shown, more) = match value.get(..SHOWN) {
+        Some(start) => (start, "…"),
+        None => (value, ""),
+    };
+    Fault::Corrupt(format!(
+        "the text \"{}{more}\" is not UTF-8, which text of AnnData is",
+        shown.escape_ascii()
+    ))
 }
 
 /// The error for more text than one Arrow array can hold.
