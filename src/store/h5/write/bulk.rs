@@ -19,6 +19,9 @@ const BLOCK: usize = 4096;
 const WRITE: usize = 4 << 20;
 /// Runs below this go through the page cache.
 pub(super) const LEAST: u64 = 4 << 20;
+/// Bytes through the page cache after which its fullness is asked for anew: some milliseconds of writing,
+/// beside which the question is nothing.
+pub(super) const ASK: u64 = 32 << 20;
 
 /// File systems whose direct writes are known to be at least as fast as their buffered ones in the
 /// long run.
@@ -61,28 +64,38 @@ fn open_direct(_path: &Path) -> Option<File> {
     None
 }
 
-/// Whether the kernel has as much to write out as it keeps for later. Until then a run goes through the
-/// page cache, for the device writes that while others are made.
+/// Whether the kernel makes those wait who write more. Until then a run goes through the page cache, for
+/// the device writes that while others are made.
 pub(super) fn is_cache_full() -> bool {
-    match memory::unwritten().zip(kept_for_later()) {
-        Some((unwritten, kept)) => unwritten > kept,
+    match memory::unwritten().zip(free_run()) {
+        Some((unwritten, most)) => unwritten > most,
         None => true,
     }
 }
 
-/// Bytes of changed pages from which on the kernel writes them out: a share of the memory that is
-/// available, or a number (`vm.dirty_background_ratio` and `_bytes`, `proc_sys_vm(5)`).
-/// [`None`] where the system does not say.
+/// Bytes of changed pages from which on writers wait: half-way between those from which on they are
+/// written out and those that there may be (`balance_dirty_pages` of Linux).
+fn free_run() -> Option<u64> {
+    let most = threshold("dirty")?;
+    Some(kept_for_later()?.min(most).midpoint(most))
+}
+
+/// Bytes of changed pages from which on the kernel writes them out.
 fn kept_for_later() -> Option<u64> {
-    let number = |name: &str| {
-        let text = std::fs::read_to_string(name).ok()?;
+    threshold("dirty_background")
+}
+
+/// A number of bytes, or a share of the memory that is available (`vm.dirty_bytes`, `vm.dirty_ratio` and
+/// those of `dirty_background`; `proc_sys_vm(5)`). [`None`] where the system does not say.
+fn threshold(name: &str) -> Option<u64> {
+    let number = |of: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/vm/{name}_{of}")).ok()?;
         text.trim().parse::<u64>().ok()
     };
-    match number("/proc/sys/vm/dirty_background_bytes")? {
-        0 => {
-            let share = number("/proc/sys/vm/dirty_background_ratio")?;
-            memory::available()?.checked_mul(share)?.checked_div(100)
-        }
+    match number("bytes")? {
+        0 => memory::available()?
+            .checked_mul(number("ratio")?)?
+            .checked_div(100),
         bytes => Some(bytes),
     }
 }

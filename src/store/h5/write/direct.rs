@@ -30,8 +30,8 @@ struct Run {
 pub(super) struct Direct {
     file: Arc<Descriptor>,
     runs: VecDeque<Run>,
-    /// Whether bytes of the first run were written, and so how all of them are.
-    is_begun: bool,
+    /// Bytes of the first run that go through the page cache before its fullness is asked for anew.
+    until_asked: u64,
     /// Where the run that is being filled is bulk.
     bulk: Option<Bulk>,
 }
@@ -59,7 +59,7 @@ impl Direct {
         Ok(Self {
             file,
             runs,
-            is_begun: false,
+            until_asked: 0,
             bulk: None,
         })
     }
@@ -115,7 +115,7 @@ impl Direct {
         Ok(Self {
             file,
             runs,
-            is_begun: false,
+            until_asked: 0,
             bulk: None,
         })
     }
@@ -154,10 +154,14 @@ impl Direct {
                 .len()
                 .min(usize::try_from(run.bytes).unwrap_or(usize::MAX));
             let (now, later) = bytes.split_at(len);
-            if !self.is_begun && run.bytes >= bulk::LEAST && self.file.is_direct() {
+            if self.bulk.is_none()
+                && self.until_asked == 0
+                && run.bytes >= bulk::LEAST
+                && self.file.is_direct()
+            {
                 self.bulk = bulk::is_cache_full().then(Bulk::try_new).flatten();
+                self.until_asked = bulk::ASK;
             }
-            self.is_begun = true;
             match &mut self.bulk {
                 Some(bulk) => bulk.write(&self.file, now, run.at)?,
                 None => self.file.write_all_at(now, run.at)?,
@@ -166,8 +170,9 @@ impl Direct {
             let written = u64::try_from(len)?;
             run.at += written;
             run.bytes -= written;
+            self.until_asked = self.until_asked.saturating_sub(written);
             if run.bytes == 0 {
-                self.is_begun = false;
+                self.until_asked = 0;
                 if let Some(mut bulk) = self.bulk.take() {
                     bulk.flush(&self.file)?;
                 }
