@@ -404,14 +404,22 @@ impl Cutter {
                 self.band += 1;
             }
         }
+        let cut = self.grid.cut();
+        let plain = |(place, part, first, rows): &(Vec<u64>, usize, usize, u64)| {
+            let mut runs = cut.runs(place, *rows)?;
+            runs.iter_mut().for_each(|run| run.from += first);
+            elements[*part].chunk(&runs, chunk_len)
+        };
+        if let [first, _, ..] = chunks.as_slice()
+            && self.codecs.is_open()
+            && let Some(chunk) = plain(first)?
+        {
+            self.codecs.settle(&chunk)?;
+        }
         for round in chunks.chunks(self.round()?) {
-            let encode = |(place, part, first, rows): &(Vec<u64>, usize, usize, u64)| {
-                let mut runs = self.grid.cut().runs(place, *rows)?;
-                runs.iter_mut().for_each(|run| run.from += first);
-                let Some(chunk) = elements[*part].chunk(&runs, chunk_len)? else {
-                    return Ok(None);
-                };
-                Ok(Some(self.codecs.encode(chunk)?))
+            let encode = |chunk: &(Vec<u64>, usize, usize, u64)| match plain(chunk)? {
+                Some(chunk) => RawResult::Ok(Some(self.codecs.encode(chunk)?)),
+                None => Ok(None),
             };
             let encoded: Vec<_> = match round {
                 [one] => vec![encode(one)?],

@@ -12,6 +12,7 @@ use zarrs::array::codec::api::BytesToBytesCodecTraits;
 use zarrs::array::{CodecChain, CodecOptions};
 use zarrs::metadata::v3::MetadataV3;
 
+use super::zstd::Zstd;
 use crate::model::DType;
 use crate::store::Compression;
 use crate::store::encode::{RawResult, encode, mismatch};
@@ -139,6 +140,8 @@ pub(super) struct Codecs {
     /// As v2 documents have it.
     pub(super) v2: Value,
     chain: Vec<Arc<dyn BytesToBytesCodecTraits>>,
+    /// Zstandard instead of the chain, and whether its way was settled.
+    zstd: Option<(Zstd, bool)>,
 }
 
 impl Codecs {
@@ -163,6 +166,7 @@ impl Codecs {
                     v3: None,
                     v2: Value::Null,
                     chain: Vec::new(),
+                    zstd: None,
                 });
             }
             Compression::Zstd(level) => (
@@ -184,7 +188,27 @@ impl Codecs {
             v3: Some(v3),
             v2,
             chain: chain.bytes_to_bytes_codecs().to_vec(),
+            zstd: match compression {
+                Compression::Zstd(level) => Some((Zstd::Level(level), false)),
+                _ => None,
+            },
         })
+    }
+
+    /// Whether a chunk has to say how those after it are compressed.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.zstd, Some((_, false)))
+    }
+
+    /// Settles how the chunks of an array are compressed, by one of them.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub(super) fn settle(&mut self, chunk: &[u8]) -> RawResult<()> {
+        if let Some((Zstd::Level(level), false)) = self.zstd {
+            self.zstd = Some((Zstd::settle(level, chunk)?, true));
+        }
+        Ok(())
     }
 
     /// The chunk as it is stored.
@@ -192,6 +216,9 @@ impl Codecs {
     /// # Errors
     /// Those of the codec.
     pub(super) fn encode<'a>(&self, chunk: Cow<'a, [u8]>) -> RawResult<Cow<'a, [u8]>> {
+        if let Some((zstd, _)) = self.zstd {
+            return Ok(Cow::Owned(zstd.compress(&chunk)?));
+        }
         let options = CodecOptions::default().with_concurrent_target(1);
         let mut bytes = chunk;
         for codec in &self.chain {

@@ -21,6 +21,7 @@ mod files;
 mod references;
 mod grid;
 mod values;
+mod zstd;
 mod bucket;
 mod store;
 
