@@ -13,6 +13,7 @@
 //! them, checked. The allocator is that of the command. Bytes are decoded ones.
 
 #![expect(clippy::expect_used, reason = "what fails ends the benchmark")]
+#![expect(clippy::print_stdout, reason = "the share is its result")]
 #![expect(missing_docs, reason = "criterion's macros make functions without")]
 
 use std::cell::RefCell;

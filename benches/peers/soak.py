@@ -44,6 +44,8 @@ def client(server, name, seed, stop):
             if what < 0.1:
                 with flight.FlightClient(server) as connection:
                     connection.do_get(flight.Ticket(b'{"objects": ["no such"]}')).read_all()
+                print("client: a ticket for nothing was taken", file=sys.stderr, flush=True)
+                os._exit(1)
             elif what < 0.3:
                 sql = f'SELECT cell_type, count(*) AS n FROM "{name}".obs GROUP BY cell_type'
                 with flight.FlightClient(server) as connection:
@@ -108,17 +110,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("collection", type=pathlib.Path)
     parser.add_argument("--annfusion", default="target/release/annfusion")
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--clients", type=int, default=4)
     args = parser.parse_args()
     listen, metrics = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}"
     command = [args.annfusion, "serve", args.collection, "--listen", listen, "--metrics", metrics]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    time.sleep(2)
     metrics = f"http://{metrics}/metrics"
     name = args.collection.name.split(".")[0]
     fork = multiprocessing.get_context("spawn")
-    before = state(server.pid, metrics)
+    before = None
+    while before is None:
+        try:
+            before = state(server.pid, metrics)
+        except OSError:
+            time.sleep(0.1)
     print(json.dumps({"before": before}))
     print("| minute | cells/s | RSS MB | threads | files | streams |\n|---|---|---|---|---|---|", flush=True)
     stop, seed, clients, rows, failed = time.time() + args.minutes * 60, 0, [], [], 0
@@ -144,6 +150,7 @@ def main():
                 print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         for process in clients:
             process.join(60)
+            failed += process.exitcode not in (0, -signal.SIGKILL)
             process.kill()
         time.sleep(5)
         after = state(server.pid, metrics)

@@ -40,9 +40,12 @@ pub(super) async fn run(args: QueryArgs, global: Global) -> Result<Outcome, Fail
         if let Some(notice) = object.notice {
             print_error(&format!("note: {notice}"));
         }
-        for loss in object.object.losses().await? {
-            print_error(&format!("warning: {loss}"));
-            said.insert(loss);
+        if args.output.is_some() {
+            for loss in object.object.losses().await? {
+                if said.insert(loss.clone()) {
+                    print_error(&format!("warning: {loss}"));
+                }
+            }
         }
         opened.push(object.object.location().clone());
         places.extend(object.object.places().into_iter().cloned());

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int32Array};
+use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Int64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int32Type, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
@@ -155,23 +155,35 @@ pub(crate) async fn read_categories(node: &Node) -> Result<ArrayRef> {
     column.read(&rows, &ReadMetrics::default()).await
 }
 
-/// What pandas refuses of categories, the first of it: a null, or a value that stands twice.
+/// What pandas refuses of categories, the first of it: a null or NaN, or a value that stands twice.
 ///
 /// # Errors
-/// Where Arrow cannot compare values of their type.
+/// [`Error::Arrow`] for types whose values have no order.
 pub(crate) fn fault_of_categories(categories: &ArrayRef) -> Result<Option<String>> {
-    if let Some(at) = categories
-        .nulls()
-        .and_then(|n| n.iter().position(|valid| !valid))
-    {
+    let categories = match categories.data_type() {
+        // To pandas NaN is a null, and 0 the same as -0.
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+            let wide = cast(categories, &DataType::Float64)?;
+            let values = wide.as_primitive::<Float64Type>().iter();
+            let values = values.map(|value| value.filter(|value| !value.is_nan()));
+            Arc::new(
+                values
+                    .map(|value| Some(value? + 0.0))
+                    .collect::<Float64Array>(),
+            )
+        }
+        _ => Arc::clone(categories),
+    };
+    let nulls = categories.nulls();
+    if let Some(at) = nulls.and_then(|nulls| nulls.iter().position(|is_valid| !is_valid)) {
         return Ok(Some(format!("category {at} is null")));
     }
     let converter = RowConverter::new(vec![SortField::new(categories.data_type().clone())])?;
-    let rows = converter.convert_columns(&[Arc::clone(categories)])?;
+    let rows = converter.convert_columns(&[Arc::clone(&categories)])?;
     let mut seen = HashMap::with_capacity(rows.num_rows());
     for (at, row) in rows.iter().enumerate() {
         if let Some(before) = seen.insert(row, at) {
-            let shown = array_value_to_string(categories, at)?;
+            let shown = array_value_to_string(&categories, at)?;
             return Ok(Some(format!(
                 "category '{shown}' stands at {before} and at {at}"
             )));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::{DType, ElementKey};
+use crate::model::{DType, ElementKey, is_url};
 use crate::store::{ArrayReader, Attributes, NodeKind, Store};
 
 /// An encoding of AnnData, current name; older layouts are named by what they upgrade to.
@@ -127,9 +127,23 @@ impl Node {
 
     /// A child, which must be there; `hint` says why.
     pub(crate) async fn child(&self, name: &str, hint: &str) -> Result<Self> {
-        self.find_child(name)
-            .await?
-            .ok_or_else(|| not_found(&self.store, &self.key.child(name), hint))
+        if let Some(child) = self.find_child(name).await? {
+            return Ok(child);
+        }
+        let key = self.key.child(name);
+        // A store on a disk may know what became of it; who asks elsewhere would ask a server.
+        let told = match is_url(self.store.url()) {
+            true => Vec::new(),
+            false => self
+                .store
+                .contradictions(&self.key)
+                .await
+                .unwrap_or_default(),
+        };
+        let reason = told.into_iter().find(|told| told.key == key);
+        let reason = reason.map(|told| format!(", {}", told.reason));
+        let hint = format!("{}{hint}", reason.unwrap_or_default());
+        Err(not_found(&self.store, &key, &hint))
     }
 
     /// Names of the children, in name order; none for an array.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import anndata
 import h5py
@@ -107,7 +108,7 @@ def test_lost_pointers_are_no_empty_rows(annfusion, store, tmp_path, node):
         chunk.unlink()
     for command in (["convert", broken, tmp_path / "y.h5ad"], ["verify", broken]):
         done = annfusion(*command, check=False)
-        assert done.returncode == 1 and "chunks of indptr are not stored" in done.stdout + done.stderr
+        assert done.returncode == 1 and "and of indptr 1 of 1 chunks are not stored" in done.stdout + done.stderr
     assert not (tmp_path / "y.h5ad").exists()
 
 
@@ -159,7 +160,7 @@ def test_lost_categories_are_refused(annfusion, store, tmp_path):
     with pytest.raises(Exception, match="unique"):
         anndata.read_zarr(broken)
     done = annfusion("convert", broken, tmp_path / "y.h5ad", check=False)
-    assert done.returncode == 1 and "obs/kind: category '' stands at 0 and at 1" in done.stderr
+    assert done.returncode == 1 and "obs/kind: of the categories that were read, category '' stands at 0 and at 1" in done.stderr
     assert not (tmp_path / "y.h5ad").exists()
     done = annfusion("verify", broken, check=False)
     assert done.returncode == 1 and "category '' stands at 0 and at 1" in done.stdout
@@ -188,13 +189,63 @@ def test_lost_chunks_are_told(annfusion, store, tmp_path, array):
     assert said in annfusion("verify", broken, check=False).stdout
 
 
+def test_what_is_left_out_is_not_warned_of(annfusion, store, tmp_path):
+    broken = tmp_path / "x.zarr"
+    shutil.copytree(store, broken)
+    for chunk in chunks_of(broken / "layers/c/data"):
+        chunk.unlink()
+    done = annfusion("convert", broken, tmp_path / "y.h5ad", "--drop", "layers/c")
+    assert "not stored" not in done.stderr
+    done = annfusion("convert", broken, tmp_path / "z.h5ad", "--drop", "X,layers/c", check=False)
+    assert done.returncode != 0 and "each element has a --drop of its own" in done.stderr
+
+
+def test_fill_values_that_are_meant_are_not_warned_of(annfusion, tmp_path):
+    """zarr-python leaves out chunks of nothing but fill values."""
+    a = example()
+    a.layers["empty"] = sp.csr_matrix((30, 8), dtype=np.float32)
+    a.obs["categories"] = np.zeros(30)
+    a.uns["x"] = {"categories": np.zeros(4)}
+    a.write_zarr(tmp_path / "a.zarr")
+    a[:, :1].copy().write_zarr(tmp_path / "b.zarr")
+    for name in "ab":
+        missing = annfusion("verify", tmp_path / f"{name}.zarr").stdout
+        assert name == "b" or "are not stored" in missing
+        done = annfusion("convert", tmp_path / f"{name}.zarr", tmp_path / f"{name}.h5ad")
+        assert "not stored" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("values", [[1.5, np.nan], ["a", None]], ids=str)
+def test_null_categories_are_refused(annfusion, tmp_path, values):
+    a = example()
+    path = tmp_path / "x.h5ad"
+    a.write_h5ad(path)
+    with h5py.File(path, "r+") as f:
+        group = f["obs/kind"]
+        del group["categories"]
+        if None in values:
+            inner = group.create_group("categories")
+            inner.attrs.update({"encoding-type": "nullable-string-array", "encoding-version": "0.1.0", "na-value": "NA"})
+            for name, data, kind in (("values", np.array(["a", ""], object), "string-array"), ("mask", [False, True], "array")):
+                inner[name] = data
+                inner[name].attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
+        else:
+            group["categories"] = values
+            group["categories"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    with pytest.raises(Exception, match="null"):
+        anndata.read_h5ad(path)
+    done = annfusion("convert", path, tmp_path / "y.zarr", check=False)
+    assert done.returncode == 1 and "obs/kind: of the categories that were read, category 1 is null" in done.stderr
+    assert "category 1 is null" in annfusion("verify", path, check=False).stdout
+
+
 def test_a_table_without_a_lost_matrix_is_told(annfusion, store, tmp_path):
     broken = tmp_path / "x.zarr"
     shutil.copytree(store, broken)
     for document in documents(broken / "X"):
         document.unlink()
-    done = annfusion("query", broken, "SELECT * FROM cells", "-o", tmp_path / "y.parquet")
-    assert "warning" in done.stderr and "X: " in done.stderr
+    done = annfusion("query", broken, broken, "SELECT * FROM obs", "-o", tmp_path / "y.parquet")
+    assert done.stderr.count(f"warning: {broken}: X: ") == 1, done.stderr
 
 
 def test_members_that_column_order_leaves_out_are_told(annfusion, tmp_path):
@@ -230,3 +281,58 @@ def test_text_that_is_not_utf8_is_refused(annfusion, tmp_path, place, fixed):
     assert done.returncode == 1 and r'"caf\xe9" is not UTF-8' in done.stderr, done.stderr
     assert place.removesuffix("/categories") in done.stderr
     assert not (tmp_path / "y.zarr").exists()
+
+
+@pytest.mark.parametrize("place", ["X", "layers/b", "uns/n", "obs/score"])
+def test_links_to_other_files_are_not_passed_over(annfusion, tmp_path, place):
+    """anndata follows them; who does not must not lose what they lead to without a word."""
+    a, path = example(), tmp_path / "x.h5ad"
+    a.write_h5ad(path)
+    a.write_h5ad(tmp_path / "other.h5ad")
+    with h5py.File(path, "r+") as f:
+        del f[place]
+        f[place] = h5py.ExternalLink("other.h5ad", f"/{place}")
+    assert (anndata.read_h5ad(path).obs["score"] == a.obs["score"]).all()
+    for command in (["convert", path, tmp_path / "y.zarr"], ["slice", path, tmp_path / "part", "--size", 10]):
+        done = annfusion(*command, check=False)
+        assert done.returncode == 1 and place in done.stderr and "other.h5ad" in done.stderr, done.stderr
+    assert annfusion("verify", path, check=False).returncode == 1
+    if place != "obs/score":
+        assert f"warning: {place}: a link to another file, other.h5ad" in annfusion("inspect", path).stderr
+        annfusion("convert", path, tmp_path / "y.h5ad", "--drop", place)
+        assert anndata.read_h5ad(tmp_path / "y.h5ad").n_obs == 30
+
+
+def test_links_beside_them_are_not_passed_over(annfusion, tmp_path):
+    path = tmp_path / "x.h5ad"
+    example().write_h5ad(path)
+    with h5py.File(path, "r+") as f:
+        f["layers/soft"] = h5py.SoftLink("/layers/b")
+    annfusion("convert", path, tmp_path / "y.h5ad")
+    assert "soft" in anndata.read_h5ad(tmp_path / "y.h5ad").layers
+    with h5py.File(path, "r+") as f:
+        f["layers/far"] = h5py.ExternalLink("other.h5ad", "/X")
+    done = annfusion("convert", path, tmp_path / "z.h5ad", "--drop", "layers/far", check=False)
+    assert done.returncode == 1 and "layers/soft: a link to /layers/b is not followed" in done.stderr, done.stderr
+
+
+def test_garbled_archives_are_found(annfusion, store, tmp_path):
+    path = shutil.make_archive(tmp_path / "x.zarr", "zip", store)
+    annfusion("verify", path)
+    content = bytearray((tmp_path / "x.zarr.zip").read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.startswith("X/data/") and not name.endswith(("json", ".zarray", ".zattrs", "/"))]
+        member = archive.getinfo(names[0])
+    content[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
+    (tmp_path / "y.zarr.zip").write_bytes(content)
+    done = annfusion("verify", tmp_path / "y.zarr.zip", check=False)
+    assert done.returncode == 1 and names[0] in done.stdout
+
+
+def test_names_that_zarr_python_takes_for_paths_are_refused(annfusion, tmp_path):
+    a = example()
+    a.uns["a\\b"] = 3
+    a.write_h5ad(tmp_path / "x.h5ad")
+    done = annfusion("convert", tmp_path / "x.h5ad", tmp_path / "x.zarr", check=False)
+    assert done.returncode == 1 and r"a\\b" in done.stderr
+    annfusion("convert", tmp_path / "x.h5ad", tmp_path / "y.h5ad")

@@ -146,11 +146,8 @@ impl Compressed {
         {
             // The fill value of pointers would make rows empty.
             return Err(node.invalid(format!(
-                "indptr at {n_major} is {nnz}, but indices hold {} entries, and {} of {} chunks of \
-                 indptr are not stored",
+                "indptr at {n_major} is {nnz}, but indices hold {} entries, and of indptr {chunks}",
                 indices.info().len(),
-                chunks.missing,
-                chunks.of
             )));
         }
         Ok(Self {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 use crate::element::frame::Frame;
-use crate::element::strays::{lost_chunks, lost_nodes, strays};
+use crate::element::losses::{lost_chunks, lost_nodes};
+use crate::element::strays::strays;
 use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, VarAxis};
@@ -262,9 +263,9 @@ impl AnnData {
     }
 
     /// Nodes of elements that its store says it has and that are not there, by their paths below the
-    /// object's root; of a collection, those of all members. None of an h5ad, whose nodes are
-    /// described once, or behind a URL, whose metadata is believed. The first call reads the documents of
-    /// all nodes of a zarr store.
+    /// object's root; of a collection, those of all members. Of an h5ad they are links to other files.
+    /// None behind a URL, whose metadata is believed. The first call reads the documents of all nodes of
+    /// a zarr store, and lists the groups of an h5ad.
     ///
     /// # Errors
     /// Where the store fails.
@@ -307,38 +308,36 @@ impl AnnData {
         ))
     }
 
-    /// Warnings of chunks that are not stored where nobody can have meant the fill values that stand
-    /// for them: entries of sparse matrices, categories, names of rows. Not of elements that are not
-    /// wanted.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub(crate) async fn lost_chunks(&self, dropped: &[ElementKey]) -> Result<Vec<String>> {
+    /// Warnings of chunks of wanted elements that are not stored, where the fill values that stand for
+    /// them can hardly be meant: entries of sparse matrices, categories, names of rows. Lists the
+    /// chunks of every such array of a zarr store on a disk.
+    pub(crate) async fn lost_chunks(&self, dropped: &[ElementKey]) -> Vec<String> {
         let mut warnings = Vec::new();
         for member in &self.members {
-            warnings.extend(Box::pin(member.lost_chunks(dropped)).await?);
+            warnings.extend(Box::pin(member.lost_chunks(dropped)).await);
         }
         if self.members.is_empty() {
-            let wanted = |key: &ElementKey| !dropped.iter().any(|dropped| key.is_in(dropped));
-            let lost = lost_chunks(self).await?.into_iter();
-            let lost = lost.filter(|(key, _)| wanted(key));
+            let lost = lost_chunks(self, dropped).await.into_iter();
             let location = self.location();
             warnings.extend(lost.map(|(key, chunks)| format!("{location}: {key}: {chunks}")));
         }
-        Ok(warnings)
+        warnings
     }
 
     /// Warnings of all that is [`lost`](Self::lost), and of [chunks](Self::lost_chunks).
     ///
     /// # Errors
-    /// Where the store fails.
+    /// As [`lost`](Self::lost).
     pub(crate) async fn losses(&self) -> Result<Vec<String>> {
-        let lost = self.lost().await?.iter();
-        let location = self.location();
-        let mut warnings: Vec<_> = lost
-            .map(|lost| format!("{location}: {}: {}", lost.key, lost.reason))
-            .collect();
-        warnings.extend(self.lost_chunks(&[]).await?);
+        let mut warnings = Vec::new();
+        for member in &self.members {
+            warnings.extend(Box::pin(member.losses()).await?);
+        }
+        if self.members.is_empty() {
+            let (location, lost) = (self.location(), self.lost().await?.iter());
+            warnings.extend(lost.map(|lost| format!("{location}: {}: {}", lost.key, lost.reason)));
+            warnings.extend(self.lost_chunks(&[]).await);
+        }
         Ok(warnings)
     }
 

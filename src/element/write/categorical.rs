@@ -46,8 +46,11 @@ enum Codes {
 }
 
 impl Categorical {
+    /// A writer of the categories that the column's are known to be, or of those that come.
+    ///
     /// # Errors
-    /// [`Error::InvalidElement`](crate::Error::InvalidElement) for known categories that repeat.
+    /// [`Error::InvalidElement`](crate::Error::InvalidElement) for known categories that pandas refuses,
+    /// so that nobody could open what is written.
     pub(super) fn create(place: Place, values: &DataType, meta: &FieldMeta) -> Result<Self> {
         let known = meta
             .categories
@@ -60,8 +63,10 @@ impl Categorical {
             .transpose()?
             .flatten()
         {
-            // pandas refuses them, so that nobody could open what is written.
-            return Err(place.invalid(fault));
+            return Err(place.invalid(format!(
+                "of the categories that were read, {fault}, which pandas refuses; --drop leaves the \
+                 column out"
+            )));
         }
         let codes = match known {
             Some(_) => Codes::Known,

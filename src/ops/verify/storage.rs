@@ -1,5 +1,5 @@
 //! What reading an object does not show: chunks that are not stored, entries that no row has,
-//! metadata that is told twice and differently.
+//! metadata that is told twice and differently, bytes that are not what checksums say.
 
 use std::sync::Arc;
 
@@ -27,6 +27,14 @@ pub(super) async fn check_storage(
         Ok(all) => {
             for contradiction in all {
                 found.add(contradiction.key.to_string(), None, contradiction.reason);
+            }
+        }
+        Err(error) => found.failed("/", &error),
+    }
+    match store.garbled().await {
+        Ok(all) => {
+            for (key, reason) in all {
+                found.add(key, None, reason);
             }
         }
         Err(error) => found.failed("/", &error),

@@ -193,10 +193,14 @@ fn wide_text(bytes: &[u8], size: usize, swap: bool) -> Result<StringArray, Fault
     let mut text = String::new();
     for element in bytes.chunks_exact(size) {
         text.clear();
-        for unit in element.as_chunks::<4>().0 {
+        for (at, unit) in element.as_chunks::<4>().0.iter().enumerate() {
             let unit = u32::from_ne_bytes(*unit);
             let unit = if swap { unit.swap_bytes() } else { unit };
-            text.push(char::from_u32(unit).ok_or_else(|| not_text(element))?);
+            text.push(char::from_u32(unit).ok_or_else(|| {
+                Fault::Corrupt(format!(
+                    "U+{unit:04X}, which stands at {at} of a text, is no character"
+                ))
+            })?);
         }
         texts.push(text.trim_end_matches('\0').as_bytes())?;
     }

@@ -324,13 +324,42 @@ pub(super) fn link_names(file: &FileInfo, group: &ElementKey) -> Result<Vec<Stri
 /// # Errors
 /// [`Fault::Corrupt`] where its target is not readable.
 pub(super) fn link(file: &FileInfo, key: &ElementKey) -> Result<Option<Link>, Fault> {
-    use hdf5_sys::h5l::{H5L_TYPE_EXTERNAL, H5L_TYPE_SOFT, H5L_info2_t, H5Lget_info2, H5Lget_val};
+    Ok(link_in(&open(file)?, key))
+}
+
+/// Links of groups that are not plain and not among the names that are known of each.
+///
+/// # Errors
+/// [`Fault::Library`] where the library does not open the file.
+pub(super) fn other_links(
+    file: &FileInfo,
+    groups: &[(ElementKey, Vec<String>)],
+) -> Result<Vec<(ElementKey, Link)>, Fault> {
     let library = open(file)?;
-    let Ok(path) = CString::new(key.as_str()) else {
-        return Ok(None);
-    };
+    let mut found = Vec::new();
+    for (group, known) in groups {
+        let names = match group.as_str() {
+            "" => library.member_names(),
+            path => library.group(path).and_then(|group| group.member_names()),
+        };
+        // What the library does not list, the parser did.
+        for name in names.unwrap_or_default() {
+            let key = group.child(&name);
+            if !known.contains(&name)
+                && let Some(link) = link_in(&library, &key)
+            {
+                found.push((key, link));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn link_in(library: &File, key: &ElementKey) -> Option<Link> {
+    use hdf5_sys::h5l::{H5L_TYPE_EXTERNAL, H5L_TYPE_SOFT, H5L_info2_t, H5Lget_info2, H5Lget_val};
+    let path = CString::new(key.as_str()).ok()?;
     if !library.link_exists(key.as_str()) {
-        return Ok(None);
+        return None;
     }
     let mut target = vec![0u8; 4096];
     let kind = hdf5::sync::sync(|| {
@@ -359,12 +388,12 @@ pub(super) fn link(file: &FileInfo, key: &ElementKey) -> Result<Option<Link>, Fa
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
         String::from_utf8_lossy(&bytes[..end]).into_owned()
     };
-    Ok(kind.map(|soft| {
+    kind.map(|soft| {
         if soft {
             Link::Soft(text(&target))
         } else {
             // One byte of flags, then the file's name.
             Link::External(text(&target[1..]))
         }
-    }))
+    })
 }

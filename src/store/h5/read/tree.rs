@@ -18,10 +18,12 @@ use crate::model::ElementKey;
 use crate::store::decode::{Fault, Once, guard};
 use crate::store::remote;
 use crate::store::source::{ByteSource, FileSource};
-use crate::store::{ArrayReader, Attributes, NodeKind, Store};
+use crate::store::{ArrayReader, Attributes, Contradiction, NodeKind, Store};
 
 /// How many soft links may lead from one to the next.
 const MAX_HOPS: u8 = 16;
+/// Groups inside of groups that are looked into for links.
+const MAX_DEPTH: usize = 32;
 
 /// An HDF5 file.
 #[derive(Debug)]
@@ -311,6 +313,42 @@ impl Tree {
         }
     }
 
+    /// Links below a group that the parser passes over without a word: those that are not plain in groups
+    /// of the newer format, which a group becomes with its first link to another file.
+    fn links(&self, below: &ElementKey) -> Result<Vec<Contradiction>> {
+        if self.file.path.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut groups = Vec::new();
+        let mut todo = vec![(below.clone(), 0)];
+        while let Some((key, depth)) = todo.pop() {
+            // What cannot be listed is an error of whoever reads it, and so is every link there.
+            if let Ok(Some(Node::Group(group))) = self.find(&key)
+                && let Ok(children) = group.children()
+            {
+                let is_group = |node: &&Node| matches!(node, Node::Group(_));
+                if depth < MAX_DEPTH {
+                    let inner = children.iter().filter(|(_, node)| is_group(node));
+                    todo.extend(inner.map(|(name, _)| (key.child(name), depth + 1)));
+                }
+                groups.push((key, children.keys().cloned().collect()));
+            }
+        }
+        let found = library::other_links(&self.file, &groups);
+        let found = found.map_err(|fault| fault.at(&self.file.url, below))?;
+        let links = found.into_iter().map(|(key, link)| Contradiction {
+            key,
+            reason: match link {
+                Link::External(file) => format!("a link to another file, {file}, is not followed"),
+                Link::Soft(target) => {
+                    format!("a link to {target} is not followed in a group of HDF5's newer format")
+                }
+            },
+            lost: true,
+        });
+        Ok(links.collect())
+    }
+
     fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
         let node = self.get(key)?;
         let cell = match &node {
@@ -371,6 +409,10 @@ impl Store for H5Store {
 
     async fn attributes(&self, key: &ElementKey) -> Result<Arc<Attributes>> {
         self.ask(key, Tree::attributes).await
+    }
+
+    async fn contradictions(&self, below: &ElementKey) -> Result<Vec<Contradiction>> {
+        self.ask(below, Tree::links).await
     }
 
     async fn array(&self, key: &ElementKey) -> Result<Arc<dyn ArrayReader>> {

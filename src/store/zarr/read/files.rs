@@ -29,6 +29,11 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     /// Bytes of all values below a prefix.
     fn total(&self, prefix: &str) -> io::Result<u64>;
 
+    /// Values that are not what a checksum of theirs says, and what is wrong.
+    fn garbled(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// A whole value.
     fn get(&self, key: &str) -> io::Result<Option<Bytes>> {
         match self.size(key)? {

@@ -357,6 +357,11 @@ impl Store for ZarrStore {
         Ok(Arc::new(self.ask(key, Tree::array).await?))
     }
 
+    async fn garbled(&self) -> Result<Vec<(String, String)>> {
+        self.ask(&ElementKey::root(), |tree, _| Ok(tree.files.garbled()))
+            .await
+    }
+
     async fn contradictions(&self, below: &ElementKey) -> Result<Vec<Contradiction>> {
         self.ask(below, Tree::check).await
     }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use bytes::Bytes;
-use libdeflater::{Decompressor, crc32};
+use libdeflater::{Crc, Decompressor, crc32};
 
 use super::files::{Files, cut_short, read_at};
 
@@ -30,7 +30,47 @@ struct Entry {
     crc: u32,
 }
 
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, reason)
+}
+
+impl Entry {
+    /// Whether the checksum that was found is the entry's.
+    fn check(&self, key: &str, found: u32) -> io::Result<()> {
+        match found == self.crc {
+            true => Ok(()),
+            false => Err(invalid(format!(
+                "entry {key} of the archive has the checksum {found:08x}, its directory says {:08x}",
+                self.crc
+            ))),
+        }
+    }
+}
+
 impl Zip {
+    /// Reads an entry to its end.
+    ///
+    /// # Errors
+    /// Where it is not what its checksum says.
+    fn check(&self, key: &str) -> io::Result<()> {
+        /// Bytes that are read at a time.
+        const BLOCK: u64 = 1 << 20;
+        let Some(entry) = self.entries.get(key) else {
+            return Ok(());
+        };
+        if entry.deflated {
+            return self.read(key, 0, entry.size).map(drop);
+        }
+        let mut sum = Crc::new();
+        let mut at = 0;
+        while at < entry.size {
+            let len = BLOCK.min(entry.size - at);
+            sum.update(&read_at(&self.file, entry.at + at, len)?);
+            at += len;
+        }
+        entry.check(key, sum.sum())
+    }
+
     /// Reads the archive's directory.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
@@ -122,18 +162,10 @@ impl Files for Zip {
         if from.checked_add(len).is_none_or(|end| end > entry.size) {
             return Err(cut_short(key, from, len, entry.size));
         }
-        let invalid = |reason: String| io::Error::new(ErrorKind::InvalidData, reason);
-        let check = |bytes: &[u8]| match crc32(bytes) {
-            found if found == entry.crc => Ok(()),
-            found => Err(invalid(format!(
-                "entry {key} of the archive has the checksum {found:08x}, its directory says {:08x}",
-                entry.crc
-            ))),
-        };
         if !entry.deflated {
             let bytes = read_at(&self.file, entry.at + from, len)?;
             if len == entry.size {
-                check(&bytes)?;
+                entry.check(key, crc32(&bytes))?;
             }
             return Ok(Some(bytes));
         }
@@ -152,7 +184,7 @@ impl Files for Zip {
         if n != size {
             return Err(invalid(format!("entry {key} has {n} bytes of {size}")));
         }
-        check(&bytes)?;
+        entry.check(key, crc32(&bytes))?;
         let (from, to) = (usize::try_from(from), usize::try_from(from + len));
         let (Ok(from), Ok(to)) = (from, to) else {
             return Err(io::Error::from(ErrorKind::OutOfMemory));
@@ -162,6 +194,13 @@ impl Files for Zip {
 
     fn children(&self, prefix: &str) -> io::Result<BTreeSet<String>> {
         Ok(self.folders.get(prefix).cloned().unwrap_or_default())
+    }
+
+    fn garbled(&self) -> Vec<(String, String)> {
+        let mut keys: Vec<_> = self.entries.keys().collect();
+        keys.sort_unstable();
+        let bad = |key: &String| self.check(key).err().map(|e| (key.clone(), e.to_string()));
+        keys.into_iter().filter_map(bad).collect()
     }
 
     fn total(&self, prefix: &str) -> io::Result<u64> {

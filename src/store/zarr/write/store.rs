@@ -104,7 +104,9 @@ impl Shared {
     /// Where a node cannot have the name, or the system cannot make a folder for it.
     pub(super) fn make_node(&self, key: &ElementKey) -> RawResult<()> {
         let name = key.name();
-        if name.is_empty() || name == "." || name == ".." || DOCUMENTS.contains(&name) {
+        // zarr-python takes a backslash for a slash, and does not find the node again.
+        let is_refused = ["", ".", ".."].contains(&name) || name.contains('\\');
+        if is_refused || DOCUMENTS.contains(&name) {
             return Err(format!("no node of a zarr store can be called {name:?}").into());
         }
         Ok(self.values.make_node(key.as_str())?)
