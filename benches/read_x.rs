@@ -82,7 +82,12 @@ fn read_x(criterion: &mut Criterion) {
     group.finish();
 
     let mut shares: Vec<f64> = (0..if is_measured() { PAIRS } else { 1 })
-        .map(|_| seconds(&mut alone) / seconds(|| drop(black_box(reader()))))
+        .map(|_| {
+            seconds(&mut alone)
+                / seconds(|| {
+                    black_box(reader());
+                })
+        })
         .collect();
     shares.sort_by(f64::total_cmp);
     println!(

@@ -327,6 +327,9 @@ def test_garbled_archives_are_found(annfusion, store, tmp_path):
     (tmp_path / "y.zarr.zip").write_bytes(content)
     done = annfusion("verify", tmp_path / "y.zarr.zip", check=False)
     assert done.returncode == 1 and names[0] in done.stdout
+    done = annfusion("convert", tmp_path / "y.zarr.zip", tmp_path / "y.h5ad", check=False)
+    assert done.returncode == 1 and names[0] in done.stderr and "checksum" in done.stderr
+    assert not (tmp_path / "y.h5ad").exists()
 
 
 def test_names_that_zarr_python_takes_for_paths_are_refused(annfusion, tmp_path):

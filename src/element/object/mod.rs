@@ -283,16 +283,25 @@ impl AnnData {
         Ok(self.lost.get_or_try_init(look).await?)
     }
 
-    /// Whether all of it is there, but for elements that are not wanted.
+    /// Whether all of it is there, but for elements that are not wanted, and what checksums say. Reads an
+    /// archive once, to its end.
     ///
     /// # Errors
-    /// [`Error::InvalidElement`] that names what is [`lost`](Self::lost); where the store fails.
+    /// [`Error::InvalidElement`] that names what is [`lost`](Self::lost) or garbled; where the store
+    /// fails.
     pub(crate) async fn check_whole(&self, dropped: &[ElementKey]) -> Result<()> {
         if !self.members.is_empty() {
             for member in &self.members {
                 Box::pin(member.check_whole(dropped)).await?;
             }
             return Ok(());
+        }
+        if let Some((key, reason)) = self.store.garbled().await?.into_iter().next() {
+            return Err(Error::invalid(
+                self.store.url(),
+                &ElementKey::new(key),
+                reason,
+            ));
         }
         let wanted = |key: &ElementKey| !dropped.iter().any(|dropped| key.is_in(dropped));
         let mut lost = self.lost().await?.iter().filter(|lost| wanted(&lost.key));
