@@ -299,7 +299,7 @@ impl AnnData {
         if let Some((key, reason)) = self.store.garbled().await?.into_iter().next() {
             return Err(Error::invalid(
                 self.store.url(),
-                &ElementKey::new(key),
+                ElementKey::new(key),
                 reason,
             ));
         }
