@@ -165,12 +165,8 @@ pub(crate) fn fault_of_categories(categories: &ArrayRef) -> Result<Option<String
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             let wide = cast(categories, &DataType::Float64)?;
             let values = wide.as_primitive::<Float64Type>().iter();
-            let values = values.map(|value| value.filter(|value| !value.is_nan()));
-            Arc::new(
-                values
-                    .map(|value| Some(value? + 0.0))
-                    .collect::<Float64Array>(),
-            )
+            let plain = |value: Option<f64>| Some(value.filter(|value| !value.is_nan())? + 0.0);
+            Arc::new(values.map(plain).collect::<Float64Array>())
         }
         _ => Arc::clone(categories),
     };

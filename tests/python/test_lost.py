@@ -56,6 +56,12 @@ def store(request, tmp_path_factory, annfusion):
     return path
 
 
+@pytest.fixture
+def broken(store, tmp_path):
+    """A copy of the store, to be damaged."""
+    return shutil.copytree(store, tmp_path / "x.zarr")
+
+
 def documents(node):
     return [node / name for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs") if (node / name).exists()]
 
@@ -76,9 +82,7 @@ def test_sound_stores_are_whole(annfusion, store, tmp_path):
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_nothing_is_written_without_a_node_that_is_lost(annfusion, store, tmp_path, node):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_nothing_is_written_without_a_node_that_is_lost(annfusion, store, broken, tmp_path, node):
     lost = documents(broken / node)
     assert lost
     for document in lost:
@@ -99,10 +103,8 @@ def test_nothing_is_written_without_a_node_that_is_lost(annfusion, store, tmp_pa
 
 
 @pytest.mark.parametrize("node", ["X", "layers/c", "obsp/d"])
-def test_lost_pointers_are_no_empty_rows(annfusion, store, tmp_path, node):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
-    chunks = [path for path in (broken / node / "indptr").rglob("*") if path.is_file() and path.name.isdigit()]
+def test_lost_pointers_are_no_empty_rows(annfusion, broken, tmp_path, node):
+    chunks = chunks_of(broken / node / "indptr")
     assert chunks
     for chunk in chunks:
         chunk.unlink()
@@ -112,9 +114,7 @@ def test_lost_pointers_are_no_empty_rows(annfusion, store, tmp_path, node):
     assert not (tmp_path / "y.h5ad").exists()
 
 
-def test_a_document_that_is_a_folder_is_none(annfusion, store, tmp_path):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_a_document_that_is_a_folder_is_none(annfusion, broken, tmp_path):
     for document in documents(broken / "layers/b"):
         document.unlink()
         document.mkdir()
@@ -123,9 +123,7 @@ def test_a_document_that_is_a_folder_is_none(annfusion, store, tmp_path):
 
 
 @pytest.mark.parametrize("node", ["X", "layers/b", "obsm/pca", "raw", "uns/a"])
-def test_what_is_lost_can_be_left_out(annfusion, store, tmp_path, node):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_what_is_lost_can_be_left_out(annfusion, store, broken, tmp_path, node):
     for document in documents(broken / node):
         document.unlink()
     assert f"warning: {node}" in annfusion("inspect", broken).stderr
@@ -136,9 +134,7 @@ def test_what_is_lost_can_be_left_out(annfusion, store, tmp_path, node):
 
 
 @pytest.mark.parametrize("node", ["", "X", "X/data", "obs"])
-def test_documents_of_another_version_are_refused(annfusion, store, tmp_path, node):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_documents_of_another_version_are_refused(annfusion, broken, tmp_path, node):
     for document in documents(broken / node):
         if document.name != ".zattrs":
             text = json.loads(document.read_text())
@@ -152,9 +148,7 @@ def chunks_of(array):
     return [path for path in array.rglob("*") if path.is_file() and path.name.rsplit(".", 1)[-1].isdigit()]
 
 
-def test_lost_categories_are_refused(annfusion, store, tmp_path):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_lost_categories_are_refused(annfusion, broken, tmp_path):
     for chunk in chunks_of(broken / "obs/kind/categories"):
         chunk.unlink()
     with pytest.raises(Exception, match="unique"):
@@ -169,10 +163,8 @@ def test_lost_categories_are_refused(annfusion, store, tmp_path):
 
 
 @pytest.mark.parametrize("array", ["X/data", "X/indices", "layers/c/data", "obsp/d/indices", "var/_index", "obs/_index"])
-def test_lost_chunks_are_told(annfusion, store, tmp_path, array):
+def test_lost_chunks_are_told(annfusion, broken, tmp_path, array):
     """Zarr has fill values for them, as anndata reads them."""
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
     lost = chunks_of(broken / array)
     assert lost
     for chunk in lost:
@@ -189,9 +181,7 @@ def test_lost_chunks_are_told(annfusion, store, tmp_path, array):
     assert said in annfusion("verify", broken, check=False).stdout
 
 
-def test_what_is_left_out_is_not_warned_of(annfusion, store, tmp_path):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_what_is_left_out_is_not_warned_of(annfusion, broken, tmp_path):
     for chunk in chunks_of(broken / "layers/c/data"):
         chunk.unlink()
     done = annfusion("convert", broken, tmp_path / "y.h5ad", "--drop", "layers/c")
@@ -239,9 +229,7 @@ def test_null_categories_are_refused(annfusion, tmp_path, values):
     assert "category 1 is null" in annfusion("verify", path, check=False).stdout
 
 
-def test_a_table_without_a_lost_matrix_is_told(annfusion, store, tmp_path):
-    broken = tmp_path / "x.zarr"
-    shutil.copytree(store, broken)
+def test_a_table_without_a_lost_matrix_is_told(annfusion, broken, tmp_path):
     for document in documents(broken / "X"):
         document.unlink()
     done = annfusion("query", broken, broken, "SELECT * FROM obs", "-o", tmp_path / "y.parquet")

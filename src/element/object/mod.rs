@@ -296,14 +296,12 @@ impl AnnData {
             }
             return Ok(());
         }
-        if let Some((key, reason)) = self.store.garbled().await?.into_iter().next() {
-            return Err(Error::invalid(
-                self.store.url(),
-                ElementKey::new(key),
-                reason,
-            ));
-        }
         let wanted = |key: &ElementKey| !dropped.iter().any(|dropped| key.is_in(dropped));
+        let garbled = self.store.garbled().await?.into_iter();
+        let mut garbled = garbled.map(|(key, reason)| (ElementKey::new(key), reason));
+        if let Some((key, reason)) = garbled.find(|(key, _)| wanted(key)) {
+            return Err(Error::invalid(self.store.url(), key, reason));
+        }
         let mut lost = self.lost().await?.iter().filter(|lost| wanted(&lost.key));
         let Some(Contradiction { key, reason, .. }) = lost.next() else {
             return Ok(());

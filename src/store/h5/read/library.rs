@@ -310,19 +310,22 @@ pub(super) enum Link {
 /// # Errors
 /// [`Fault::Library`] where the library refuses.
 pub(super) fn link_names(file: &FileInfo, group: &ElementKey) -> Result<Vec<String>, Fault> {
-    let library = open(file)?;
-    let mut names = match group.as_str() {
-        "" => library.member_names()?,
-        path => library.group(path)?.member_names()?,
-    };
+    let mut names = names_in(&open(file)?, group)?;
     names.sort_unstable();
     Ok(names)
+}
+
+fn names_in(library: &File, group: &ElementKey) -> hdf5::Result<Vec<String>> {
+    match group.as_str() {
+        "" => library.member_names(),
+        path => library.group(path)?.member_names(),
+    }
 }
 
 /// What kind of link stands at `key`; [`None`] where there is none or a plain one.
 ///
 /// # Errors
-/// [`Fault::Corrupt`] where its target is not readable.
+/// [`Fault::Library`] where the library does not open the file.
 pub(super) fn link(file: &FileInfo, key: &ElementKey) -> Result<Option<Link>, Fault> {
     Ok(link_in(&open(file)?, key))
 }
@@ -338,12 +341,8 @@ pub(super) fn other_links(
     let library = open(file)?;
     let mut found = Vec::new();
     for (group, known) in groups {
-        let names = match group.as_str() {
-            "" => library.member_names(),
-            path => library.group(path).and_then(|group| group.member_names()),
-        };
         // What the library does not list, the parser did.
-        for name in names.unwrap_or_default() {
+        for name in names_in(&library, group).unwrap_or_default() {
             let key = group.child(&name);
             if !known.contains(&name)
                 && let Some(link) = link_in(&library, &key)

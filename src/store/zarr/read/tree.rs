@@ -12,6 +12,7 @@ use super::documents::{Consolidated, Document, Documents};
 use super::files::Files;
 use crate::error::{Error, Result};
 use crate::model::ElementKey;
+use crate::store::decode::in_background;
 use crate::store::remote::{self, Span};
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{ArrayReader, Attributes, Contradiction, NodeKind, Store};
@@ -358,8 +359,9 @@ impl Store for ZarrStore {
     }
 
     async fn garbled(&self) -> Result<Vec<(String, String)>> {
-        self.ask(&ElementKey::root(), |tree, _| Ok(tree.files.garbled()))
-            .await
+        let tree = Arc::clone(&self.0);
+        let garbled = in_background(move || Ok(tree.files.garbled())).await;
+        garbled.map_err(|fault| fault.at(self.url(), &ElementKey::root()))
     }
 
     async fn contradictions(&self, below: &ElementKey) -> Result<Vec<Contradiction>> {
