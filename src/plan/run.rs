@@ -74,7 +74,7 @@ async fn write_all(
     for object in &sources.objects {
         let object = AnnData::open(object).await?;
         object.check_whole(&spec.drop).await?;
-        warnings.extend(object.lost_chunks(&spec.drop).await);
+        warnings.extend(object.chunk_warnings(&spec.drop).await);
         places.extend(object.places().into_iter().cloned());
     }
     let mut job = Job {

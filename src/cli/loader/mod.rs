@@ -38,7 +38,8 @@ pub(super) struct LoaderArgs {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
     preload_nchunks: u64,
     /// Load objects over different genes as well: over those that any has (outer) or all have (inner).
-    /// Columns and elements are only compared where they are loaded.
+    /// Columns and elements are only compared where they are loaded; a column of obs that only some
+    /// have is null elsewhere (outer).
     #[arg(
         long,
         value_enum,

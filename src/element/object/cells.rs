@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::AnnData;
-use crate::element::stacked::{StackedMatrix, stacked};
+use crate::element::stacked::{AbsentColumn, StackedMatrix, stacked};
 use crate::element::{ColumnReader, MatrixReader};
 use crate::error::Result;
 use crate::model::Location;
@@ -51,10 +51,29 @@ impl Cells {
     /// [`Error::IncompatibleSchemas`](crate::Error::IncompatibleSchemas) where it is not of the same
     /// type in all; so for the other elements.
     pub(crate) fn obs(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
-        self.column(|object| {
-            let mut columns = object.obs().columns().iter();
-            columns.find(|column| column.field().name() == name)
-        })
+        self.column(|object| column_of(object, name))
+    }
+
+    /// A column of `obs` that some may not have: their cells have no value. [`None`] where none has it.
+    ///
+    /// # Errors
+    /// As [`obs`](Self::obs).
+    pub(crate) fn obs_of_some(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
+        let mut some = self.objects.iter();
+        let Some(model) = some.find_map(|object| column_of(object, name)) else {
+            return Ok(None);
+        };
+        let parts = self
+            .objects
+            .iter()
+            .map(|object| match column_of(object, name) {
+                Some(column) => Arc::clone(column),
+                None => {
+                    let url = object.store().url();
+                    Arc::new(AbsentColumn::like(model.as_ref(), url, object.n_obs())) as _
+                }
+            });
+        self.stack(parts.collect()).map(Some)
     }
 
     /// An element of `obsm`.
@@ -106,10 +125,14 @@ impl Cells {
         &'a self,
         of: impl Fn(&'a AnnData) -> Option<&'a Arc<dyn ColumnReader>>,
     ) -> Result<Option<Arc<dyn ColumnReader>>> {
-        match self.parts(of) {
-            None => Ok(None),
-            Some(parts) if parts.len() == 1 => Ok(parts.into_iter().next()),
-            Some(parts) => stacked(&self.locations(), parts).map(Some),
+        let parts = self.parts(of);
+        parts.map(|parts| self.stack(parts)).transpose()
+    }
+
+    fn stack(&self, parts: Vec<Arc<dyn ColumnReader>>) -> Result<Arc<dyn ColumnReader>> {
+        match parts.as_slice() {
+            [one] => Ok(Arc::clone(one)),
+            _ => stacked(&self.locations(), parts),
         }
     }
 
@@ -126,6 +149,11 @@ impl Cells {
             }
         }
     }
+}
+
+fn column_of<'a>(object: &'a AnnData, name: &str) -> Option<&'a Arc<dyn ColumnReader>> {
+    let mut columns = object.obs().columns().iter();
+    columns.find(|column| column.field().name() == name)
 }
 
 fn keys<R: ?Sized>(elements: &[(String, Arc<R>)]) -> Vec<&str> {

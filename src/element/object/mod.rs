@@ -17,7 +17,7 @@ use crate::element::strays::strays;
 use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, info, uns};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, VarAxis};
-use crate::store::{self, Contradiction, Store};
+use crate::store::{self, Contradiction, MissingChunks, Store};
 
 /// An open object: readers and descriptions, no data but `var_names` and categories.
 #[derive(Debug)]
@@ -315,19 +315,29 @@ impl AnnData {
         ))
     }
 
-    /// Warnings of chunks of wanted elements that are not stored, where the fill values that stand for
-    /// them can hardly be meant: entries of sparse matrices, categories, names of rows. Lists the
-    /// chunks of every such array of a zarr store on a disk.
-    pub(crate) async fn lost_chunks(&self, dropped: &[ElementKey]) -> Vec<String> {
+    /// Arrays of wanted elements of this object's own store with chunks that are not stored, where the
+    /// fill values that stand for them can hardly be meant: entries of sparse matrices, categories,
+    /// names of rows; by their paths below the root. Lists the chunks of every such array of a zarr
+    /// store on a disk.
+    pub(crate) async fn lost_chunks(
+        &self,
+        dropped: &[ElementKey],
+    ) -> Vec<(ElementKey, MissingChunks)> {
+        match self.members.is_empty() {
+            true => lost_chunks(self, dropped).await,
+            false => Vec::new(),
+        }
+    }
+
+    /// Warnings of [lost chunks](Self::lost_chunks), those of members among them.
+    pub(crate) async fn chunk_warnings(&self, dropped: &[ElementKey]) -> Vec<String> {
         let mut warnings = Vec::new();
         for member in &self.members {
-            warnings.extend(Box::pin(member.lost_chunks(dropped)).await);
+            warnings.extend(Box::pin(member.chunk_warnings(dropped)).await);
         }
-        if self.members.is_empty() {
-            let lost = lost_chunks(self, dropped).await.into_iter();
-            let location = self.location();
-            warnings.extend(lost.map(|(key, chunks)| format!("{location}: {key}: {chunks}")));
-        }
+        let lost = self.lost_chunks(dropped).await.into_iter();
+        let location = self.location();
+        warnings.extend(lost.map(|(key, chunks)| format!("{location}: {key}: {chunks}")));
         warnings
     }
 
@@ -343,7 +353,7 @@ impl AnnData {
         if self.members.is_empty() {
             let (location, lost) = (self.location(), self.lost().await?.iter());
             warnings.extend(lost.map(|lost| format!("{location}: {}: {}", lost.key, lost.reason)));
-            warnings.extend(self.lost_chunks(&[]).await);
+            warnings.extend(self.chunk_warnings(&[]).await);
         }
         Ok(warnings)
     }

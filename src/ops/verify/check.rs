@@ -39,17 +39,19 @@ pub async fn verify(
             None
         }
     };
-    let members = object.as_ref().map_or(&[][..], |object| object.members());
-    let stores = match members {
-        [] => vec![(location, String::new())],
+    let whole = object.as_deref();
+    let stores = match whole.map_or(&[][..], AnnData::members) {
+        [] => vec![(location, whole, String::new())],
         members => {
-            let members = members.iter().map(|member| member.location());
-            members.map(|m| (m, format!("{}: ", m.stem()))).collect()
+            let prefix = |member: &AnnData| format!("{}: ", member.location().stem());
+            let members = members.iter();
+            let members = members.map(|m| (m.location(), Some(m.as_ref()), prefix(m)));
+            members.collect()
         }
     };
-    for (location, prefix) in stores {
+    for (location, object, prefix) in stores {
         let mut of_store = Verification::new(options);
-        check_store(location, &mut of_store).await?;
+        check_store(location, object, &mut of_store).await?;
         found.extend(of_store, &prefix);
     }
     let Some(object) = object else {
@@ -63,14 +65,23 @@ pub async fn verify(
 }
 
 /// How an object is stored.
-async fn check_store(location: &Location, found: &mut Verification) -> Result<()> {
+async fn check_store(
+    location: &Location,
+    object: Option<&AnnData>,
+    found: &mut Verification,
+) -> Result<()> {
     let store = store::open(location).await?;
     let root = ElementKey::new(location.group());
     match inspect_elements(&store, &root).await {
         Ok(elements) => found.elements = u64::try_from(elements.len()).unwrap_or(u64::MAX),
         Err(error) => found.failed("/", &error),
     }
-    check_storage(&store, &root, found).await;
+    let lost = match object {
+        Some(object) => object.lost_chunks(&[]).await,
+        None => Vec::new(),
+    };
+    let lost: Vec<ElementKey> = lost.iter().map(|(k, _)| root.child(k.as_str())).collect();
+    check_storage(&store, &root, &lost, found).await;
     Ok(())
 }
 

@@ -17,10 +17,12 @@ const MOST_NODES: usize = 100_000;
 /// Groups inside of groups.
 const MOST_DEPTH: usize = 32;
 
-/// Looks at every node below `root`.
+/// Looks at every node below `root`; `lost` are arrays whose chunks that are not stored can hardly be
+/// meant to be fill values.
 pub(super) async fn check_storage(
     store: &Arc<dyn Store>,
     root: &ElementKey,
+    lost: &[ElementKey],
     found: &mut Verification,
 ) {
     match store.contradictions(root).await {
@@ -49,7 +51,9 @@ pub(super) async fn check_storage(
         }
         // What fails here is a finding of whoever reads the element.
         match store.node(&key).await {
-            Ok(Some(NodeKind::Array)) => drop(check_chunks(store, &key, found).await),
+            Ok(Some(NodeKind::Array)) => {
+                drop(check_chunks(store, &key, lost.contains(&key), found).await);
+            }
             Ok(Some(NodeKind::Group)) => {
                 let children = store.children(&key).await.unwrap_or_default();
                 if ["data", "indices", "indptr"]
@@ -69,6 +73,7 @@ pub(super) async fn check_storage(
 async fn check_chunks(
     store: &Arc<dyn Store>,
     key: &ElementKey,
+    is_lost: bool,
     found: &mut Verification,
 ) -> Result<()> {
     let array = store.array(key).await?;
@@ -77,10 +82,13 @@ async fn check_chunks(
         return Ok(());
     }
     let chunks = array.missing_chunks().await?;
+    let doubt = match is_lost {
+        true => ", which can hardly be meant: they are lost, as it seems",
+        false => "",
+    };
     let missing = chunks.filter(|chunks| chunks.missing > 0);
-    found
-        .notes
-        .extend(missing.map(|chunks| format!("{key}: {chunks}")));
+    let missing = missing.map(|chunks| format!("{key}: {chunks}{doubt}"));
+    found.notes.extend(missing);
     Ok(())
 }
 

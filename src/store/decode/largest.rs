@@ -6,25 +6,29 @@ use bytemuck::Pod;
 
 use crate::model::DType;
 
-/// The largest of integers in native order; those below 0 count as beyond all. [`None`] of none, and of
-/// what is no integers.
-pub(in crate::store) fn largest_of(dtype: &DType, bytes: &[u8]) -> Option<u64> {
+/// The largest of integers in native order, of which the largest word of four bytes may be known; those
+/// below 0 count as beyond all. [`None`] of none, and of what is no integers.
+pub(in crate::store) fn largest_of(dtype: &DType, bytes: &[u8], word: Option<u32>) -> Option<u64> {
     /// What is `beyond` is the sign bit of an integer that has one.
+    fn below(largest: u64, beyond: u64) -> u64 {
+        if largest >= beyond { u64::MAX } else { largest }
+    }
     fn of<T: Pod + Ord + Into<u64>>(bytes: &[u8], beyond: u64) -> Option<u64> {
         let values: &[T] = bytemuck::try_cast_slice(bytes).ok()?;
-        let largest: u64 = largest_value(values)?.into();
-        Some(if largest >= beyond { u64::MAX } else { largest })
+        Some(below(largest_value(values)?.into(), beyond))
     }
     const NONE: u64 = u64::MAX;
-    match dtype {
-        DType::Int8 => of::<u8>(bytes, 1 << 7),
-        DType::Int16 => of::<u16>(bytes, 1 << 15),
-        DType::Int32 => of::<u32>(bytes, 1 << 31),
-        DType::Int64 => of::<u64>(bytes, 1 << 63),
-        DType::UInt8 => of::<u8>(bytes, NONE),
-        DType::UInt16 => of::<u16>(bytes, NONE),
-        DType::UInt32 => of::<u32>(bytes, NONE),
-        DType::UInt64 => of::<u64>(bytes, NONE),
+    match (dtype, word) {
+        (DType::Int32, Some(word)) => Some(below(word.into(), 1 << 31)),
+        (DType::UInt32, Some(word)) => Some(word.into()),
+        (DType::Int8, _) => of::<u8>(bytes, 1 << 7),
+        (DType::Int16, _) => of::<u16>(bytes, 1 << 15),
+        (DType::Int32, _) => of::<u32>(bytes, 1 << 31),
+        (DType::Int64, _) => of::<u64>(bytes, 1 << 63),
+        (DType::UInt8, _) => of::<u8>(bytes, NONE),
+        (DType::UInt16, _) => of::<u16>(bytes, NONE),
+        (DType::UInt32, _) => of::<u32>(bytes, NONE),
+        (DType::UInt64, _) => of::<u64>(bytes, NONE),
         _ => None,
     }
 }
@@ -60,7 +64,7 @@ pub(crate) fn largest(values: &dyn Array) -> Option<u64> {
     let data = values.to_data();
     let bytes = data.buffers().first()?.as_slice();
     let start = data.offset() * size;
-    largest_of(&dtype, bytes.get(start..start + data.len() * size)?)
+    largest_of(&dtype, bytes.get(start..start + data.len() * size)?, None)
 }
 
 #[cfg(test)]

@@ -76,10 +76,10 @@ impl Bytes {
         });
         let done = fill(targets.collect())?;
         let total: usize = lens.iter().sum();
-        if done.0 != total {
+        if done.bytes != total {
             return Err(Fault::Corrupt(format!(
                 "{} of {total} bytes were read",
-                done.0
+                done.bytes
             )));
         }
         let filled = buffers.into_iter().zip(lens).map(|(mut words, len)| {
@@ -131,22 +131,50 @@ pub(in crate::store) fn zeroed(target: &mut [MaybeUninit<u8>]) -> &mut [u8] {
 
 /// How many bytes of an output are initialised; made from the initialised slices only.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::store) struct Initialised(usize);
+pub(in crate::store) struct Initialised {
+    bytes: usize,
+    /// The largest of the bytes' words, where whoever wrote them had a look at it.
+    largest: Option<u32>,
+}
 
 impl Initialised {
     /// The length of a slice of the output that has been written.
     pub(in crate::store) fn of(written: &mut [u8]) -> Self {
-        Self(written.len())
+        Self {
+            bytes: written.len(),
+            largest: None,
+        }
+    }
+
+    /// As [`of`](Self::of), of words in native order whose largest is known.
+    pub(in crate::store) fn of_words(written: &mut [u8], largest: u32) -> Self {
+        Self {
+            bytes: written.len(),
+            largest: Some(largest),
+        }
     }
 
     /// A part of the output, where this is what was written to it and nowhere else.
     pub(in crate::store) fn all_of(self, target: &[MaybeUninit<u8>]) -> Option<&[u8]> {
         // SAFETY: disjoint initialised slices of the target add up to it.
-        (self.0 == target.len()).then(|| unsafe { target.assume_init_ref() })
+        (self.bytes == target.len()).then(|| unsafe { target.assume_init_ref() })
+    }
+
+    /// The largest word, where those who wrote the bytes all say so.
+    pub(in crate::store) fn largest_word(self) -> Option<u32> {
+        self.largest
     }
 
     /// Of two disjoint parts.
     pub(in crate::store) fn and(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        let largest = match (self.bytes, other.bytes) {
+            (0, _) => other.largest,
+            (_, 0) => self.largest,
+            _ => self.largest.zip(other.largest).map(|(a, b)| a.max(b)),
+        };
+        Self {
+            bytes: self.bytes + other.bytes,
+            largest,
+        }
     }
 }

@@ -182,8 +182,8 @@ impl Core {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
             let done = self.decode_band(array, band, ranges, target)?;
             if let Some((largest, values)) = largest.zip(done.all_of(target)) {
-                let of_band = largest_of(&self.info.dtype, values).unwrap_or(0);
-                largest.fetch_max(of_band, Ordering::Relaxed);
+                let of_band = largest_of(&self.info.dtype, values, done.largest_word());
+                largest.fetch_max(of_band.unwrap_or(0), Ordering::Relaxed);
             }
             Ok(done)
         });

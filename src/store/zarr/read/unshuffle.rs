@@ -23,20 +23,22 @@ pub(super) fn unshuffle(
     let Some(parts) = parts else {
         return Initialised::default();
     };
-    match parts.as_slice() {
-        [a, b] => {
-            let done = pairs(a, b, target);
-            tail(&parts, done, target);
-        }
-        [a, b, c, d] => {
-            let done = fours(a, b, c, d, target);
-            tail(&parts, done, target);
-        }
-        parts => tail(parts, 0, target),
-    }
+    let (done, largest) = match parts.as_slice() {
+        [a, b] => (pairs(a, b, target), None),
+        [a, b, c, d] => fours(a, b, c, d, target),
+        _ => (0, None),
+    };
+    tail(&parts, done, target);
     let written = &mut target[..n * planes.len()];
     // SAFETY: all values from 0 to `n` were written, by the vectors and by what they left.
-    Initialised::of(unsafe { written.assume_init_mut() })
+    let written = unsafe { written.assume_init_mut() };
+    let Some(largest) = largest else {
+        return Initialised::of(written);
+    };
+    let (rest, _) = written[4 * done..].as_chunks();
+    let rest = rest.iter().map(|word| u32::from_ne_bytes(*word));
+    let largest = rest.fold(largest, u32::max);
+    Initialised::of_words(written, largest)
 }
 
 /// Values from `done` on, one by one.
@@ -71,26 +73,42 @@ fn pairs(a: &[u8], b: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
     16 * n
 }
 
-/// Values of four bytes, sixteen or thirty-two at a time; how many were done.
+/// Values of four bytes, sixteen or thirty-two at a time; how many were done, and the largest of them as
+/// unsigned integers where that costs nothing.
 #[cfg(target_arch = "x86_64")]
-fn fours(a: &[u8], b: &[u8], c: &[u8], d: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
+fn fours(
+    a: &[u8],
+    b: &[u8],
+    c: &[u8],
+    d: &[u8],
+    target: &mut [MaybeUninit<u8>],
+) -> (usize, Option<u32>) {
     match std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for.
         true => unsafe { wide_fours(a, b, c, d, target) },
-        false => narrow_fours(a, b, c, d, target),
+        false => (narrow_fours(a, b, c, d, target), None),
     }
 }
 
-/// Thirty-two at a time.
+/// Thirty-two at a time, and the largest: while values are in registers, a look at them is hidden by the
+/// waiting for memory.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn wide_fours(a: &[u8], b: &[u8], c: &[u8], d: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
+fn wide_fours(
+    a: &[u8],
+    b: &[u8],
+    c: &[u8],
+    d: &[u8],
+    target: &mut [MaybeUninit<u8>],
+) -> (usize, Option<u32>) {
     use std::arch::x86_64::{
-        __m256i, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_storeu_si256,
-        _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
+        __m256i, _mm256_loadu_si256, _mm256_max_epu32, _mm256_permute2x128_si256,
+        _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16,
+        _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
     };
     let shortest = [a, b, c, d].map(<[u8]>::len).into_iter().min().unwrap_or(0);
     let n = shortest.min(target.len() / 4) / 32;
+    let mut largest = _mm256_setzero_si256();
     for i in 0..n {
         // SAFETY: thirty-two bytes of each plane and a hundred and twenty-eight of the target are within
         // the slices, and the loads and stores need no alignment.
@@ -109,9 +127,17 @@ fn wide_fours(a: &[u8], b: &[u8], c: &[u8], d: &[u8], target: &mut [MaybeUninit<
             _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x20>(third, fourth));
             _mm256_storeu_si256(to.add(2), _mm256_permute2x128_si256::<0x31>(first, second));
             _mm256_storeu_si256(to.add(3), _mm256_permute2x128_si256::<0x31>(third, fourth));
+            let halves = (
+                _mm256_max_epu32(first, second),
+                _mm256_max_epu32(third, fourth),
+            );
+            largest = _mm256_max_epu32(largest, _mm256_max_epu32(halves.0, halves.1));
         }
     }
-    32 * n
+    let mut lanes = [0u32; 8];
+    // SAFETY: the array has the register's thirty-two bytes, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
+    (32 * n, lanes.into_iter().max())
 }
 
 /// Sixteen at a time.
@@ -147,8 +173,14 @@ fn pairs(_: &[u8], _: &[u8], _: &mut [MaybeUninit<u8>]) -> usize {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn fours(_: &[u8], _: &[u8], _: &[u8], _: &[u8], _: &mut [MaybeUninit<u8>]) -> usize {
-    0
+fn fours(
+    _: &[u8],
+    _: &[u8],
+    _: &[u8],
+    _: &[u8],
+    _: &mut [MaybeUninit<u8>],
+) -> (usize, Option<u32>) {
+    (0, None)
 }
 
 #[cfg(test)]
@@ -164,7 +196,12 @@ mod tests {
                 let planes: Vec<Vec<u8>> = (0..size).map(|byte| plane(byte).collect()).collect();
                 let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
                 let mut target = vec![MaybeUninit::new(0xee); size * n];
-                unshuffle(&planes, 3, &mut target);
+                let done = unshuffle(&planes, 3, &mut target);
+                if let Some(largest) = done.largest_word() {
+                    let words = values[3 * size..].as_chunks().0.iter();
+                    let words = words.map(|word| u32::from_ne_bytes(*word));
+                    assert_eq!(Some(largest), words.max().or(Some(0)), "{n} values");
+                }
                 #[cfg(target_arch = "x86_64")]
                 if let [a, b, c, d] = planes.as_slice() {
                     // What a processor without AVX2 does.
