@@ -331,6 +331,7 @@ mod tests {
             n_runs in 1usize..40,
             mut olds in proptest::collection::vec(0i32..60, 0..80),
             is_sorted in any::<bool>(),
+            is_distinct in any::<bool>(),
             dropped in proptest::collection::hash_set(0usize..60, 0..20),
         ) {
             // Places of a run are those after the places of the run before.
@@ -343,6 +344,10 @@ mod tests {
             }
             if is_sorted {
                 olds.sort_unstable();
+            }
+            if is_distinct {
+                let mut seen = std::collections::HashSet::new();
+                olds.retain(|old| seen.insert(*old));
             }
             let map = ColumnMap::try_new(&places, 120).unwrap();
             let values = (0u8..).zip(&olds).map(|(at, _)| f32::from(at));
