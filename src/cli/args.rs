@@ -150,10 +150,10 @@ pub(super) struct StorageArgs {
     pub(super) no_shards: bool,
     /// Chunks of matrices in a zarr store: cells, as 64, or their decoded bytes, as 1MiB (1MiB). Of
     /// a sparse matrix the average cell counts.
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_negative_numbers = true)]
     pub(super) chunk_size: Option<Amount>,
     /// Shards of matrices in a zarr store, cut to whole chunks (1GiB).
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_negative_numbers = true)]
     pub(super) shard_size: Option<Amount>,
     /// Store as annbatch's write_sharded does: 64 cells a chunk, 1 GiB a shard, blosc, narrow indices.
     #[arg(long, value_name = "annbatch", value_parser = ["annbatch"], hide_possible_values = true)]
@@ -178,7 +178,8 @@ pub(super) struct WriteArgs {
     /// Keep only cells for which this SQL condition over `cells` is true.
     #[arg(long = "where", value_name = "EXPR")]
     pub(super) predicate: Option<String>,
-    /// Keep only these genes: a file with one name a line, or a list with commas.
+    /// Keep only these genes, in the order of the object: a file with one name a line, or a list with
+    /// commas.
     #[arg(long, value_name = "FILE|LIST")]
     pub(super) genes: Option<String>,
     #[command(flatten)]
@@ -331,7 +332,8 @@ pub(super) struct ConvertArgs {
     /// Leave out an element and all below it, such as layers/counts, obs/score or uns.
     #[arg(long, value_name = "ELEMENT")]
     pub(super) drop: Vec<String>,
-    /// Keep only these genes: a file with one name a line, or a list with commas.
+    /// Keep only these genes, in the order of the object: a file with one name a line, or a list with
+    /// commas.
     #[arg(long, value_name = "FILE|LIST")]
     pub(super) genes: Option<String>,
     #[command(flatten)]

@@ -139,7 +139,8 @@ pub(super) struct ShuffleArgs {
     pub(super) size: Option<u64>,
     #[command(flatten)]
     pub(super) how: OrderArgs,
-    /// Keep only these genes: a file with one name a line, or a list with commas.
+    /// Keep only these genes, in the order of the object: a file with one name a line, or a list with
+    /// commas.
     #[arg(long, value_name = "FILE|LIST")]
     pub(super) genes: Option<String>,
     #[command(flatten)]
