@@ -150,10 +150,10 @@ pub(super) struct StorageArgs {
     pub(super) no_shards: bool,
     /// Chunks of matrices in a zarr store: cells, as 64, or their decoded bytes, as 1MiB (1MiB). Of
     /// a sparse matrix the average cell counts.
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_negative_numbers = true)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_hyphen_values = true)]
     pub(super) chunk_size: Option<Amount>,
     /// Shards of matrices in a zarr store, cut to whole chunks (1GiB).
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_negative_numbers = true)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_hyphen_values = true)]
     pub(super) shard_size: Option<Amount>,
     /// Store as annbatch's write_sharded does: 64 cells a chunk, 1 GiB a shard, blosc, narrow indices.
     #[arg(long, value_name = "annbatch", value_parser = ["annbatch"], hide_possible_values = true)]

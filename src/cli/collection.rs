@@ -42,7 +42,7 @@ pub(super) struct CreateArgs {
     #[arg(required = true)]
     inputs: Vec<String>,
     /// Cells of a dataset at most, as 100000, or their bytes in memory, as 2GB (20GiB).
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_hyphen_values = true)]
     dataset_size: Option<Amount>,
     /// block deals blocks of adjacent cells out to datasets and shuffles each dataset exactly, as
     /// annbatch does; exact gives every order of all cells the same chance.
@@ -54,7 +54,8 @@ pub(super) struct CreateArgs {
         conflicts_with = "no_shuffle"
     )]
     shuffle: Randomness,
-    /// Keep only these genes: a file with one name a line, or a list with commas.
+    /// Keep only these genes, in the order of the objects: a file with one name a line, or a list with
+    /// commas.
     #[arg(long, value_name = "FILE|LIST")]
     var_subset: Option<String>,
     /// What to keep of genes, obs columns, layers and obsm that not all objects have: inner nothing,
@@ -99,7 +100,7 @@ struct HowArgs {
     #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]
     n_obs_per_chunk: Option<u64>,
     /// Cells of a shard, or their bytes, cut to whole chunks (1GiB).
-    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse)]
+    #[arg(long, value_name = "CELLS|SIZE", value_parser = Amount::parse, allow_hyphen_values = true)]
     shard_size: Option<Amount>,
     /// Adjacent cells of the inputs that go to one dataset (1000).
     #[arg(long, value_name = "CELLS", value_parser = clap::value_parser!(u64).range(1..))]

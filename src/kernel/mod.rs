@@ -12,6 +12,7 @@ mod normalize;
 mod gather;
 pub(crate) mod pieces;
 mod ranks;
+mod row_columns;
 pub(crate) mod split;
 mod blocks;
 pub(crate) mod numbers;

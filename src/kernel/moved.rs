@@ -8,6 +8,7 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::ArrowNativeType;
 
 use super::entries::{list, off_axis, too_large};
+use super::row_columns::RowColumns;
 use crate::error::Result;
 
 /// Marks a column that has no place, or is new.
@@ -184,7 +185,7 @@ struct Moved<T> {
     ends: Vec<i32>,
     /// Of one row: new index above, place of the value below.
     keys: Vec<u64>,
-    ranks: Ranks,
+    columns: RowColumns,
 }
 
 /// Indices of a row, and as many values.
@@ -200,7 +201,7 @@ impl<T: Copy + Default> Moved<T> {
             values: Vec::with_capacity(n_entries),
             ends,
             keys: Vec::new(),
-            ranks: Ranks::default(),
+            columns: RowColumns::default(),
         }
     }
 
@@ -210,7 +211,7 @@ impl<T: Copy + Default> Moved<T> {
             // What was not sorted need not be sorted now.
             _ if moves.ascending || !row.0.is_sorted() => self.in_place(moves, row),
             (Some(runs), None) => self.by_runs(moves, runs, row),
-            (None, None) => match Ranks::pay(row.0.len(), moves.sources.len()) {
+            (None, None) => match RowColumns::pay(row.0.len(), moves.sources.len()) {
                 true => self.by_ranks(moves, row),
                 false => self.by_keys(moves, row, None),
             },
@@ -306,24 +307,26 @@ impl<T: Copy + Default> Moved<T> {
     #[inline(always)]
     fn ranked(&mut self, moves: &Moves, row: Row<'_, T>) -> Result<()> {
         let (indices, values) = row;
-        self.ranks.clear(moves.sources.len());
+        self.columns.clear(moves.sources.len());
         let mut kept = 0;
         for old in indices {
             let place = place(&moves.places, *old)?;
-            self.ranks.add(place);
+            self.columns.add(place);
             kept += usize::from(place >= 0);
         }
-        if self.ranks.count() != kept {
+        if self.columns.sum_up() != kept {
             // Of columns that repeat, the order stays.
             return self.by_keys(moves, row, None);
         }
+        // A spare place for what is dropped, where something is: a row that is whole may have no room for it.
+        let n = kept + usize::from(kept < indices.len());
         let start = self.indices.len();
-        self.indices.resize(start + indices.len() + 1, 0);
-        self.values.resize(start + indices.len() + 1, T::default());
+        self.indices.resize(start + n, 0);
+        self.values.resize(start + n, T::default());
         let (new, with) = (&mut self.indices[start..], &mut self.values[start..]);
         for (old, value) in indices.iter().zip(values) {
             let place = place(&moves.places, *old)?;
-            let rank = self.ranks.of(place).unwrap_or(kept);
+            let rank = self.columns.before(place).unwrap_or(kept);
             new[rank] = place;
             with[rank] = *value;
         }
@@ -364,60 +367,6 @@ impl<T: Copy + Default> Moved<T> {
     fn truncate(&mut self, len: usize) {
         self.indices.truncate(len);
         self.values.truncate(len);
-    }
-}
-
-/// Which columns a row has, and how many of them come before one.
-#[derive(Default)]
-struct Ranks {
-    /// A bit for each column.
-    columns: Vec<u64>,
-    /// Of each word of them, how many are in the words before.
-    before: Vec<usize>,
-}
-
-impl Ranks {
-    /// Whether counting so many columns costs less than sorting so many entries: a word of them takes
-    /// about as long as an eighth of an entry.
-    fn pay(n_entries: usize, n_columns: usize) -> bool {
-        n_columns / 64 <= n_entries.saturating_mul(8)
-    }
-
-    fn clear(&mut self, n_columns: usize) {
-        self.columns.clear();
-        self.columns.resize(n_columns.div_ceil(64), 0);
-    }
-
-    /// Adds a column, if it is one.
-    #[inline(always)]
-    fn add(&mut self, column: i32) {
-        let bit = u64::from(column >= 0) << (column & 63);
-        let word = usize::try_from(column).unwrap_or(0) / 64;
-        if let Some(word) = self.columns.get_mut(word) {
-            *word |= bit;
-        }
-    }
-
-    /// How many columns there are.
-    #[inline(always)]
-    fn count(&mut self) -> usize {
-        let mut n = 0;
-        self.before.clear();
-        self.before.extend(self.columns.iter().map(|word| {
-            let before = n;
-            n += word.count_ones() as usize;
-            before
-        }));
-        n
-    }
-
-    /// How many of the counted columns come before one, if it is one.
-    #[inline(always)]
-    fn of(&self, column: i32) -> Option<usize> {
-        let at = usize::try_from(column).ok()?;
-        let (word, before) = (self.columns.get(at / 64)?, self.before.get(at / 64)?);
-        let below = word & ((1 << (at % 64)) - 1);
-        Some(before + below.count_ones() as usize)
     }
 }
 

@@ -18,7 +18,6 @@ use crate::kernel::form::densify;
 use crate::kernel::genes::GeneSelection;
 use crate::kernel::{Normalization, with_indices};
 use crate::model::{ElementKey, FieldMeta, VarAxis, matrix_type};
-use crate::plan::merge::Join;
 use crate::store::ReadMetrics;
 
 /// Bytes of columns of `obs` that are kept in memory, all together.
@@ -83,10 +82,7 @@ impl Columns {
         let mut columns = Vec::new();
         let mut held = 0;
         for name in &options.obs {
-            let column = match options.join {
-                Some(Join::Outer) => cells.obs_of_some(name)?,
-                _ => cells.obs(name)?,
-            };
+            let column = cells.obs(name)?;
             let column = column.ok_or_else(|| lacks("obs", name, &cells.obs_names()))?;
             held += column.row_bytes().saturating_mul(column.len());
             let column: Arc<dyn ColumnReader> = match held <= HELD {

@@ -17,6 +17,7 @@ use crate::element::{AnnData, Cells};
 use crate::error::{Error, Result};
 use crate::kernel::Blocks;
 use crate::model::{Location, RowSelection};
+use crate::plan::merge::Join;
 use crate::session::Session;
 use crate::store::ReadMetrics;
 
@@ -52,10 +53,13 @@ impl Loader {
             Some(join) => Joined::of(&objects, join).await?,
             None => None,
         };
-        let cells = Cells::new(match (objects.as_slice(), options.join) {
+        let mut cells = Cells::new(match (objects.as_slice(), options.join) {
             ([_], _) | (_, Some(_)) => objects.clone(),
             (several, None) => vec![AnnData::stack(several).map_err(joinable)?],
         });
+        if options.join == Some(Join::Outer) {
+            cells = cells.with_all_of_obs();
+        }
         let mut rows = rows(&objects, options.predicate.as_deref()).await?;
         if let Some(split) = &options.split {
             rows = split.rows(&cells, &rows).await?;

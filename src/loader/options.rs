@@ -86,7 +86,7 @@ pub struct LoaderOptions {
     pub pad: bool,
     /// Over which genes the cells of objects with different ones come: those that any has, or that all
     /// have. By default objects must have the same genes, columns and elements; with it, those that are
-    /// asked for, but that under an outer join columns of `obs` that an object lacks are null.
+    /// asked for. Under an outer join a column of `obs` that an object lacks is null for its cells.
     pub join: Option<Join>,
     /// Which cells come; [`Sampling::Random`] by default.
     pub sampling: Sampling,

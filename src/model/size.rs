@@ -9,6 +9,9 @@ pub(crate) fn share(amount: u64, part: u64, whole: u64) -> u64 {
 /// Bytes of `16GB` (10^9), `16GiB` (2^30), `512M`, `4096`; a letter alone is decimal, case is free.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if compact.starts_with('-') {
+        return Err(format!("{text:?} is not a size"));
+    }
     let digits = compact
         .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_'))
         .unwrap_or(compact.len());

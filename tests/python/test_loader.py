@@ -216,7 +216,7 @@ def test_objects_with_different_genes_are_joined_as_concat_does(annfusion, tmp_p
     b = b[:, [3, 1, 0, 14, 7, 8, 9, 12]].copy()
     b.var_names = [*b.var_names[:6], "other", "another"]
     c = c[:, [9, 3, 8, 2, 0]].copy()
-    del b.obs["maybe"], c.obs["kind"], c.obsm["frame"], a.layers["dense"], a.raw, b.raw, c.raw
+    del b.obs["maybe"], a.obs["kind"], c.obs["score"], c.obsm["frame"], a.layers["dense"], a.raw, b.raw, c.raw
     paths = [tmp_path / "a.h5ad", tmp_path / "b.h5ad", tmp_path / "c.zarr"]
     for part, path in zip([a, b, c], paths):
         write(part, path)
@@ -226,7 +226,7 @@ def test_objects_with_different_genes_are_joined_as_concat_does(annfusion, tmp_p
         scanpy.pp.normalize_total(united, target_sum=100)
         scanpy.pp.log1p(united)
     genes = list(expected.var_names[[2, 0]])
-    some = {"outer": ["maybe", "kind"], "inner": []}[join]
+    some = {"outer": ["maybe", "kind", "score"], "inner": []}[join]
     for more, places in [([], range(expected.n_vars)), (["--genes", ",".join(genes)], [2, 0])]:
         asked = ["--join", join, "--obs", "text", "--layer", "counts", "--obsm", "pca", *options, *more]
         asked += [option for name in some for option in ("--obs", name)]
@@ -241,13 +241,14 @@ def test_objects_with_different_genes_are_joined_as_concat_does(annfusion, tmp_p
             assert batch["text"].to_pylist() == list(expected.obs["text"].iloc[rows])
             for name in some:
                 values = expected.obs[name].iloc[rows]
-                assert batch[name].to_pylist() == [None if pd.isna(value) else value for value in values]
+                found = [None if pd.isna(value) else value for value in batch[name].to_pylist()]
+                assert found == [None if pd.isna(value) else value for value in values]
             pca = batch["obsm_pca"].flatten().to_numpy().reshape(len(rows), -1)
             assert np.array_equal(pca, expected.obsm["pca"][rows])
         assert sorted(seen) == list(range(93))
     for more, reason in [
         (["--join", join, "--layer", "dense"], "no 'dense'"),
-        (["--join", join, "--obs", "missing"] if some else ["--join", join, "--obs", "maybe"], "there is no"),
+        (["--join", join, "--obs", "none" if some else "maybe"], "no 'none'; there are" if some else "no 'maybe'"),
         ([], "not the same"),
     ]:
         done = annfusion("loader", *paths, *OPTIONS, *more, check=False)

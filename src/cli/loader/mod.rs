@@ -101,7 +101,7 @@ pub(super) struct LoaderArgs {
     /// Give each cell's position as well, as obs_idx.
     #[arg(long)]
     index: bool,
-    /// Load only these genes: a file with one name a line, or a list with commas.
+    /// Load only these genes, in this order: a file with one name a line, or a list with commas.
     #[arg(long, value_name = "FILE|LIST")]
     genes: Option<String>,
     /// Scale each cell's counts to this sum, as scanpy.pp.normalize_total does.

@@ -1,4 +1,4 @@
-//! The cells of several objects one after another, as far as the objects have the same elements.
+//! The cells of several objects one after another: elements that all have, and columns that some have.
 
 use std::sync::Arc;
 
@@ -8,16 +8,29 @@ use crate::element::{ColumnReader, MatrixReader};
 use crate::error::Result;
 use crate::model::Location;
 
-/// Elements of cells that all of some objects have. The genes of their matrices are each object's own.
+/// Elements of the cells of some objects. The genes of their matrices are each object's own.
 #[derive(Debug, Clone)]
 pub(crate) struct Cells {
     objects: Vec<Arc<AnnData>>,
+    fills_obs: bool,
 }
 
 impl Cells {
     /// Those of these objects, one at least.
     pub(crate) fn new(objects: Vec<Arc<AnnData>>) -> Self {
-        Self { objects }
+        Self {
+            objects,
+            fills_obs: false,
+        }
+    }
+
+    /// With the columns of `obs` that any object has: cells of the others have no value there.
+    #[must_use]
+    pub(crate) fn with_all_of_obs(self) -> Self {
+        Self {
+            fills_obs: true,
+            ..self
+        }
     }
 
     /// The objects.
@@ -25,14 +38,18 @@ impl Cells {
         &self.objects
     }
 
-    /// Names of the columns of `obs` that all have.
+    /// Names of the columns of `obs`.
     pub(crate) fn obs_names(&self) -> Vec<&str> {
-        self.names(|object| {
-            let columns = object.obs().columns().iter();
-            columns
-                .map(|column| column.field().name().as_str())
-                .collect()
-        })
+        if !self.fills_obs {
+            return self.names(|object| columns(object).collect());
+        }
+        let mut names = Vec::new();
+        for name in self.objects.iter().flat_map(|object| columns(object)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Names of the layers that all have.
@@ -45,35 +62,42 @@ impl Cells {
         self.names(|object| keys(object.obsm()))
     }
 
-    /// A column of `obs`, [`None`] where not all have it.
+    /// A column of `obs`, [`None`] where not all have it, or none has.
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`](crate::Error::IncompatibleSchemas) where it is not of the same
     /// type in all; so for the other elements.
     pub(crate) fn obs(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
-        self.column(|object| column_of(object, name))
+        match self.fills_obs {
+            true => self.filled(name),
+            false => self.column(|object| column_of(object, name)),
+        }
     }
 
-    /// A column of `obs` that some may not have: their cells have no value. [`None`] where none has it.
-    ///
-    /// # Errors
-    /// As [`obs`](Self::obs).
-    pub(crate) fn obs_of_some(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
-        let mut some = self.objects.iter();
-        let Some(model) = some.find_map(|object| column_of(object, name)) else {
+    /// A column of `obs` that some may not have.
+    fn filled(&self, name: &str) -> Result<Option<Arc<dyn ColumnReader>>> {
+        let of_objects = self.objects.iter();
+        let having = of_objects.filter_map(|object| Some((object, column_of(object, name)?)));
+        let having: Vec<_> = having.collect();
+        // Nulls are written as those are that somebody has.
+        let nullable = having
+            .iter()
+            .find(|(_, column)| column.field().is_nullable());
+        let Some((owner, model)) = nullable.or(having.first()) else {
             return Ok(None);
         };
         let parts = self
             .objects
             .iter()
             .map(|object| match column_of(object, name) {
-                Some(column) => Arc::clone(column),
+                Some(column) => (object.location(), Arc::clone(column)),
                 None => {
-                    let url = object.store().url();
-                    Arc::new(AbsentColumn::like(model.as_ref(), url, object.n_obs())) as _
+                    let absent = AbsentColumn::like(model.as_ref(), object);
+                    (owner.location(), Arc::new(absent) as _)
                 }
             });
-        self.stack(parts.collect()).map(Some)
+        let (locations, parts): (Vec<_>, Vec<_>) = parts.unzip();
+        stack(&locations, parts).map(Some)
     }
 
     /// An element of `obsm`.
@@ -126,14 +150,8 @@ impl Cells {
         of: impl Fn(&'a AnnData) -> Option<&'a Arc<dyn ColumnReader>>,
     ) -> Result<Option<Arc<dyn ColumnReader>>> {
         let parts = self.parts(of);
-        parts.map(|parts| self.stack(parts)).transpose()
-    }
-
-    fn stack(&self, parts: Vec<Arc<dyn ColumnReader>>) -> Result<Arc<dyn ColumnReader>> {
-        match parts.as_slice() {
-            [one] => Ok(Arc::clone(one)),
-            _ => stacked(&self.locations(), parts),
-        }
+        let parts = parts.map(|parts| stack(&self.locations(), parts));
+        parts.transpose()
     }
 
     fn matrix<'a>(
@@ -149,6 +167,21 @@ impl Cells {
             }
         }
     }
+}
+
+fn stack(
+    locations: &[&Location],
+    parts: Vec<Arc<dyn ColumnReader>>,
+) -> Result<Arc<dyn ColumnReader>> {
+    match parts.as_slice() {
+        [one] => Ok(Arc::clone(one)),
+        _ => stacked(locations, parts),
+    }
+}
+
+fn columns(object: &AnnData) -> impl Iterator<Item = &str> {
+    let columns = object.obs().columns().iter();
+    columns.map(|column| column.field().name().as_str())
 }
 
 fn column_of<'a>(object: &'a AnnData, name: &str) -> Option<&'a Arc<dyn ColumnReader>> {

@@ -319,7 +319,7 @@ impl AnnData {
     /// fill values that stand for them can hardly be meant: entries of sparse matrices, categories,
     /// names of rows; by their paths below the root. Lists the chunks of every such array of a zarr
     /// store on a disk.
-    pub(crate) async fn lost_chunks(
+    pub(crate) async fn own_lost_chunks(
         &self,
         dropped: &[ElementKey],
     ) -> Vec<(ElementKey, MissingChunks)> {
@@ -329,19 +329,19 @@ impl AnnData {
         }
     }
 
-    /// Warnings of [lost chunks](Self::lost_chunks), those of members among them.
+    /// Warnings of [lost chunks](Self::own_lost_chunks), those of members among them.
     pub(crate) async fn chunk_warnings(&self, dropped: &[ElementKey]) -> Vec<String> {
         let mut warnings = Vec::new();
         for member in &self.members {
             warnings.extend(Box::pin(member.chunk_warnings(dropped)).await);
         }
-        let lost = self.lost_chunks(dropped).await.into_iter();
+        let lost = self.own_lost_chunks(dropped).await.into_iter();
         let location = self.location();
         warnings.extend(lost.map(|(key, chunks)| format!("{location}: {key}: {chunks}")));
         warnings
     }
 
-    /// Warnings of all that is [`lost`](Self::lost), and of [chunks](Self::lost_chunks).
+    /// Warnings of all that is [`lost`](Self::lost), and of [chunks](Self::own_lost_chunks).
     ///
     /// # Errors
     /// As [`lost`](Self::lost).

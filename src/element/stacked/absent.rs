@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
 
-use crate::element::ColumnReader;
+use crate::element::{AnnData, ColumnReader};
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, RowSelection};
 use crate::store::ReadMetrics;
@@ -16,17 +16,19 @@ pub(in crate::element) struct AbsentColumn {
     field: FieldRef,
     key: ElementKey,
     len: u64,
+    row_bytes: u64,
 }
 
 impl AbsentColumn {
-    /// For the `len` rows of the object at `url`, of the type of a column that another object has.
-    pub(in crate::element) fn like(column: &dyn ColumnReader, url: &str, len: u64) -> Self {
+    /// For the cells of an object, of the type of a column that another one has.
+    pub(in crate::element) fn like(column: &dyn ColumnReader, object: &AnnData) -> Self {
         let field = column.field().as_ref().clone().with_nullable(true);
         Self {
-            url: url.to_owned(),
+            url: object.store().url().to_owned(),
             field: field.into(),
             key: column.key().clone(),
-            len,
+            len: object.n_obs(),
+            row_bytes: column.row_bytes(),
         }
     }
 }
@@ -57,8 +59,8 @@ impl ColumnReader for AbsentColumn {
         }
     }
 
-    /// Nulls take what values would take.
+    /// Nulls take what values take.
     fn row_bytes(&self) -> u64 {
-        8
+        self.row_bytes
     }
 }

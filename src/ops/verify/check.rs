@@ -15,12 +15,12 @@ use crate::element::{
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, MatrixKind, RowSelection};
 use crate::ops::Progress;
-use crate::store::{self, ReadMetrics};
+use crate::store::{self, MissingChunks, ReadMetrics};
 
 /// Reads an object whole and says what is wrong with it: lengths that disagree, `indptr` that
 /// decreases, indices and codes out of range, categories that repeat, bytes that do not decode,
 /// consolidated metadata that is not what the nodes say. Notes say where chunks are not stored, and
-/// where a sparse matrix holds entries behind its last row.
+/// of which that can hardly be meant, and where a sparse matrix holds entries behind its last row.
 ///
 /// # Errors
 /// [`Error::StoreNotFound`] where there is nothing to check. What is wrong with the object is a
@@ -77,10 +77,13 @@ async fn check_store(
         Err(error) => found.failed("/", &error),
     }
     let lost = match object {
-        Some(object) => object.lost_chunks(&[]).await,
+        Some(object) => object.own_lost_chunks(&[]).await,
         None => Vec::new(),
     };
-    let lost: Vec<ElementKey> = lost.iter().map(|(k, _)| root.child(k.as_str())).collect();
+    let lost = lost.into_iter();
+    let lost: HashMap<ElementKey, MissingChunks> = lost
+        .map(|(key, chunks)| (root.child(key.as_str()), chunks))
+        .collect();
     check_storage(&store, &root, &lost, found).await;
     Ok(())
 }

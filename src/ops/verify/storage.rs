@@ -1,6 +1,7 @@
 //! What reading an object does not show: chunks that are not stored, entries that no row has,
 //! metadata that is told twice and differently, bytes that are not what checksums say.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
@@ -10,19 +11,19 @@ use arrow::datatypes::{DataType, Int64Type};
 use super::Verification;
 use crate::error::Result;
 use crate::model::{ElementKey, RowSelection};
-use crate::store::{NodeKind, ReadMetrics, Store};
+use crate::store::{MissingChunks, NodeKind, ReadMetrics, Store};
 
 /// Nodes that are looked at at most.
 const MOST_NODES: usize = 100_000;
 /// Groups inside of groups.
 const MOST_DEPTH: usize = 32;
 
-/// Looks at every node below `root`; `lost` are arrays whose chunks that are not stored can hardly be
-/// meant to be fill values.
+/// Looks at every node below `root`; `lost` are chunks that are not stored and can hardly be meant to be
+/// fill values.
 pub(super) async fn check_storage(
     store: &Arc<dyn Store>,
     root: &ElementKey,
-    lost: &[ElementKey],
+    lost: &HashMap<ElementKey, MissingChunks>,
     found: &mut Verification,
 ) {
     match store.contradictions(root).await {
@@ -52,7 +53,7 @@ pub(super) async fn check_storage(
         // What fails here is a finding of whoever reads the element.
         match store.node(&key).await {
             Ok(Some(NodeKind::Array)) => {
-                drop(check_chunks(store, &key, lost.contains(&key), found).await);
+                drop(check_chunks(store, &key, lost.get(&key), found).await);
             }
             Ok(Some(NodeKind::Group)) => {
                 let children = store.children(&key).await.unwrap_or_default();
@@ -73,21 +74,22 @@ pub(super) async fn check_storage(
 async fn check_chunks(
     store: &Arc<dyn Store>,
     key: &ElementKey,
-    is_lost: bool,
+    lost: Option<&MissingChunks>,
     found: &mut Verification,
 ) -> Result<()> {
+    if let Some(chunks) = lost {
+        let doubt = "which can hardly be meant; the chunks are probably lost";
+        found.notes.push(format!("{key}: {chunks}, {doubt}"));
+        return Ok(());
+    }
     let array = store.array(key).await?;
     // A value that is the fill value, as of `null`, has no chunk by right.
     if array.info().shape.is_empty() {
         return Ok(());
     }
     let chunks = array.missing_chunks().await?;
-    let doubt = match is_lost {
-        true => ", which can hardly be meant: they are lost, as it seems",
-        false => "",
-    };
     let missing = chunks.filter(|chunks| chunks.missing > 0);
-    let missing = missing.map(|chunks| format!("{key}: {chunks}{doubt}"));
+    let missing = missing.map(|chunks| format!("{key}: {chunks}"));
     found.notes.extend(missing);
     Ok(())
 }

@@ -6,31 +6,39 @@ use bytemuck::Pod;
 
 use crate::model::DType;
 
-/// The largest of integers in native order, of which the largest word of four bytes may be known; those
-/// below 0 count as beyond all. [`None`] of none, and of what is no integers.
-pub(in crate::store) fn largest_of(dtype: &DType, bytes: &[u8], word: Option<u32>) -> Option<u64> {
-    /// What is `beyond` is the sign bit of an integer that has one.
-    fn below(largest: u64, beyond: u64) -> u64 {
-        if largest >= beyond { u64::MAX } else { largest }
-    }
+/// The largest of integers in native order; those below 0 count as beyond all. [`None`] of none, and of
+/// what is no integers.
+pub(in crate::store) fn largest_of(dtype: &DType, bytes: &[u8]) -> Option<u64> {
     fn of<T: Pod + Ord + Into<u64>>(bytes: &[u8], beyond: u64) -> Option<u64> {
         let values: &[T] = bytemuck::try_cast_slice(bytes).ok()?;
-        Some(below(largest_value(values)?.into(), beyond))
+        Some(or_beyond(largest_value(values)?.into(), beyond))
     }
     const NONE: u64 = u64::MAX;
-    match (dtype, word) {
-        (DType::Int32, Some(word)) => Some(below(word.into(), 1 << 31)),
-        (DType::UInt32, Some(word)) => Some(word.into()),
-        (DType::Int8, _) => of::<u8>(bytes, 1 << 7),
-        (DType::Int16, _) => of::<u16>(bytes, 1 << 15),
-        (DType::Int32, _) => of::<u32>(bytes, 1 << 31),
-        (DType::Int64, _) => of::<u64>(bytes, 1 << 63),
-        (DType::UInt8, _) => of::<u8>(bytes, NONE),
-        (DType::UInt16, _) => of::<u16>(bytes, NONE),
-        (DType::UInt32, _) => of::<u32>(bytes, NONE),
-        (DType::UInt64, _) => of::<u64>(bytes, NONE),
+    match dtype {
+        DType::Int8 => of::<u8>(bytes, 1 << 7),
+        DType::Int16 => of::<u16>(bytes, 1 << 15),
+        DType::Int32 => of::<u32>(bytes, 1 << 31),
+        DType::Int64 => of::<u64>(bytes, 1 << 63),
+        DType::UInt8 => of::<u8>(bytes, NONE),
+        DType::UInt16 => of::<u16>(bytes, NONE),
+        DType::UInt32 => of::<u32>(bytes, NONE),
+        DType::UInt64 => of::<u64>(bytes, NONE),
         _ => None,
     }
+}
+
+/// As [`largest_of`], of integers of four bytes whose largest as unsigned ones is known.
+pub(in crate::store) fn largest_of_words(dtype: &DType, word: u32) -> Option<u64> {
+    match dtype {
+        DType::Int32 => Some(or_beyond(word.into(), 1 << 31)),
+        DType::UInt32 => Some(word.into()),
+        _ => None,
+    }
+}
+
+/// What is `beyond` is the sign bit of an integer that has one.
+fn or_beyond(largest: u64, beyond: u64) -> u64 {
+    if largest >= beyond { u64::MAX } else { largest }
 }
 
 /// One pass that the compiler vectorises: the larger of two unsigned integers is an instruction of AVX2,
@@ -64,7 +72,7 @@ pub(crate) fn largest(values: &dyn Array) -> Option<u64> {
     let data = values.to_data();
     let bytes = data.buffers().first()?.as_slice();
     let start = data.offset() * size;
-    largest_of(&dtype, bytes.get(start..start + data.len() * size)?, None)
+    largest_of(&dtype, bytes.get(start..start + data.len() * size)?)
 }
 
 #[cfg(test)]
@@ -84,5 +92,9 @@ mod tests {
         assert_eq!(largest(&Int8Array::from(vec![-128])), Some(u64::MAX));
         assert_eq!(largest(&UInt64Array::from(vec![1 << 63])), Some(1 << 63));
         assert_eq!(largest(&Float32Array::from(vec![1.0])), None);
+        assert_eq!(largest_of_words(&DType::Int32, 7), Some(7));
+        assert_eq!(largest_of_words(&DType::Int32, 1 << 31), Some(u64::MAX));
+        assert_eq!(largest_of_words(&DType::UInt32, 1 << 31), Some(1 << 31));
+        assert_eq!(largest_of_words(&DType::Int64, 7), None);
     }
 }

@@ -19,7 +19,7 @@ pub(in crate::store) use background::in_background;
 pub(in crate::store) use bands::bands;
 pub(in crate::store) use fault::{Fault, guard, panicked};
 pub(crate) use largest::largest;
-pub(in crate::store) use largest::largest_of;
+pub(in crate::store) use largest::{largest_of, largest_of_words};
 pub(in crate::store) use layout::{Disk, Member, Padding, complex};
 pub(in crate::store) use once::Once;
 pub(in crate::store) use output::{Bytes, Initialised, zeroed};

@@ -178,3 +178,22 @@ impl Initialised {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_of_parts_is_known_where_that_of_each_is() {
+        let (none, seen) = (
+            Initialised::default(),
+            Initialised::of_words(&mut [0; 8], 7),
+        );
+        let larger = Initialised::of_words(&mut [0; 4], 9);
+        assert_eq!(seen.and(larger).largest_word(), Some(9));
+        assert_eq!(none.and(seen).and(none).largest_word(), Some(7));
+        let unseen = Initialised::of(&mut [0; 4]);
+        assert_eq!(seen.and(unseen).largest_word(), None);
+        assert_eq!(unseen.and(seen).and(larger).largest_word(), None);
+    }
+}

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::model::RowSelection;
 use crate::store::decode::{
     Bytes, Disk, Fault, Initialised, Nowhere, Recent, TextBuilder, bands, guard, in_background,
-    largest_of, to_arrow,
+    largest_of, largest_of_words, to_arrow,
 };
 use crate::store::remote;
 use crate::store::scatter::Target;
@@ -182,8 +182,11 @@ impl Core {
         let done = tasks.into_par_iter().map(|(band, ranges, target)| {
             let done = self.decode_band(array, band, ranges, target)?;
             if let Some((largest, values)) = largest.zip(done.all_of(target)) {
-                let of_band = largest_of(&self.info.dtype, values, done.largest_word());
-                largest.fetch_max(of_band.unwrap_or(0), Ordering::Relaxed);
+                let dtype = &self.info.dtype;
+                let seen = done.largest_word();
+                let seen = seen.and_then(|word| largest_of_words(dtype, word));
+                let of_band = seen.or_else(|| largest_of(dtype, values)).unwrap_or(0);
+                largest.fetch_max(of_band, Ordering::Relaxed);
             }
             Ok(done)
         });

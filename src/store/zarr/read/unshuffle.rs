@@ -73,8 +73,12 @@ fn pairs(a: &[u8], b: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
     16 * n
 }
 
+/// Values from which on the largest is looked for: of pieces of a row, as minibatches take them, to add up
+/// what was seen costs as much as to put them together.
+const LEAST_SEEN: usize = 4096;
+
 /// Values of four bytes, sixteen or thirty-two at a time; how many were done, and the largest of them as
-/// unsigned integers where that costs nothing.
+/// unsigned integers where they are many.
 #[cfg(target_arch = "x86_64")]
 fn fours(
     a: &[u8],
@@ -84,23 +88,27 @@ fn fours(
     target: &mut [MaybeUninit<u8>],
 ) -> (usize, Option<u32>) {
     match std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has what the function is compiled for.
-        true => unsafe { wide_fours(a, b, c, d, target) },
+        // SAFETY: the processor has what the function is compiled for; so below.
+        true if target.len() / 4 >= LEAST_SEEN => unsafe {
+            let (done, largest) = wide_fours::<true>(a, b, c, d, target);
+            (done, Some(largest))
+        },
+        true => unsafe { (wide_fours::<false>(a, b, c, d, target).0, None) },
         false => (narrow_fours(a, b, c, d, target), None),
     }
 }
 
-/// Thirty-two at a time, and the largest: while values are in registers, a look at them is hidden by the
-/// waiting for memory.
+/// Thirty-two at a time, and the largest, or 0 where nobody looks: while values are in registers, a look
+/// at them is hidden by the waiting for memory.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn wide_fours(
+fn wide_fours<const LOOK: bool>(
     a: &[u8],
     b: &[u8],
     c: &[u8],
     d: &[u8],
     target: &mut [MaybeUninit<u8>],
-) -> (usize, Option<u32>) {
+) -> (usize, u32) {
     use std::arch::x86_64::{
         __m256i, _mm256_loadu_si256, _mm256_max_epu32, _mm256_permute2x128_si256,
         _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16,
@@ -127,17 +135,17 @@ fn wide_fours(
             _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x20>(third, fourth));
             _mm256_storeu_si256(to.add(2), _mm256_permute2x128_si256::<0x31>(first, second));
             _mm256_storeu_si256(to.add(3), _mm256_permute2x128_si256::<0x31>(third, fourth));
-            let halves = (
-                _mm256_max_epu32(first, second),
-                _mm256_max_epu32(third, fourth),
-            );
-            largest = _mm256_max_epu32(largest, _mm256_max_epu32(halves.0, halves.1));
+            if LOOK {
+                let low = _mm256_max_epu32(first, second);
+                let high = _mm256_max_epu32(third, fourth);
+                largest = _mm256_max_epu32(largest, _mm256_max_epu32(low, high));
+            }
         }
     }
     let mut lanes = [0u32; 8];
     // SAFETY: the array has the register's thirty-two bytes, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
-    (32 * n, lanes.into_iter().max())
+    (32 * n, lanes.into_iter().fold(0, u32::max))
 }
 
 /// Sixteen at a time.
@@ -196,12 +204,7 @@ mod tests {
                 let planes: Vec<Vec<u8>> = (0..size).map(|byte| plane(byte).collect()).collect();
                 let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
                 let mut target = vec![MaybeUninit::new(0xee); size * n];
-                let done = unshuffle(&planes, 3, &mut target);
-                if let Some(largest) = done.largest_word() {
-                    let words = values[3 * size..].as_chunks().0.iter();
-                    let words = words.map(|word| u32::from_ne_bytes(*word));
-                    assert_eq!(Some(largest), words.max().or(Some(0)), "{n} values");
-                }
+                unshuffle(&planes, 3, &mut target);
                 #[cfg(target_arch = "x86_64")]
                 if let [a, b, c, d] = planes.as_slice() {
                     // What a processor without AVX2 does.
@@ -218,6 +221,33 @@ mod tests {
                 let found: Vec<u8> = target.iter().map(|b| unsafe { b.assume_init() }).collect();
                 assert_eq!(found, values[3 * size..], "{n} values of {size} bytes");
             }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_largest_is_seen_wherever_it_stands() {
+        if !std::arch::is_x86_feature_detected!("avx2") {
+            return;
+        }
+        let n = LEAST_SEEN + 17;
+        for at in (0..40).chain(n - 40..n) {
+            let value = |i: usize| {
+                if i == at {
+                    [1, 2, 3, 0xff]
+                } else {
+                    [9, 9, 9, 0x7f]
+                }
+            };
+            let plane = |byte: usize| (0..n).map(|i| value(i)[byte]).collect::<Vec<u8>>();
+            let planes = [0, 1, 2, 3].map(plane);
+            let planes = planes.each_ref().map(Vec::as_slice);
+            let mut target = vec![MaybeUninit::new(0); 4 * n];
+            let done = unshuffle(&planes, 0, &mut target);
+            let largest = u32::from_ne_bytes([1, 2, 3, 0xff]);
+            assert_eq!(done.largest_word(), Some(largest), "at {at}");
+            let few = unshuffle(&planes, 0, &mut target[..4 * 40]);
+            assert_eq!(few.largest_word(), None);
         }
     }
 }
