@@ -212,6 +212,10 @@ async fn left_behind(schema: &Schema, sources: &Sources) -> crate::error::Result
             !over_genes && has(&|origin| origin.var.frame.n_rows() > 0),
         ),
         ("varm", has(&|origin| !origin.var.varm.is_empty())),
+        (
+            "raw/varm",
+            has(&|origin| origin.raw.as_ref().is_some_and(|raw| !raw.varm.is_empty())),
+        ),
         ("varp", has(&|origin| !origin.varp.is_empty())),
         ("obsp", has(&|origin| !origin.obsp.is_empty())),
         ("uns", has(&|origin| origin.uns.is_some())),

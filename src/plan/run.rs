@@ -115,9 +115,10 @@ async fn write_all(
         warnings,
     };
     if objects.iter().any(|object| !object.is_of_one_object()) {
+        let has_genes = objects.iter().all(FinishedObject::has_genes);
         for source in &job.sources.objects {
             let source = AnnData::open(source).await?;
-            written.warnings.extend(lost(&source));
+            written.warnings.extend(lost(&source, has_genes));
         }
     }
     for object in objects {
@@ -443,12 +444,14 @@ impl Job {
 }
 
 /// What of a source is in no output whose rows are not its cells (groups, joins, unions).
-fn lost(source: &AnnData) -> Option<String> {
-    let mut names: Vec<String> = source
-        .obsp()
-        .iter()
-        .map(|(name, _)| format!("obsp/{name}"))
-        .collect();
+fn lost(source: &AnnData, has_genes: bool) -> Option<String> {
+    let mut names = Vec::new();
+    if !has_genes {
+        names.extend((source.n_vars() > 0).then(|| "var".to_owned()));
+        names.extend(source.varm().iter().map(|(name, _)| format!("varm/{name}")));
+        names.extend(source.varp().iter().map(|(name, _)| format!("varp/{name}")));
+    }
+    names.extend(source.obsp().iter().map(|(name, _)| format!("obsp/{name}")));
     names.extend(source.uns().map(|_| "uns".to_owned()));
     (!names.is_empty()).then(|| {
         format!(

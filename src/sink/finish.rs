@@ -22,6 +22,8 @@ pub(super) struct Rest {
     pub(super) warnings: Vec<String>,
     /// Whether the rows are cells of one object, which gave its pairs and `uns`.
     pub(super) of_one_object: bool,
+    /// Whether it has genes.
+    pub(super) has_genes: bool,
 }
 
 /// What decides which elements there are.
@@ -72,6 +74,7 @@ pub(super) async fn write_rest(
     if kept.is_none() {
         write_var(root, parts, genes.as_ref(), &mut warnings).await?;
     }
+    let has_genes = kept.is_some() || genes.is_some() || layout.n_vars.is_some();
     let known = (at_hand.as_slice(), others);
     write_raw(root, parts, source.as_ref(), known, &mut warnings).await?;
     match source.as_ref().zip(positions) {
@@ -85,6 +88,7 @@ pub(super) async fn write_rest(
     Ok(Rest {
         warnings,
         of_one_object: source.is_some(),
+        has_genes,
     })
 }
 

@@ -238,6 +238,11 @@ impl FinishedObject {
         self.rest.of_one_object
     }
 
+    /// Whether a matrix, or the object that the rows are of, gave it genes.
+    pub fn has_genes(&self) -> bool {
+        self.rest.has_genes
+    }
+
     /// Gives the object its final name.
     ///
     /// # Errors

@@ -375,6 +375,16 @@ def test_what_a_union_loses_is_named(annfusion, tmp_path):
     assert done.stdout == "[]\n"
 
 
+def test_what_a_copy_of_obs_loses_is_named(annfusion, tmp_path):
+    a = anndata.AnnData(np.eye(4, dtype="f4"), obs={"n": range(4)}, varm={"PCs": np.eye(4)}, uns={"x": 1})
+    a.write_h5ad(tmp_path / "a.h5ad")
+    for table, lost in (("obs", "var, varm/PCs, uns not written"), ("cells", None)):
+        output = tmp_path / f"{table}.h5ad"
+        done = annfusion("query", tmp_path / "a.h5ad", f"COPY (SELECT obs_names, n FROM {table}) TO '{output}' STORED AS H5AD")
+        assert (lost in done.stderr) if lost else "not written" not in done.stderr, done.stderr
+        assert anndata.read_h5ad(output).n_vars == (0 if lost else 4)
+
+
 def test_a_script_copies_and_reads_what_it_wrote(annfusion, synth, tmp_path):
     out = tmp_path / "few.h5ad"
     script = tmp_path / "s.sql"

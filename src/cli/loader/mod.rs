@@ -69,7 +69,8 @@ pub(super) struct LoaderArgs {
     /// Cells in the order of the inputs.
     #[arg(long, conflicts_with_all = ["balance", "replacement"])]
     no_shuffle: bool,
-    /// Draw cells so that the categories of this obs column come equally often.
+    /// Draw cells so that the categories of this obs column come equally often; cells without one are
+    /// not drawn.
     #[arg(long, value_name = "COLUMN", conflicts_with = "replacement")]
     balance: Option<String>,
     /// Draw chunks again and again, so that cells may come more than once or not at all.
