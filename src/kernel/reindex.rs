@@ -134,9 +134,9 @@ impl ColumnMap {
 
     /// Sparse rows with values of type `data`; new columns get `fill` (one value) where it is given.
     ///
-    /// Rows that are sorted stay sorted: 5 ns an entry where columns keep their order in a few runs,
-    /// 10 ns otherwise (100 entries of 10,000 columns; 25 ns of far more columns). Rows that are not stay in their order, unless new columns are filled. Where
-    /// nothing changes, nothing is copied.
+    /// Rows that are sorted stay sorted: 5 ns an entry where columns keep their order in a few runs, 10 ns
+    /// otherwise (100 entries of 10,000 columns), 25 ns where columns are far more. Rows that are not stay
+    /// in their order, unless new columns are filled. Where nothing changes, nothing is copied.
     ///
     /// # Errors
     /// [`Error::IncompatibleSchemas`] where an index lies off the axis.

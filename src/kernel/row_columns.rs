@@ -9,8 +9,8 @@ pub(super) struct RowColumns {
 }
 
 impl RowColumns {
-    /// Whether counting so many columns costs less than sorting so many entries: a word of 64 columns
-    /// takes about a nanosecond, an entry that is sorted some ten more than one that is counted.
+    /// Whether counting so many columns costs less than sorting so many entries: by estimate, a word of 64
+    /// columns takes a nanosecond, and an entry that is sorted ten more than one that is counted.
     pub(super) fn pay(n_entries: usize, n_columns: usize) -> bool {
         n_columns / 64 <= n_entries.saturating_mul(8)
     }
