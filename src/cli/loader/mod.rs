@@ -184,7 +184,7 @@ pub(super) async fn run(args: LoaderArgs, global: Global) -> Result<Outcome, Fai
     match global.json {
         // Standard output is the stream's.
         true if !says => print_error(&serde_json::to_string(&seen).unwrap_or_default()),
-        false if !says => {}
+        false if !says || global.quiet => {}
         // One line, for whoever reads many runs.
         true => print(&serde_json::to_string(&seen).unwrap_or_default())?,
         false => print(&as_text(&loader, &seen))?,

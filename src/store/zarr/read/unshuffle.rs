@@ -25,7 +25,7 @@ pub(super) fn unshuffle(
     };
     let (done, largest) = match parts.as_slice() {
         [a, b] => (pairs(a, b, target), None),
-        [a, b, c, d] => fours(a, b, c, d, target),
+        [a, b, c, d] => fours([a, b, c, d], target),
         _ => (0, None),
     };
     tail(&parts, done, target);
@@ -80,35 +80,23 @@ const LEAST_SEEN: usize = 4096;
 /// Values of four bytes, sixteen or thirty-two at a time; how many were done, and the largest of them as
 /// unsigned integers where they are many.
 #[cfg(target_arch = "x86_64")]
-fn fours(
-    a: &[u8],
-    b: &[u8],
-    c: &[u8],
-    d: &[u8],
-    target: &mut [MaybeUninit<u8>],
-) -> (usize, Option<u32>) {
+fn fours(planes: [&[u8]; 4], target: &mut [MaybeUninit<u8>]) -> (usize, Option<u32>) {
     match std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for; so below.
-        true if target.len() / 4 >= LEAST_SEEN => unsafe {
-            let (done, largest) = wide_fours::<true>(a, b, c, d, target);
-            (done, Some(largest))
-        },
-        true => unsafe { (wide_fours::<false>(a, b, c, d, target).0, None) },
-        false => (narrow_fours(a, b, c, d, target), None),
+        true if target.len() / 4 >= LEAST_SEEN => unsafe { wide_fours::<true>(planes, target) },
+        true => unsafe { wide_fours::<false>(planes, target) },
+        false => (narrow_fours(planes, target), None),
     }
 }
 
-/// Thirty-two at a time, and the largest, or 0 where nobody looks: while values are in registers, a look
-/// at them is hidden by the waiting for memory.
+/// Thirty-two at a time, and the largest where somebody looks: while values are in registers, a look at
+/// them is hidden by the waiting for memory.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn wide_fours<const LOOK: bool>(
-    a: &[u8],
-    b: &[u8],
-    c: &[u8],
-    d: &[u8],
+    [a, b, c, d]: [&[u8]; 4],
     target: &mut [MaybeUninit<u8>],
-) -> (usize, u32) {
+) -> (usize, Option<u32>) {
     use std::arch::x86_64::{
         __m256i, _mm256_loadu_si256, _mm256_max_epu32, _mm256_permute2x128_si256,
         _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16,
@@ -145,12 +133,12 @@ fn wide_fours<const LOOK: bool>(
     let mut lanes = [0u32; 8];
     // SAFETY: the array has the register's thirty-two bytes, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
-    (32 * n, lanes.into_iter().fold(0, u32::max))
+    (32 * n, LOOK.then(|| lanes.into_iter().fold(0, u32::max)))
 }
 
 /// Sixteen at a time.
 #[cfg(target_arch = "x86_64")]
-fn narrow_fours(a: &[u8], b: &[u8], c: &[u8], d: &[u8], target: &mut [MaybeUninit<u8>]) -> usize {
+fn narrow_fours([a, b, c, d]: [&[u8]; 4], target: &mut [MaybeUninit<u8>]) -> usize {
     use std::arch::x86_64::{
         __m128i, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpackhi_epi16,
         _mm_unpacklo_epi8, _mm_unpacklo_epi16,
@@ -181,13 +169,7 @@ fn pairs(_: &[u8], _: &[u8], _: &mut [MaybeUninit<u8>]) -> usize {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn fours(
-    _: &[u8],
-    _: &[u8],
-    _: &[u8],
-    _: &[u8],
-    _: &mut [MaybeUninit<u8>],
-) -> (usize, Option<u32>) {
+fn fours(_: [&[u8]; 4], _: &mut [MaybeUninit<u8>]) -> (usize, Option<u32>) {
     (0, None)
 }
 
@@ -209,8 +191,8 @@ mod tests {
                 if let [a, b, c, d] = planes.as_slice() {
                     // What a processor without AVX2 does.
                     let mut narrow = vec![MaybeUninit::new(0xee); size * n];
-                    let [a, b, c, d] = [a, b, c, d].map(|plane| &plane[3..3 + n]);
-                    let done = narrow_fours(a, b, c, d, &mut narrow);
+                    let planes = [a, b, c, d].map(|plane| &plane[3..3 + n]);
+                    let done = narrow_fours(planes, &mut narrow);
                     assert_eq!(done, n / 16 * 16);
                     // SAFETY: both were filled when they were made.
                     let same =
