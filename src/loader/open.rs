@@ -45,10 +45,7 @@ impl Loader {
     /// [`Error::IncompatibleSchemas`] for objects that differ; those of opening them.
     pub async fn open(locations: &[Location], options: LoaderOptions) -> Result<Self> {
         options.check()?;
-        let mut objects = Vec::with_capacity(locations.len());
-        for location in locations {
-            objects.push(AnnData::open(location).await?);
-        }
+        let objects = AnnData::open_all(locations).await?;
         let joined = match options.join {
             Some(join) => Joined::of(&objects, join).await?,
             None => None,

@@ -31,9 +31,7 @@ pub async fn shuffle(options: &ShuffleOptions) -> Result<Prepared> {
     };
     let (session, object) = prepare::open(first, &options.run).await?;
     let mut objects = vec![Arc::clone(&object)];
-    for location in rest {
-        objects.push(AnnData::open(location).await?);
-    }
+    objects.extend(AnnData::open_all(rest).await?);
     check(&objects, options)?;
     let genes = genes::chosen(&object, options.genes.as_ref()).await?;
     let n_obs = objects.iter().map(|object| object.n_obs()).sum();

@@ -9,6 +9,7 @@ pub(crate) use cells::Cells;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
 
 use crate::element::frame::Frame;
@@ -18,6 +19,9 @@ use crate::element::{ColumnReader, ElementInfo, MatrixReader, UnsLeaf, cache, in
 use crate::error::{Error, Result};
 use crate::model::{ElementKey, Location, VarAxis};
 use crate::store::{self, Contradiction, MissingChunks, Store};
+
+/// Objects that are opened at a time.
+const AT_A_TIME: usize = 8;
 
 /// An open object: readers and descriptions, no data but `var_names` and categories.
 #[derive(Debug)]
@@ -124,6 +128,21 @@ impl AnnData {
             }
             opened => opened,
         }
+    }
+
+    /// Opens the objects at locations, some at a time, so that their round trips overlap where they are
+    /// far away; in the locations' order.
+    ///
+    /// # Errors
+    /// As [`AnnData::open`], of the first that cannot be opened.
+    pub async fn open_all(locations: &[Location]) -> Result<Vec<Arc<Self>>> {
+        // No tasks: whoever plans a query may have parked the runtime's only thread.
+        let opened = stream::iter(locations.iter().cloned().map(Self::open_owned));
+        opened.buffered(AT_A_TIME).try_collect().await
+    }
+
+    async fn open_owned(location: Location) -> Result<Arc<Self>> {
+        Self::open(&location).await
     }
 
     /// Cells of several objects, one object after another, as those of one with the first one's

@@ -89,10 +89,7 @@ impl MergeOutline {
     /// elements that cannot be merged.
     pub async fn of(spec: Arc<MergeSpec>) -> Result<Arc<Self>> {
         let keys = spec.keys()?;
-        let mut objects = Vec::with_capacity(spec.inputs.len());
-        for input in &spec.inputs {
-            objects.push(AnnData::open(input).await?);
-        }
+        let objects = AnnData::open_all(&spec.inputs).await?;
         let (rows, schema, warnings) = match spec.axis {
             MergeAxis::Obs => below(&spec, &objects, &keys).await?,
             MergeAxis::Var => beside_each_other(&spec, &objects, &keys).await?,
