@@ -381,7 +381,8 @@ pub struct ArraySpec {
     pub dtype: DType,
     /// Its lengths.
     pub extent: Extent,
-    /// Whether anybody may append later (`maxshape` unlimited, so chunked): CSR members.
+    /// Whether anybody may append later (`maxshape` unlimited, so chunked): CSR members. Chunks that
+    /// such arrays of a store have in common may be compressed once.
     pub appendable: bool,
     /// Compression, where the store compresses such arrays.
     pub compression: Compression,

@@ -71,6 +71,57 @@ async fn numbers_come_back_in_every_layout() {
 }
 
 #[tokio::test]
+async fn twins_are_stored_as_each_would_be_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let len = 1_200_007;
+    // Some that get smaller, and some that do not.
+    let noise = |i: i32| i.wrapping_mul(-1_640_531_527) ^ (i >> 3).wrapping_mul(2_024_237_689);
+    let values: Vec<i32> = (0..len)
+        .map(|i| {
+            if i % 400_000 < 200_000 {
+                i / 3
+            } else {
+                noise(i)
+            }
+        })
+        .collect();
+    let mut sizes = Vec::new();
+    for n in [1, 2] {
+        let path = dir.path().join(format!("{n}.h5ad"));
+        let writer = create(&target(&path)).await.unwrap();
+        let mut arrays = Vec::new();
+        for at in 0..n {
+            let spec = ArraySpec {
+                appendable: true,
+                compression: Compression::Gzip(4),
+                ..plain(DType::Int32, Extent::Fixed(vec![values.len() as u64]))
+            };
+            let array = writer.create_array(&key(&format!("a{at}")), spec).await;
+            arrays.push(array.unwrap());
+        }
+        for part in values.chunks(300_001) {
+            let part: ArrayRef = Arc::new(Int32Array::from(part.to_vec()));
+            let appends = arrays
+                .iter_mut()
+                .map(|array| array.append(Arc::clone(&part)));
+            futures::future::try_join_all(appends).await.unwrap();
+        }
+        for array in arrays {
+            array.finish().await.unwrap();
+        }
+        finish(writer).await.unwrap();
+        let file = hdf5::File::open(&path).unwrap();
+        for at in 0..n {
+            let dataset = file.dataset(&format!("a{at}")).unwrap();
+            assert!(dataset.read_raw::<i32>().unwrap() == values, "a{at} of {n}");
+            sizes.push(dataset.storage_size());
+        }
+    }
+    assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+    assert!(sizes[0] < values.len() as u64 * 4);
+}
+
+#[tokio::test]
 async fn a_run_too_large_for_the_page_cache_gives_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut files = Vec::new();

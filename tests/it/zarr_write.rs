@@ -173,7 +173,6 @@ async fn survives(case: Case) {
     let row_len: u64 = case.tail.iter().product();
     let (dtype, expected) = values(&case, usize::try_from(case.rows * row_len).unwrap());
     let writer = create(&target(&path, case.form)).await.unwrap();
-    let key = ElementKey::new("a");
     let growing = case.growing && row_len > 0;
     let spec = ArraySpec {
         dtype: dtype.clone(),
@@ -181,18 +180,29 @@ async fn survives(case: Case) {
             true => Extent::Growing(case.tail.clone()),
             false => Extent::Fixed([&[case.rows], case.tail.as_slice()].concat()),
         },
-        appendable: false,
+        appendable: true,
         compression: CODECS[case.codec],
         pieces: case.pieces.map(|(chunk, shard)| Pieces::new(chunk, shard)),
         attributes: Attributes::from_iter([("encoding-type".to_owned(), "array".into())]),
     };
-    let mut array = writer.create_array(&key, spec).await.unwrap();
+    // Twins, of which the second has no chunk that the first has not.
+    let keys = ["a", "b"].map(ElementKey::new);
+    let mut arrays = Vec::new();
+    for key in &keys {
+        let array = writer.create_array(key, spec.clone()).await;
+        arrays.push(array.unwrap());
+    }
     let step = usize::try_from(case.step * row_len).unwrap().max(1);
     for start in (0..expected.len()).step_by(step) {
         let part = expected.slice(start, step.min(expected.len() - start));
-        array.append(part).await.unwrap();
+        let appends = arrays
+            .iter_mut()
+            .map(|array| array.append(Arc::clone(&part)));
+        futures::future::try_join_all(appends).await.unwrap();
     }
-    array.finish().await.unwrap();
+    for array in arrays {
+        array.finish().await.unwrap();
+    }
     writer.close().await.unwrap();
     assert!(!path.exists());
     writer.commit().await.unwrap();
@@ -202,20 +212,26 @@ async fn survives(case: Case) {
     let store = open(&Location::parse(path.to_str().unwrap()))
         .await
         .unwrap();
-    let array = store.array(&key).await.unwrap();
+    for key in &keys {
+        let array = store.array(key).await.unwrap();
+        let attributes = store.attributes(key).await.unwrap();
+        assert_eq!(attributes["encoding-type"], "array");
+        check_array(array, &case, &dtype, &expected).await;
+    }
+}
+
+/// An array is of the case's cut, and the expected values in any order.
+async fn check_array(array: Arc<dyn ArrayReader>, case: &Case, dtype: &DType, expected: &ArrayRef) {
+    let row_len: u64 = case.tail.iter().product();
     let info = array.info();
-    assert_eq!(info.dtype, dtype);
+    assert_eq!(info.dtype, *dtype);
     assert_eq!(info.shape, [&[case.rows], case.tail.as_slice()].concat());
-    assert_eq!(
-        store.attributes(&key).await.unwrap()["encoding-type"],
-        "array"
-    );
     if let (Some((chunk, _)), true) = (case.pieces, case.kind != 6) {
         assert_eq!(info.chunk_shape.as_ref().unwrap()[0], chunk);
     }
     let metrics = ReadMetrics::default();
     let all = array.read(&RowSelection::all(case.rows), &metrics).await;
-    assert_eq!(&bits(&all.unwrap()), &bits(&expected));
+    assert_eq!(&bits(&all.unwrap()), &bits(expected));
     // A part, from the middle of chunks.
     let (from, to) = (case.rows / 3, case.rows - case.rows / 4);
     if from < to {
@@ -233,7 +249,7 @@ async fn survives(case: Case) {
         n / 3..n / 2 + n % 2,
         n / 5..n / 4,
     ];
-    check_runs(&array, &runs, &expected, row_len).await;
+    check_runs(&array, &runs, expected, row_len).await;
 }
 
 /// Runs of an array are what stands there in order.

@@ -41,6 +41,7 @@ pub(super) fn create(
     let job = Job {
         shared: Arc::clone(shared),
         key: key.clone(),
+        twin: Arc::new(shared.repeats.array(&spec)),
         spec: Arc::new(spec),
     };
     let extent = job.spec.extent.clone();

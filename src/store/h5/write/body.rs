@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::Buffer;
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, Filter};
 use super::dataset::Layout;
 use super::direct::Direct;
 use super::file::Shared;
 use super::grid::{ChunkTarget, Grid};
 use super::raw::disk_size;
 use crate::model::ElementKey;
-use crate::store::encode::{self, RawResult, encode};
+use crate::store::encode::{self, RawResult, Twin, encode};
 use crate::store::{ArraySpec, Compression, Extent};
 
 /// Bytes from which on work leaves the thread that runs the caller's tasks.
@@ -30,6 +30,7 @@ pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
     pub(super) key: ElementKey,
     pub(super) spec: Arc<ArraySpec>,
+    pub(super) twin: Arc<Twin<Filter>>,
 }
 
 /// An array's values on their way.
@@ -242,6 +243,7 @@ impl Job {
                     dataset,
                     grid,
                     spec.compression,
+                    Arc::clone(&self.twin),
                     rows,
                 )));
             }
@@ -283,6 +285,7 @@ impl Job {
             dataset,
             grid,
             spec.compression,
+            Arc::clone(&self.twin),
             None,
         )))
     }

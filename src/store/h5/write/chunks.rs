@@ -1,16 +1,17 @@
 //! Arrays handed to the library chunk by chunk: compressed ones and those that grow.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use hdf5_sys::h5d::{H5Dset_extent, H5Dwrite_chunk};
-use rayon::prelude::*;
 
 use super::deflate::Deflate;
 use super::grid::Grid;
 use super::lzf::Lzf;
 use super::raw::{Handle, check, locked};
 use crate::store::Compression;
-use crate::store::encode::RawResult;
+use crate::store::encode::{RawResult, Stored, Twin};
 
 /// Bytes collected before compression starts, so that there is work for all cores.
 const BATCH_BYTES: usize = 1 << 20;
@@ -27,6 +28,7 @@ pub(super) struct Chunks {
     dataset: Handle,
     grid: Grid,
     compression: Compression,
+    twin: Arc<Twin<Filter>>,
     /// How it deflates, once the first chunk has been seen.
     deflate: Option<Deflate>,
     /// Rows at the end where they are known; the extent grows where they are not.
@@ -42,12 +44,14 @@ impl Chunks {
         dataset: Handle,
         grid: Grid,
         compression: Compression,
+        twin: Arc<Twin<Filter>>,
         rows: Option<u64>,
     ) -> Self {
         Self {
             dataset,
             grid,
             compression,
+            twin,
             deflate: None,
             rows,
             next: 0,
@@ -144,19 +148,20 @@ impl Chunks {
     }
 
     /// Compresses chunks and hands them over, in order.
-    fn put(&mut self, cells: &[&[u8]]) -> RawResult<()> {
+    fn put<'a>(&mut self, cells: &[&'a [u8]]) -> RawResult<()> {
         let whole = usize::try_from(self.grid.chunk_bytes())?;
         let filter = self.filter(cells)?;
-        let encoded: Vec<Encoded<'_>> = if cells.len() > 1 && filter != Filter::None {
-            cells
-                .par_iter()
-                .map(|cell| encode(cell, whole, filter))
-                .collect::<RawResult<_>>()?
-        } else {
-            cells
+        let plain = |cell: &&'a [u8]| Ok(Some(padded(cell, whole)));
+        let stored = match filter {
+            // Nothing for other cores to do, which may be busy with what is read.
+            Filter::None => cells
                 .iter()
-                .map(|cell| encode(cell, whole, filter))
-                .collect::<RawResult<_>>()?
+                .map(|cell| Some(Stored::Plain(padded(cell, whole))))
+                .collect(),
+            filter => {
+                let compress = |plain: &[u8]| filter.compress(plain);
+                self.twin.compress(filter, cells, plain, compress)?
+            }
         };
         let rows = self.rows.unwrap_or(u64::MAX);
         if self.rows.is_none() {
@@ -166,16 +171,20 @@ impl Chunks {
                 .cell((self.next + n_cells).saturating_sub(1), rows);
             self.extend(last.origin[0] + self.grid.chunk()[0])?;
         }
-        for chunk in encoded {
+        for bytes in stored.into_iter().flatten() {
             let cell = self.grid.cell(self.next, rows);
-            let bytes = chunk.bytes();
+            // Bit 0 says that the filter was left out.
+            let mask = match (filter, &bytes) {
+                (Filter::None, _) | (_, Stored::Compressed(_)) => 0,
+                (_, Stored::Plain(_)) => 1,
+            };
             // SAFETY: the origin has the dataset's rank and the pointer as many bytes as it says.
             locked(|| {
                 check(unsafe {
                     H5Dwrite_chunk(
                         self.dataset.id(),
                         0,
-                        chunk.mask,
+                        mask,
                         cell.origin.as_ptr(),
                         bytes.len(),
                         bytes.as_ptr().cast(),
@@ -212,56 +221,31 @@ impl Chunks {
 
 /// What is done with the bytes of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Filter {
+pub(super) enum Filter {
     None,
     Deflate(Deflate),
     Lzf,
 }
 
-/// A chunk as it is stored.
-struct Encoded<'a> {
-    plain: &'a [u8],
-    /// The bytes where they are not `plain`.
-    owned: Option<Vec<u8>>,
-    /// Bit 0 says that the filter was left out.
-    mask: u32,
-}
-
-impl Encoded<'_> {
-    fn bytes(&self) -> &[u8] {
-        self.owned.as_deref().unwrap_or(self.plain)
+impl Filter {
+    /// The bytes of a chunk, [`None`] where they stay as they are: that would make them larger.
+    fn compress(self, plain: &[u8]) -> RawResult<Option<Vec<u8>>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Deflate(deflate) => deflate.compress(plain),
+            Self::Lzf => Ok(LZF.with_borrow_mut(|lzf| lzf.compress(plain))),
+        }
     }
 }
 
-/// Fills a chunk up with zeros and compresses it, unless that makes it larger.
-fn encode(cell: &[u8], whole: usize, filter: Filter) -> RawResult<Encoded<'_>> {
-    let padded = (cell.len() < whole).then(|| {
-        let mut padded = vec![0; whole];
-        padded[..cell.len()].copy_from_slice(cell);
-        padded
-    });
-    let plain = padded.as_deref().unwrap_or(cell);
-    let smaller = match filter {
-        Filter::None => {
-            return Ok(Encoded {
-                plain: cell,
-                owned: padded,
-                mask: 0,
-            });
+/// A chunk filled up with zeros.
+fn padded(cell: &[u8], whole: usize) -> Cow<'_, [u8]> {
+    match cell.len() < whole {
+        true => {
+            let mut padded = vec![0; whole];
+            padded[..cell.len()].copy_from_slice(cell);
+            Cow::Owned(padded)
         }
-        Filter::Deflate(deflate) => deflate.compress(plain)?,
-        Filter::Lzf => LZF.with_borrow_mut(|lzf| lzf.compress(plain)),
-    };
-    Ok(match smaller {
-        Some(bytes) => Encoded {
-            plain: cell,
-            owned: Some(bytes),
-            mask: 0,
-        },
-        None => Encoded {
-            plain: cell,
-            owned: padded,
-            mask: 1,
-        },
-    })
+        false => Cow::Borrowed(cell),
+    }
 }

@@ -24,12 +24,13 @@ use hdf5_sys::h5t::H5T_cset_t;
 use super::array;
 use super::attributes::AttributeTypes;
 use super::bulk;
+use super::chunks::Filter;
 use super::descriptor::Descriptor;
 use super::heap::Heap;
 use super::raw::{Handle, c_name, check, locked, reserve};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::ElementKey;
-use crate::store::encode::{OpenArrays, RawResult, in_background};
+use crate::store::encode::{OpenArrays, RawResult, Repeats, in_background};
 use crate::store::temporary::{Kind, Names};
 use crate::store::{ArraySpec, ArrayWriter, Attributes, StoreWriter, WriteTarget};
 
@@ -74,6 +75,7 @@ pub(super) struct Shared {
     attributes: AttributeTypes,
     heap: Mutex<Heap>,
     pub(super) open_arrays: OpenArrays,
+    pub(super) repeats: Repeats<Filter>,
 }
 
 impl Shared {
@@ -96,6 +98,7 @@ impl Shared {
                 attributes: AttributeTypes::new()?,
                 heap: Mutex::new(Heap::default()),
                 open_arrays: OpenArrays::default(),
+                repeats: Repeats::default(),
             };
             // From here on `close` is what closes it.
             std::mem::forget(file);

@@ -3,8 +3,9 @@
 //! The library lays the file out: groups, attributes, datasets and their chunk tables. Bytes of
 //! uncompressed arrays of known length go to the places it gave them by `pwrite`, outside its
 //! lock and without a copy, past the page cache where the run is too large for it ([`bulk`]);
-//! other chunks are compressed on all cores and handed over as they are. Text goes to the file's
-//! heap, in collections of our own, and arrays hold its places there.
+//! other chunks are compressed on all cores, those that two arrays have in common once, and handed
+//! over as they are. Text goes to the file's heap, in collections of our own, and arrays hold its
+//! places there.
 //!
 //! [`file`] is the file and its names, [`array`] one array, [`body`] decides which of the two ways
 //! its values go: [`direct`] or [`chunks`]. [`heap`] is the text.

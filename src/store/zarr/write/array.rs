@@ -1,21 +1,19 @@
 //! One array: bands of rows are cut into chunks as soon as they are there.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
-use rayon::prelude::*;
 
 use super::document::{self, DataType};
-use super::encode::{Codecs, Elements};
+use super::encode::{Codecs, Elements, Way};
 use super::files::ChunkFiles;
 use super::grid::Grid;
 use super::store::Shared;
 use crate::error::Result;
 use crate::model::{DType, ElementKey};
-use crate::store::encode::{ArrayPlace, Body, RawResult, RowWriter};
+use crate::store::encode::{ArrayPlace, Body, RawResult, RowWriter, Twin};
 use crate::store::{ArraySpec, ArrayWriter, Extent, Format, Pieces};
 
 /// Bytes collected before chunks are made, so that there is work for all cores.
@@ -58,6 +56,7 @@ struct ZarrBody {
     shared: Arc<Shared>,
     key: ElementKey,
     spec: ArraySpec,
+    twin: Arc<Twin<Way>>,
 }
 
 #[derive(Debug)]
@@ -78,6 +77,7 @@ impl ZarrBody {
         DataType::of(&spec.dtype, None)?;
         shared.make_node(&key)?;
         let mut body = Self {
+            twin: Arc::new(shared.repeats.array(&spec)),
             shared,
             key,
             spec,
@@ -140,6 +140,7 @@ impl ZarrBody {
         );
         self.state = State::Cut(Box::new(Cutter {
             codecs: Codecs::of(self.spec.compression, size)?,
+            twin: Arc::clone(&self.twin),
             dtype: self.spec.dtype.clone(),
             element_bytes: size.unwrap_or(text_bytes.max(1)),
             row_len: grid.cut().row_len(),
@@ -275,6 +276,7 @@ struct Cutter {
     data_type: DataType,
     grid: Grid,
     codecs: Codecs,
+    twin: Arc<Twin<Way>>,
     files: ChunkFiles,
     row_len: u64,
     /// Values that are no whole band yet.
@@ -417,18 +419,10 @@ impl Cutter {
             self.codecs.settle(&chunk)?;
         }
         for round in chunks.chunks(self.round()?) {
-            let encode = |chunk: &(Vec<u64>, usize, usize, u64)| match plain(chunk)? {
-                Some(chunk) => RawResult::Ok(Some(self.codecs.encode(chunk)?)),
-                None => Ok(None),
-            };
-            let encoded: Vec<_> = match round {
-                [one] => vec![encode(one)?],
-                many => many
-                    .par_iter()
-                    .map(encode)
-                    .collect::<RawResult<Vec<Option<Cow<'_, [u8]>>>>>()?,
-            };
-            for ((place, ..), chunk) in round.iter().zip(encoded) {
+            let compress = |chunk: &[u8]| self.codecs.compress(chunk);
+            let way = self.codecs.way();
+            let stored = self.twin.compress(way, round, plain, compress)?;
+            for ((place, ..), chunk) in round.iter().zip(stored) {
                 if let Some(chunk) = chunk {
                     self.files.put(place, &chunk)?;
                 }

@@ -132,6 +132,9 @@ fn wide(values: &ArrayRef) -> RawResult<Buffer> {
     Ok(Buffer::from_vec(words))
 }
 
+/// How chunks are compressed, where that is settled array by array.
+pub(super) type Way = Option<Zstd>;
+
 /// What is done with a chunk's bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Codecs {
@@ -211,19 +214,24 @@ impl Codecs {
         Ok(())
     }
 
-    /// The chunk as it is stored.
+    /// What was settled for the array.
+    pub(super) fn way(&self) -> Way {
+        self.zstd.map(|(zstd, _)| zstd)
+    }
+
+    /// The chunk compressed, [`None`] where it is stored as it is.
     ///
     /// # Errors
     /// Those of the codec.
-    pub(super) fn encode<'a>(&self, chunk: Cow<'a, [u8]>) -> RawResult<Cow<'a, [u8]>> {
+    pub(super) fn compress(&self, chunk: &[u8]) -> RawResult<Option<Vec<u8>>> {
         if let Some((zstd, _)) = self.zstd {
-            return Ok(Cow::Owned(zstd.compress(&chunk)?));
+            return Ok(Some(zstd.compress(chunk)?));
         }
         let options = CodecOptions::default().with_concurrent_target(1);
-        let mut bytes = chunk;
+        let mut bytes = Cow::Borrowed(chunk);
         for codec in &self.chain {
             bytes = codec.encode(bytes, &options)?;
         }
-        Ok(bytes)
+        Ok((!self.chain.is_empty()).then(|| bytes.into_owned()))
     }
 }

@@ -9,11 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::array;
 use super::bucket::Bucket;
+use super::encode::Way;
 use super::references::{self, ReferenceFile};
 use super::values::{Folder, Values};
 use crate::error::{BoxedError, Error, Result};
 use crate::model::{ElementKey, shown_path};
-use crate::store::encode::{OpenArrays, RawResult, in_background};
+use crate::store::encode::{OpenArrays, RawResult, Repeats, in_background};
 use crate::store::remote::names_its_key;
 use crate::store::zarr::DOCUMENTS;
 use crate::store::{
@@ -72,6 +73,7 @@ pub(super) struct Shared {
     /// By path, so a parent comes before its children.
     nodes: Mutex<BTreeMap<String, Node>>,
     pub(super) open_arrays: OpenArrays,
+    pub(super) repeats: Repeats<Way>,
 }
 
 #[derive(Debug, Default)]
@@ -242,6 +244,7 @@ impl ZarrWriter {
                 consolidated: target.consolidated,
                 nodes: Mutex::new(BTreeMap::from([(String::new(), root)])),
                 open_arrays: OpenArrays::default(),
+                repeats: Repeats::default(),
             }),
             closed: AtomicBool::new(false),
         })
