@@ -185,7 +185,13 @@ def test_a_stopped_shuffle_leaves_nothing(annfusion, large, tmp_path, sent, wait
         pytest.skip("it was done before it was stopped")
     # A killed process leaves the folder that DataFusion made for spills, with nothing in it.
     assert not [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
-    assert not list((tmp_path / "out").glob("*.h5ad"))
+    named = list((tmp_path / "out").glob("*.h5ad"))
+    # What a signal met at the very end has got its name, and is whole.
+    assert not named or running.returncode == -signal.SIGKILL
+    for path in named:
+        annfusion("verify", path)
+    if named:
+        pytest.skip("it was naming its outputs when it was killed")
 
 
 def test_a_full_disk_is_named(annfusion, large, tmp_path):
