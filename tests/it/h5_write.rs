@@ -18,6 +18,8 @@ use arrow::datatypes::{DataType, Field};
 use hdf5::types::{TypeDescriptor, VarLenUnicode};
 use serde_json::json;
 
+use crate::support::fill;
+
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip(4), Compression::Lzf];
 
 #[tokio::test]
@@ -99,16 +101,8 @@ async fn twins_are_stored_as_each_would_be_alone() {
             let array = writer.create_array(&key(&format!("a{at}")), spec).await;
             arrays.push(array.unwrap());
         }
-        for part in values.chunks(300_001) {
-            let part: ArrayRef = Arc::new(Int32Array::from(part.to_vec()));
-            let appends = arrays
-                .iter_mut()
-                .map(|array| array.append(Arc::clone(&part)));
-            futures::future::try_join_all(appends).await.unwrap();
-        }
-        for array in arrays {
-            array.finish().await.unwrap();
-        }
+        let all: ArrayRef = Arc::new(Int32Array::from(values.clone()));
+        fill(arrays, &all, 300_001).await;
         finish(writer).await.unwrap();
         let file = hdf5::File::open(&path).unwrap();
         for at in 0..n {

@@ -10,7 +10,8 @@ use annfusion::ops::{
     compare, filter, slice, synth,
 };
 use annfusion::session::Session;
-use arrow::array::{AsArray, RecordBatch};
+use annfusion::store::ArrayWriter;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use datafusion::execution::TaskContext;
@@ -33,6 +34,20 @@ pub(crate) async fn made() -> tempfile::TempDir {
     };
     synth(&options, &Quiet).await.unwrap();
     folder
+}
+
+/// Fills arrays that are open at once with the same values, in appends of `step`, and finishes them.
+pub(crate) async fn fill(mut arrays: Vec<Box<dyn ArrayWriter>>, values: &ArrayRef, step: usize) {
+    for start in (0..values.len()).step_by(step) {
+        let part = values.slice(start, step.min(values.len() - start));
+        let appends = arrays
+            .iter_mut()
+            .map(|array| array.append(Arc::clone(&part)));
+        futures::future::try_join_all(appends).await.unwrap();
+    }
+    for array in arrays {
+        array.finish().await.unwrap();
+    }
 }
 
 pub(crate) fn path(folder: &Path, name: &str) -> String {

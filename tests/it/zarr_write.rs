@@ -16,6 +16,8 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field};
 use proptest::prelude::*;
 
+use crate::support::fill;
+
 const CODECS: [Compression; 5] = [
     Compression::None,
     Compression::Zstd(0),
@@ -193,16 +195,7 @@ async fn survives(case: Case) {
         arrays.push(array.unwrap());
     }
     let step = usize::try_from(case.step * row_len).unwrap().max(1);
-    for start in (0..expected.len()).step_by(step) {
-        let part = expected.slice(start, step.min(expected.len() - start));
-        let appends = arrays
-            .iter_mut()
-            .map(|array| array.append(Arc::clone(&part)));
-        futures::future::try_join_all(appends).await.unwrap();
-    }
-    for array in arrays {
-        array.finish().await.unwrap();
-    }
+    fill(arrays, &expected, step).await;
     writer.close().await.unwrap();
     assert!(!path.exists());
     writer.commit().await.unwrap();
